@@ -1,0 +1,3 @@
+"""Penstock: a message broker for Kubernetes."""
+
+__version__ = "0.1.0"
