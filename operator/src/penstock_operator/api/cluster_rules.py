@@ -1,0 +1,182 @@
+"""Rules of `MessageCluster`. The notation is explained in `rules`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from penstock_operator.api.cluster import STORAGE_SIZE_DEFAULT, STORAGE_SIZE_MIN
+from penstock_operator.api.names import ADMIN_PORT, HTTP_PORT_DEFAULT, KAFKA_PORT_DEFAULT
+from penstock_operator.api.rules import Rule, unavailable
+from penstock_operator.api.units import quantity_exact
+
+NAME_LENGTH_MAX: Final = 40  # "<name>-0-0" and "<name>-bootstrap" plus the listener's name stay within 63
+OWNED_LABEL_PREFIXES: Final = ("penstock.io/", "app.kubernetes.io/", "statefulset.kubernetes.io/")
+
+_SIZE_CEL = f"quantity(has({{0}}.storage) && has({{0}}.storage.size) ? string({{0}}.storage.size) : '{STORAGE_SIZE_DEFAULT}')"
+_CLASS_CEL = "(has({0}.storage) && has({0}.storage.storageClassName) ? {0}.storage.storageClassName : '')"
+
+
+def _size(spec: dict[str, Any]) -> Any:
+    return quantity_exact((spec.get("storage") or {}).get("size", STORAGE_SIZE_DEFAULT))
+
+
+def _storage_class(spec: dict[str, Any]) -> Any:
+    return (spec.get("storage") or {}).get("storageClassName", "")
+
+
+def _ports(spec: dict[str, Any]) -> list[int]:
+    listeners = spec.get("listeners") or [{"port": KAFKA_PORT_DEFAULT}]
+    return [listener["port"] for listener in listeners]
+
+
+def _http_port(spec: dict[str, Any]) -> int:
+    port: int = (spec.get("http") or {}).get("port", HTTP_PORT_DEFAULT)
+    return port
+
+
+CLUSTER_RULES: Final = (
+    Rule(
+        name="cluster-name",
+        path="",
+        cel=f"self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= {NAME_LENGTH_MAX}",
+        message=f"metadata.name is too long or no host name: pods and Services are named after it, so write at most {NAME_LENGTH_MAX}"
+        " characters of a-z, 0-9 and '-', beginning with a letter",
+        holds=lambda new, _: bool(
+            re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", new["metadata"]["name"])
+            and len(new["metadata"]["name"]) <= NAME_LENGTH_MAX
+        ),
+    ),
+    Rule(
+        name="cluster-mode-immutable",
+        path="spec.mode",
+        cel="self == oldSelf",
+        message="mode cannot be changed: make a new MessageCluster with the other mode and move its clients there",
+        holds=lambda new, old: new == old,
+    ),
+    Rule(
+        name="cluster-mode-master-slave",
+        path="spec.mode",
+        cel="self != 'MasterSlave'",
+        message=unavailable("mode: MasterSlave", "write mode: Raft"),
+        holds=lambda new, _: new != "MasterSlave",
+    ),
+    Rule(
+        name="cluster-shards",
+        path="spec.shards",
+        cel="self <= 1",
+        message=unavailable("shards above 1", "write shards: 1 or leave it out"),
+        holds=lambda new, _: new <= 1,
+    ),
+    Rule(
+        name="cluster-replicas-odd",
+        path="spec",
+        cel="self.mode != 'Raft' || !has(self.replicas) || self.replicas in [1, 3, 5]",
+        message="mode Raft needs an odd number of brokers, so that there is a majority: write replicas: 1, 3 or 5",
+        holds=lambda new, _: new["mode"] != "Raft" or new.get("replicas", 1) in (1, 3, 5),
+    ),
+    Rule(
+        name="cluster-replicas",
+        path="spec.replicas",
+        cel="self <= 1",
+        message=unavailable("replicas above 1", "write replicas: 1 or leave it out"),
+        holds=lambda new, _: new <= 1,
+    ),
+    Rule(
+        name="cluster-replication",
+        path="spec",
+        cel="self.mode == 'MasterSlave' || !has(self.replication)",
+        message="replication is for mode MasterSlave: leave it out, because in mode Raft a majority holds what is acknowledged",
+        holds=lambda new, _: new["mode"] == "MasterSlave" or "replication" not in new,
+    ),
+    Rule(
+        name="cluster-min-in-sync",
+        path="spec",
+        cel="!has(self.minInSync) || self.minInSync <= (has(self.replicas) ? self.replicas : 1)",
+        message="minInSync is above replicas, so every write would be refused: write at most the number of replicas",
+        holds=lambda new, _: new.get("minInSync", 1) <= new.get("replicas", 1),
+    ),
+    Rule(
+        name="cluster-failover",
+        path="spec",
+        cel="!has(self.failover)",
+        message=unavailable("failover", "leave it out; one broker has nobody to hand over to"),
+        holds=lambda new, _: "failover" not in new,
+    ),
+    Rule(
+        name="cluster-tracing",
+        path="spec",
+        cel="!has(self.tracing)",
+        message=unavailable("tracing", "leave it out"),
+        holds=lambda new, _: "tracing" not in new,
+    ),
+    Rule(
+        name="cluster-storage-minimum",
+        path="spec",
+        cel=f"{_SIZE_CEL.format('self')}.compareTo(quantity('{STORAGE_SIZE_MIN}')) >= 0",
+        message=f"storage.size is too small for the log's segments: write at least {STORAGE_SIZE_MIN}",
+        holds=lambda new, _: _size(new) >= quantity_exact(STORAGE_SIZE_MIN),
+    ),
+    Rule(
+        name="cluster-storage-shrink",
+        path="spec",
+        cel=f"{_SIZE_CEL.format('self')}.compareTo({_SIZE_CEL.format('oldSelf')}) >= 0",
+        message="storage.size cannot shrink, because a volume cannot: write the old size or a bigger one",
+        holds=lambda new, old: _size(new) >= _size(old),
+    ),
+    Rule(
+        name="cluster-storage-class-immutable",
+        path="spec",
+        cel=f"{_CLASS_CEL.format('self')} == {_CLASS_CEL.format('oldSelf')}",
+        message="storage.storageClassName cannot be changed: make a new MessageCluster on the other class and move its clients there",
+        holds=lambda new, old: _storage_class(new) == _storage_class(old),
+    ),
+    Rule(
+        name="cluster-listener-name",
+        path="spec.listeners[*]",
+        cel="!(self.name in ['http', 'admin'])",
+        message="a listener cannot be named http or admin: these are the data API and the admin API, so write another name",
+        holds=lambda new, _: new["name"] not in ("http", "admin"),
+    ),
+    Rule(
+        name="cluster-listener-advertised-host",
+        path="spec.listeners[*]",
+        cel="!has(self.advertisedHost) || (has(self.type) && self.type == 'nodePort')",
+        message="advertisedHost is for listeners of type nodePort: leave it out, or write type: nodePort",
+        holds=lambda new, _: "advertisedHost" not in new or new.get("type") == "nodePort",
+    ),
+    Rule(
+        name="cluster-listener-ports",
+        path="spec",
+        cel="!has(self.listeners) || self.listeners.all(l, self.listeners.exists_one(other, other.port == l.port))",
+        message="two listeners have the same port: write a different port for each",
+        holds=lambda new, _: len(set(_ports(new))) == len(_ports(new)),
+    ),
+    Rule(
+        name="cluster-http-port",
+        path="spec",
+        cel=f"(has(self.http) && has(self.http.port) ? self.http.port : {HTTP_PORT_DEFAULT}) != {ADMIN_PORT} && (has(self.listeners) ?"
+        f" self.listeners.all(l, l.port != {ADMIN_PORT} && l.port != (has(self.http) && has(self.http.port) ? self.http.port : {HTTP_PORT_DEFAULT}))"
+        f" : (!has(self.http) || !has(self.http.port) || self.http.port != {KAFKA_PORT_DEFAULT}))",
+        message=f"a port is taken twice: {ADMIN_PORT} is the admin API's and http.port ({HTTP_PORT_DEFAULT}) the data API's, so write another port",
+        holds=lambda new, _: (
+            ADMIN_PORT not in (_http_port(new), *_ports(new)) and _http_port(new) not in _ports(new)
+        ),
+    ),
+    Rule(
+        name="cluster-network-policy",
+        path="spec.networkPolicy",
+        cel="!has(self.adminFrom) || (has(self.enabled) && self.enabled)",
+        message="networkPolicy.adminFrom has no effect without a policy: write enabled: true, or leave adminFrom out",
+        holds=lambda new, _: "adminFrom" not in new or new.get("enabled") is True,
+    ),
+    Rule(
+        name="cluster-pod-labels",
+        path="spec.pod",
+        cel="!has(self.labels) || self.labels.all(key, !key.startsWith('penstock.io/') && !key.startsWith('app.kubernetes.io/')"
+        " && !key.startsWith('statefulset.kubernetes.io/'))",
+        message="pod.labels holds a key that Penstock or Kubernetes sets itself: write keys outside penstock.io/, app.kubernetes.io/"
+        " and statefulset.kubernetes.io/",
+        holds=lambda new, _: not any(key.startswith(OWNED_LABEL_PREFIXES) for key in new.get("labels") or {}),
+    ),
+)

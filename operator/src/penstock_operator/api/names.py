@@ -1,0 +1,44 @@
+"""Names that the resources, the manifests and the tools share.
+
+One place, so that a label in a selector and the label on a pod cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+GROUP: Final = "penstock.io"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+CATEGORY: Final = "penstock"
+
+MESSAGE_CLUSTER: Final = "MessageCluster"
+TOPIC: Final = "Topic"
+CONSUMER_GROUP: Final = "ConsumerGroup"
+KINDS: Final = (MESSAGE_CLUSTER, TOPIC, CONSUMER_GROUP)
+
+FIELD_MANAGER: Final = "penstock-operator"
+
+# Labels.
+LABEL_CLUSTER: Final = f"{GROUP}/cluster"
+LABEL_SHARD: Final = f"{GROUP}/shard"
+LABEL_LISTENER: Final = f"{GROUP}/listener"
+LABEL_POD_NAME: Final = "statefulset.kubernetes.io/pod-name"
+
+# Annotations that people set.
+ANNOTATION_PAUSED: Final = f"{GROUP}/paused"
+ANNOTATION_RESTART: Final = f"{GROUP}/restart"
+
+# Annotations that the operator sets.
+ANNOTATION_CLUSTER_ID: Final = f"{GROUP}/cluster-id"
+ANNOTATION_SHARD_UID: Final = f"{GROUP}/shard-uid"
+ANNOTATION_APPLIED: Final = f"{GROUP}/applied-hash"
+ANNOTATION_RESTART_HASH: Final = f"{GROUP}/restart-hash"
+ANNOTATION_CONFIG_HASH: Final = f"{GROUP}/config-hash"
+
+FINALIZER_TOPIC: Final = f"{GROUP}/topic"
+FINALIZER_GROUP: Final = f"{GROUP}/consumer-group"
+
+ADMIN_PORT: Final = 8081
+HTTP_PORT_DEFAULT: Final = 8080
+KAFKA_PORT_DEFAULT: Final = 9092
