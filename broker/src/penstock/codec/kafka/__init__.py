@@ -1,0 +1,1 @@
+"""The Kafka wire protocol: frames, headers, and the generated messages."""
