@@ -1,0 +1,205 @@
+"""Numbered messages through a real Kafka client, booked in a ledger: the load of both demos and of the scenarios.
+
+It runs beside a local broker (`make demo`) and inside a pod (`pod_load.py`); it needs confluent-kafka and
+`penstock.testing.ledger`, nothing else. One thread produces and serves its answers; afterwards the same thread reads
+every partition from its beginning to its end, so that a loss, a second copy and a changed order are all seen.
+
+The client is as its users have it: acks=all, idempotent, patient enough to live through a broker's restart.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.testing.ledger import Ledger
+
+QUEUED_MESSAGES_MAX = 20_000
+"""How many messages the client may hold back; small enough that a kill in the middle meets work in flight."""
+DELIVERY_MS_MAX = 180_000
+"""How long the client retries one message; longer than any restart that a scenario waits for."""
+READ_BATCH_MESSAGES = 2_000
+READ_SECONDS_MAX = 180.0
+KEYS = 997
+"""Number of different keys; prime, so that keys and partitions do not march in step."""
+PROGRESS_SECONDS = 0.5
+
+
+class LoadError(Exception):
+    """The load could not be carried through; the sentence says how far it came."""
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """What to send where. `rate` is messages per second, 0 means as fast as the broker takes them."""
+
+    bootstrap: str
+    topic: str
+    run: str
+    messages: int
+    payload_bytes: int = 100
+    rate: float = 0.0
+
+
+@dataclass
+class KafkaLoad:
+    """One load run; `produce`, then `consume`. `now_ms` is the clock of the ledger, `progress` is called now and then."""
+
+    plan: LoadPlan
+    ledger: Ledger
+    now_ms: Callable[[], int]
+    progress: Callable[[Ledger], None] = field(default=lambda _: None)
+    errors: dict[str, int] = field(default_factory=dict)
+    """Errors that the clients mentioned, with their counts; those of a restart are expected."""
+    _progress_at: float = 0.0
+
+    def produce(self, at_half: Callable[[], None] = lambda: None) -> None:
+        """Sends all messages and waits for their answers; calls `at_half` once, when half of them were handed over.
+
+        Raises LoadError when answers are still missing after the client's own patience.
+        """
+        producer = Producer(self._producer_settings())
+        started = time.monotonic()
+        for position in range(self.plan.messages):
+            if position == self.plan.messages // 2:
+                at_half()
+            if self.plan.rate:
+                self._wait_until(producer, started + position / self.plan.rate)
+            self._send(producer, self.ledger.send())
+            producer.poll(0)
+            self._report()
+        deadline = time.monotonic() + DELIVERY_MS_MAX / 1000
+        while producer.flush(PROGRESS_SECONDS) > 0:
+            self._report()
+            if time.monotonic() > deadline:
+                raise LoadError(
+                    f"{len(producer)} messages are without an answer {DELIVERY_MS_MAX / 1000:.0f} s after the last was sent"
+                    f" ({self._mentioned()})"
+                )
+        self.progress(self.ledger)
+
+    def consume(self) -> None:
+        """Reads every partition from its beginning to its end and books the messages of this run.
+
+        Raises LoadError when the ends were not reached in READ_SECONDS_MAX.
+        """
+        consumer = Consumer(self._consumer_settings())
+        try:
+            partitions = self._partitions(consumer)
+            consumer.assign(
+                [TopicPartition(self.plan.topic, number, OFFSET_BEGINNING) for number in partitions]
+            )
+            unfinished = set(partitions)
+            deadline = time.monotonic() + READ_SECONDS_MAX
+            while unfinished:
+                for message in consumer.consume(READ_BATCH_MESSAGES, PROGRESS_SECONDS):
+                    error = message.error()
+                    if error is None:
+                        self._book(message)
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        unfinished.discard(message.partition())
+                    else:
+                        self._mention(error)
+                self._report()
+                if time.monotonic() > deadline:
+                    raise LoadError(
+                        f"the ends of partitions {sorted(unfinished)} were not reached in {READ_SECONDS_MAX:.0f} s"
+                        f" ({self._mentioned()})"
+                    )
+        finally:
+            consumer.close()
+        self.progress(self.ledger)
+
+    def _producer_settings(self) -> dict[str, Any]:
+        return {
+            "bootstrap.servers": self.plan.bootstrap,
+            "client.id": f"load-{self.plan.run}",
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": 2,
+            "queue.buffering.max.messages": QUEUED_MESSAGES_MAX,
+            "message.timeout.ms": DELIVERY_MS_MAX,
+            "reconnect.backoff.max.ms": 500,  # the default of 10 s would be measured as the broker's recovery
+            "partitioner": "murmur2_random",
+            "error_cb": self._mention,
+            "log_level": 0,  # its errors are counted; on stderr they would drown the progress
+        }
+
+    def _consumer_settings(self) -> dict[str, Any]:
+        return {
+            "bootstrap.servers": self.plan.bootstrap,
+            "client.id": f"load-{self.plan.run}",
+            "group.id": f"load-{self.plan.run}",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+            "reconnect.backoff.max.ms": 500,
+            "error_cb": self._mention,
+            "log_level": 0,  # its errors are counted; on stderr they would drown the progress
+        }
+
+    def _partitions(self, consumer: Consumer) -> list[int]:
+        deadline = time.monotonic() + READ_SECONDS_MAX
+        while True:
+            found = consumer.list_topics(self.plan.topic, timeout=READ_SECONDS_MAX).topics[self.plan.topic]
+            if found.error is None and found.partitions:
+                return sorted(found.partitions)
+            if time.monotonic() > deadline:
+                raise LoadError(f"topic {self.plan.topic} cannot be read: {found.error}")
+            time.sleep(PROGRESS_SECONDS)
+
+    def _send(self, producer: Producer, number: int) -> None:
+        head = f"{self.plan.run}:{number}:"
+        value = head.ljust(self.plan.payload_bytes, ".").encode()
+        while True:
+            try:
+                producer.produce(
+                    self.plan.topic,
+                    value,
+                    key=str(number % KEYS).encode(),
+                    on_delivery=self._answer_to(number),
+                )
+                return
+            except BufferError:
+                producer.poll(PROGRESS_SECONDS)  # answers make room
+                self._report()
+
+    def _answer_to(self, number: int) -> Callable[[KafkaError | None, Any], None]:
+        def answered(error: KafkaError | None, message: Any) -> None:
+            if error is None:
+                self.ledger.acknowledge(number, message.partition(), message.offset(), self.now_ms())
+            else:
+                self._mention(error)
+
+        return answered
+
+    def _wait_until(self, producer: Producer, moment: float) -> None:
+        while (left := moment - time.monotonic()) > 0:
+            producer.poll(min(left, PROGRESS_SECONDS))
+            self._report()
+
+    def _book(self, message: Any) -> None:
+        run, number, _ = message.value().split(b":", 2)
+        if run.decode() == self.plan.run:
+            self.ledger.receive(int(number), message.partition(), message.offset())
+
+    def _mention(self, error: KafkaError) -> None:
+        name = error.name()
+        self.errors[name] = self.errors.get(name, 0) + 1
+
+    def _mentioned(self) -> str:
+        if not self.errors:
+            return "the client named no error"
+        return "the client named " + ", ".join(f"{name} {count} times" for name, count in self.errors.items())
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        if now >= self._progress_at:
+            self._progress_at = now + PROGRESS_SECONDS
+            self.progress(self.ledger)
