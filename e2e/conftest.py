@@ -1,0 +1,183 @@
+"""Scenarios on kind: one cluster for the session, one namespace for each test, the operator's log read after each.
+
+    make e2e                               all scenarios
+    .venv/bin/pytest e2e -m smoke          the main path only
+    PENSTOCK_E2E_KEEP=1 …                  leave the cluster for a look, and for the next run
+
+A test that fails leaves `build/e2e/<test>/` with the objects, events and logs of its namespace and of the operator.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import environment as penstock
+import pytest
+from dump import dump
+from kube import wait_for
+from operator_log import OperatorLog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from environment import Environment
+    from kube import Kube
+
+CLUSTER_NAME = "penstock-e2e"
+OPERATOR_SELECTOR = "app.kubernetes.io/name=penstock-operator"
+OPERATOR_DEPLOYMENT = "penstock-operator"
+TEST_SECONDS_MAX = 600
+NAMESPACE_LABEL = "penstock-e2e"
+NAMESPACES_GONE_SECONDS_MAX = 180
+OPERATOR_READY_SECONDS_MAX = 90
+OPERATOR_REPLICAS = 2
+
+_phase_reports = pytest.StashKey[dict[str, pytest.TestReport]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers the markers of this folder."""
+    config.addinivalue_line("markers", "smoke: the main path on kind, quick enough for `make test`")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A scenario is a minutes' matter: it needs more time than a unit test may take."""
+    for item in items:
+        if "environment" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.kind)
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS_MAX))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Builds images before the first test, so that no test's own time is spent on it."""
+    if session.config.option.collectonly:
+        return
+    if any("environment" in getattr(item, "fixturenames", ()) for item in session.items):
+        penstock.prepare_machine()
+        penstock.build_product_image()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Keeps each phase's report, so that fixtures know whether their test failed."""
+    report = yield
+    item.stash.setdefault(_phase_reports, {})[report.when] = report
+    return report
+
+
+@pytest.fixture(scope="session")
+def environment() -> Iterator[Environment]:
+    """The kind cluster with Penstock on it."""
+    ready = penstock.bring_up(CLUSTER_NAME, OPERATOR_REPLICAS)
+    yield ready
+    # Deleting a namespace must always come to an end: a finalizer that nobody releases shows here.
+    wait_for(
+        "the scenarios' namespaces to be gone",
+        lambda: not ready.kube.items("namespaces", NAMESPACE_LABEL),
+        seconds=NAMESPACES_GONE_SECONDS_MAX,
+        last_seen=lambda: ", ".join(
+            found["metadata"]["name"] for found in ready.kube.items("namespaces", NAMESPACE_LABEL)
+        ),
+    )
+    if not os.environ.get("PENSTOCK_E2E_KEEP"):
+        penstock.tear_down(CLUSTER_NAME)
+
+
+@dataclass
+class Operator:
+    """The operator as somebody meets it who runs it: a Deployment, its pods, its log, its Lease."""
+
+    kube: Kube
+    log: OperatorLog
+
+    def pods(self) -> list[str]:
+        """Names of its pods."""
+        return [pod["metadata"]["name"] for pod in self.kube.items("pods", OPERATOR_SELECTOR)]
+
+    def leader(self) -> str | None:
+        """Who holds the Lease now."""
+        for lease in self.kube.items("leases"):
+            holder = lease["spec"].get("holderIdentity")
+            if holder:
+                return str(holder)
+        return None
+
+    def leading_pod(self) -> str:
+        """The pod whose name is in the holder's identity."""
+        holder = wait_for("an operator to lead", self.leader, seconds=OPERATOR_READY_SECONDS_MAX)
+        return next(pod for pod in self.pods() if pod in holder)
+
+    def kill(self, *pods: str) -> None:
+        """Ends pods at once, without a goodbye."""
+        self.log.gather()
+        self.kube.run("delete", "pod", *pods, "--grace-period=0", "--force", "--wait=false")
+
+    def scale(self, replicas: int) -> None:
+        """Changes the number of operators and waits until it is so."""
+        self.log.gather()
+        self.kube.run("scale", f"deployment/{OPERATOR_DEPLOYMENT}", f"--replicas={replicas}")
+        if replicas:
+            self.wait_available()
+        else:
+            wait_for("the operators to be gone", lambda: not self.pods(), seconds=OPERATOR_READY_SECONDS_MAX)
+
+    def wait_available(self) -> None:
+        """Waits until all wanted pods are available."""
+        self.kube.run(
+            "rollout",
+            "status",
+            f"deployment/{OPERATOR_DEPLOYMENT}",
+            f"--timeout={OPERATOR_READY_SECONDS_MAX}s",
+        )
+
+
+@pytest.fixture(scope="session")
+def operator_of_session(environment: Environment) -> Operator:
+    """The operator, with the log that is kept through the session."""
+    kube = environment.kube.within(penstock.OPERATOR_NAMESPACE)
+    return Operator(kube, OperatorLog(kube, OPERATOR_SELECTOR))
+
+
+@pytest.fixture(autouse=True)
+def operator(request: pytest.FixtureRequest) -> Iterator[Operator | None]:
+    """The operator; afterwards its log is read, and an error that the scenario does not expect fails it."""
+    if not request.node.get_closest_marker("kind"):
+        yield None
+        return
+    found: Operator = request.getfixturevalue("operator_of_session")
+    found.log.expected.clear()
+    yield found
+    errors = found.log.judge()
+    if errors:
+        pytest.fail(
+            "the operator logged errors that nobody expects:\n" + "\n".join(errors[:20]), pytrace=False
+        )
+
+
+@pytest.fixture
+def kube(environment: Environment, request: pytest.FixtureRequest) -> Iterator[Kube]:
+    """A namespace of the test's own, deleted afterwards and dumped after a failure."""
+    test = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
+    with_namespace = new_namespace(environment.kube, test)
+    yield with_namespace
+    reports = request.node.stash.get(_phase_reports, {})
+    if any(report.failed for report in reports.values()):
+        operator_kube = environment.kube.within(penstock.OPERATOR_NAMESPACE)
+        dump(penstock.ROOT / "build" / "e2e" / test, with_namespace, operator_kube)
+    with_namespace.run("delete", "namespace", with_namespace.namespace, "--ignore-not-found", "--wait=false")
+
+
+def new_namespace(kube: Kube, name: str) -> Kube:
+    """A namespace whose name starts with `name`; an old one of that name is waited for until it is gone."""
+    name = f"e2e-{name}"[:60].strip("-")
+    kube.wait_gone("namespace", name)
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": name, "labels": {NAMESPACE_LABEL: "yes"}},
+    }
+    kube.apply(manifest)
+    return kube.within(name)

@@ -1,0 +1,130 @@
+"""From a bare machine to Penstock on kind: engine, node image, cluster, product image, client image, chart.
+
+Every step does nothing when its result is there, says what it does on stderr, and is used by the scenarios and by
+`make demo-kind` alike. The work itself is in the scripts of `kind/` and in `tools/build-image`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from client_image import build_client_image
+from kube import Kube
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+KIND = HERE / "kind"
+CHART = ROOT / "charts" / "penstock"
+RELEASE = "penstock"
+OPERATOR_NAMESPACE = "penstock-system"
+IMAGE_REPOSITORY = "penstock"
+IMAGE_TAG = "e2e"
+SCRIPT_SECONDS_MAX = 3600
+HELM_SECONDS_MAX = 180
+
+
+class SetupError(Exception):
+    """A step of the set-up failed; its own output, above on stderr, says why."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A cluster with Penstock on it, and the images that are loaded there."""
+
+    name: str
+    kube: Kube
+    image: str
+    client_image: str
+
+
+def say(text: str) -> None:
+    """One line of progress on stderr."""
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+
+
+def prepare_machine() -> None:
+    """Engine, kind, kubectl and the node image: minutes on a machine that has none of them."""
+    _script(KIND / "node-image.sh")
+
+
+def bring_up(name: str, operator_replicas: int = 1) -> Environment:
+    """A cluster of that name with the present source tree's Penstock installed."""
+    prepare_machine()
+    kubeconfig = Path(_script(KIND / "cluster.sh", "up", name))
+    kube = Kube(kubeconfig, Path(_script(KIND / "binaries.sh")))
+    image = build_product_image()
+    client_image = build_client_image(image)
+    for wanted in (image, client_image):
+        load_image(name, kube, wanted)
+    install(kube, operator_replicas)
+    return Environment(name, kube, image, client_image)
+
+
+def tear_down(name: str) -> None:
+    """Deletes the cluster."""
+    _script(KIND / "cluster.sh", "down", name)
+
+
+def build_product_image() -> str:
+    """Builds the image from the source tree."""
+    base = _script(KIND / "base-image.sh")
+    image = f"{IMAGE_REPOSITORY}:{IMAGE_TAG}"
+    say(f"building {image} from {base}")
+    _script(ROOT / "tools" / "build-image", image, base)
+    return image
+
+
+def load_image(name: str, kube: Kube, image: str) -> None:
+    """Puts an image of the engine into the cluster's nodes."""
+    say(f"loading {image} into {name}")
+    _run(["kind", "load", "docker-image", "--name", name, image], kube)
+
+
+def install(kube: Kube, operator_replicas: int = 1) -> None:
+    """Installs or upgrades the chart and waits until the operator is available."""
+    say(f"installing the chart ({operator_replicas} operator replicas)")
+    values = [
+        f"image.repository={IMAGE_REPOSITORY}",
+        f"image.tag={IMAGE_TAG}",
+        "image.pullPolicy=IfNotPresent",
+        f"replicas={operator_replicas}",
+    ]
+    helm(kube, "upgrade", "--install", RELEASE, str(CHART), *(f"--set={value}" for value in values))
+
+
+def helm(kube: Kube, *arguments: str) -> str:
+    """Runs helm in the operator's namespace and waits for what it started."""
+    _script(KIND / "binaries.sh", "helm")
+    where = ["--namespace", OPERATOR_NAMESPACE]
+    if arguments[0] == "upgrade":
+        where += ["--create-namespace", "--wait", f"--timeout={HELM_SECONDS_MAX}s"]
+    return _run(["helm", *arguments, *where], kube)
+
+
+def _script(path: Path, *arguments: str) -> str:
+    """Runs a script, its progress on our stderr; returns the last line it printed."""
+    done = subprocess.run(
+        [str(path), *arguments], stdout=subprocess.PIPE, text=True, check=False, timeout=SCRIPT_SECONDS_MAX
+    )
+    if done.returncode != 0:
+        raise SetupError(f"{path.relative_to(ROOT)} {' '.join(arguments)} failed with code {done.returncode}")
+    lines = done.stdout.splitlines()
+    return lines[-1] if lines else ""
+
+
+def _run(command: list[str], kube: Kube) -> str:
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=kube.environment(),
+        timeout=SCRIPT_SECONDS_MAX,
+    )
+    if done.returncode != 0:
+        raise SetupError(f"{' '.join(command)} failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
