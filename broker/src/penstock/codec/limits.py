@@ -12,3 +12,10 @@ RESPONSE_ELEMENTS_MAX = 4_000_000
 
 # Kafka's own limit for strings, also where a compact length could say more.
 STRING_BYTES_MAX = 0x7FFF
+
+# What one compressed batch may become; callers that keep many at once pass less.
+DECOMPRESSED_BYTES_MAX = 64 * 1024 * 1024
+
+# A zstd frame names the memory its decompression takes. 2^25 (32 MiB) is what level 19 of the zstd command writes at most with long
+# inputs; the library's own bound is four times that.
+ZSTD_WINDOW_LOG_MAX = 25

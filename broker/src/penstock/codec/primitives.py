@@ -28,7 +28,9 @@ _INT32_SIGN = 1 << 31
 _INT64_SIGN = 1 << 63
 
 
-def unsigned_varint(buffer: memoryview, position: int, limit: int, rest: int, where: str) -> tuple[int, int]:
+def unsigned_varint(
+    buffer: bytes | memoryview, position: int, limit: int, rest: int, where: str
+) -> tuple[int, int]:
     """Read an unsigned 32-bit integer of one to five bytes, after which at least `rest` bytes must be left. Returns (value, position)."""
     value = 0
     for shift in (0, 7, 14, 21, 28):
@@ -48,7 +50,9 @@ def unsigned_varint(buffer: memoryview, position: int, limit: int, rest: int, wh
     )
 
 
-def text_length(buffer: memoryview, position: int, limit: int, rest: int, where: str) -> tuple[int, int]:
+def text_length(
+    buffer: bytes | memoryview, position: int, limit: int, rest: int, where: str
+) -> tuple[int, int]:
     """Read the length prefix (length + 1) of a compact string and refuse what is over `STRING_BYTES_MAX`. Returns (prefix, position)."""
     prefix, position = unsigned_varint(buffer, position, limit, rest, where)
     if prefix > STRING_BYTES_MAX + 1:
@@ -58,7 +62,9 @@ def text_length(buffer: memoryview, position: int, limit: int, rest: int, where:
     return prefix, position
 
 
-def tagged_field_header(buffer: memoryview, position: int, limit: int, where: str) -> tuple[int, int, int]:
+def tagged_field_header(
+    buffer: bytes | memoryview, position: int, limit: int, where: str
+) -> tuple[int, int, int]:
     """Read tag and size of one tagged field. Returns (tag, position of the value, end of the value), the end within `limit`."""
     tag, position = unsigned_varint(buffer, position, limit, 1, where)
     size, position = unsigned_varint(buffer, position, limit, 0, where)
@@ -68,7 +74,7 @@ def tagged_field_header(buffer: memoryview, position: int, limit: int, where: st
     return tag, position, end
 
 
-def skip_tagged_fields(buffer: memoryview, position: int, limit: int, where: str) -> int:
+def skip_tagged_fields(buffer: bytes | memoryview, position: int, limit: int, where: str) -> int:
     """Step over a section of tagged fields, none of which is known; `position` is that of its count. Returns the end of the section."""
     count, position = unsigned_varint(buffer, position, limit, 0, where)
     # Each field takes two bytes or more, so a false count ends at the limit soon.
@@ -103,13 +109,13 @@ def write_tagged_fields(chunk: bytearray, fields: list[tuple[int, bytearray]]) -
         chunk += value
 
 
-def varint(buffer: memoryview, position: int, limit: int, where: str) -> tuple[int, int]:
+def varint(buffer: bytes | memoryview, position: int, limit: int, where: str) -> tuple[int, int]:
     """Read a zigzag 32-bit integer. Returns (value, position)."""
     raw, position = unsigned_varint(buffer, position, limit, 0, where)
     return (raw >> 1) ^ -(raw & 1), position
 
 
-def varlong(buffer: memoryview, position: int, limit: int, where: str) -> tuple[int, int]:
+def varlong(buffer: bytes | memoryview, position: int, limit: int, where: str) -> tuple[int, int]:
     """Read a zigzag 64-bit integer of one to ten bytes. Returns (value, position)."""
     raw = 0
     for shift in range(0, 70, 7):
