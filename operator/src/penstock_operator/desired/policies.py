@@ -1,0 +1,62 @@
+"""What limits the brokers: their account, disruptions of them, and who may reach them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from penstock_operator.api.names import ADMIN_PORT
+from penstock_operator.desired import names
+
+if TYPE_CHECKING:
+    from penstock_operator.api.cluster import MessageCluster
+    from penstock_operator.desired.identity import Environment
+
+
+def service_account(cluster: MessageCluster) -> dict[str, Any]:
+    """An account without rights and without a token: a broker does not talk to the API server."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": names.object_metadata(cluster, names.broker_name(cluster.metadata.name)),
+        "automountServiceAccountToken": False,
+    }
+
+
+def disruption_budget(cluster: MessageCluster, shard: int) -> dict[str, Any] | None:
+    """One broker of a shard at a time; none for a single broker, because then no node could ever be drained."""
+    if cluster.spec.replicas == 1:
+        return None
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": names.object_metadata(cluster, names.shard_name(cluster.metadata.name, shard)),
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": names.shard_selector(cluster.metadata.name, shard)},
+        },
+    }
+
+
+def network_policy(cluster: MessageCluster, environment: Environment) -> dict[str, Any] | None:
+    """Clients reach the listeners and the data API; the admin port is for the operator and for whom the spec names."""
+    policy = cluster.spec.network_policy
+    if not policy.enabled:
+        return None
+    operator = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": environment.operator_namespace}},
+        "podSelector": {"matchLabels": {"app.kubernetes.io/name": names.MANAGED_BY}},
+    }
+    open_ports = [*(listener.port for listener in cluster.spec.listeners), cluster.spec.http.port]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": names.object_metadata(cluster, names.broker_name(cluster.metadata.name)),
+        "spec": {
+            "podSelector": {"matchLabels": names.cluster_selector(cluster.metadata.name)},
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {"ports": [{"protocol": "TCP", "port": port} for port in open_ports]},
+                {"ports": [{"protocol": "TCP", "port": ADMIN_PORT}], "from": [operator, *policy.admin_from]},
+            ],
+        },
+    }

@@ -1,0 +1,83 @@
+"""Services: one headless per shard for the brokers' names, one for clients inside, one per broker for those outside.
+
+The admin port is in none of them: the operator talks to pods directly.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from penstock_operator.api.names import LABEL_LISTENER, LABEL_POD_NAME
+from penstock_operator.desired import names
+
+if TYPE_CHECKING:
+    from penstock_operator.api.cluster import Listener, MessageCluster
+
+
+def headless_service(cluster: MessageCluster, shard: int) -> dict[str, Any]:
+    """Gives every broker a host name, ready or not, so that brokers and the starting operator find it."""
+    spec = cluster.spec
+    return _service(
+        cluster,
+        names.shard_name(cluster.metadata.name, shard),
+        {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": names.shard_selector(cluster.metadata.name, shard),
+            "ports": [*map(_port, spec.listeners), _http_port(cluster)],
+        },
+    )
+
+
+def bootstrap_service(cluster: MessageCluster) -> dict[str, Any]:
+    """The address that clients inside Kubernetes start from; it leads to ready brokers only."""
+    internal = [listener for listener in cluster.spec.listeners if listener.type == "internal"]
+    return _service(
+        cluster,
+        names.bootstrap_name(cluster.metadata.name),
+        {
+            "type": "ClusterIP",
+            "selector": names.cluster_selector(cluster.metadata.name),
+            "ports": [*map(_port, internal), _http_port(cluster)],
+        },
+    )
+
+
+def node_port_services(cluster: MessageCluster) -> list[dict[str, Any]]:
+    """For every nodePort listener a Service per broker, because Kafka clients must reach each one by itself."""
+    services = []
+    for listener in cluster.spec.listeners:
+        if listener.type != "nodePort":
+            continue
+        for shard, _, pod in names.pod_names(cluster):
+            service = _service(
+                cluster,
+                names.node_port_name(pod, listener.name),
+                {
+                    "type": "NodePort",
+                    "publishNotReadyAddresses": True,
+                    "selector": {**names.shard_selector(cluster.metadata.name, shard), LABEL_POD_NAME: pod},
+                    "ports": [_port(listener)],
+                },
+            )
+            service["metadata"]["labels"] |= {LABEL_LISTENER: listener.name}
+            services.append(service)
+    return services
+
+
+def _service(cluster: MessageCluster, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": names.object_metadata(cluster, name),
+        "spec": spec,
+    }
+
+
+def _port(listener: Listener) -> dict[str, Any]:
+    return {"name": listener.name, "port": listener.port, "targetPort": listener.port, "protocol": "TCP"}
+
+
+def _http_port(cluster: MessageCluster) -> dict[str, Any]:
+    port = cluster.spec.http.port
+    return {"name": "http", "port": port, "targetPort": port, "protocol": "TCP"}

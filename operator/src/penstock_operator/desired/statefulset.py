@@ -1,0 +1,247 @@
+"""The StatefulSet of a shard: its pods, their volumes, and the marks that say what a pod was started from.
+
+`OnDelete` and `Parallel`: the operator restarts brokers itself, one at a time, when the shard can spare one, and a pod
+that cannot start never holds up its siblings (kubernetes/kubernetes#67250).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from penstock_operator.api.names import (
+    ADMIN_PORT,
+    ANNOTATION_CLUSTER_ID,
+    ANNOTATION_CONFIG_HASH,
+    ANNOTATION_RESTART,
+    ANNOTATION_RESTART_HASH,
+    ANNOTATION_SHARD_UID,
+    LABEL_SHARD,
+)
+from penstock_operator.desired import broker_config, names
+from penstock_operator.desired.hashing import content_hash
+
+if TYPE_CHECKING:
+    from penstock_operator.api.cluster import Listener, MessageCluster
+    from penstock_operator.desired.identity import Environment, Identity
+
+USER_ID: Final = 10001  # the image's user; the volume's group, so that it can write
+CONFIG_FOLDER: Final = "/etc/penstock"
+DATA_MOUNT: Final = "/var/lib/penstock"
+DATA_FOLDER: Final = f"{DATA_MOUNT}/data"  # below the mount, whose root may hold a lost+found
+TEMPORARY_SIZE: Final = "64Mi"
+TERMINATION_GRACE_SECONDS: Final = 60  # flush and close; a broker needs far less
+START_SECONDS_MAX: Final = 600  # until the loop of a starting broker turns
+
+
+def stateful_set(
+    cluster: MessageCluster, identity: Identity, environment: Environment, shard: int
+) -> dict[str, Any]:
+    """The StatefulSet of one shard. Needs the node ports of all nodePort listeners (see `missing_node_ports`)."""
+    name = cluster.metadata.name
+    metadata = names.object_metadata(cluster, names.shard_name(name, shard))
+    metadata["labels"] |= {LABEL_SHARD: str(shard)}
+    metadata["annotations"] = _identity_annotations(identity, shard)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": metadata,
+        "spec": {
+            "serviceName": names.shard_name(name, shard),
+            "replicas": cluster.spec.replicas,
+            "podManagementPolicy": "Parallel",
+            "updateStrategy": {"type": "OnDelete"},
+            "revisionHistoryLimit": 2,
+            "selector": {"matchLabels": names.shard_selector(name, shard)},
+            "persistentVolumeClaimRetentionPolicy": {
+                "whenDeleted": "Delete" if cluster.spec.storage.delete_claim else "Retain",
+                "whenScaled": "Retain",
+            },
+            "template": pod_template(cluster, environment, shard),
+            "volumeClaimTemplates": [_claim_template(cluster, identity, shard)],
+        },
+    }
+
+
+def missing_node_ports(cluster: MessageCluster, environment: Environment) -> list[str]:
+    """Per-broker Services whose port on the nodes is not known yet; brokers cannot advertise it before."""
+    wanted = [
+        names.node_port_name(pod, listener.name)
+        for listener in cluster.spec.listeners
+        if listener.type == "nodePort"
+        for _, _, pod in names.pod_names(cluster)
+    ]
+    return [service for service in wanted if service not in environment.node_ports]
+
+
+def pod_template(cluster: MessageCluster, environment: Environment, shard: int) -> dict[str, Any]:
+    """The pods of a shard."""
+    spec = cluster.spec
+    own_labels = {**names.labels(cluster.metadata.name), LABEL_SHARD: str(shard)}
+    return {
+        "metadata": {
+            "labels": {**spec.pod.labels, **own_labels},
+            "annotations": {
+                **spec.pod.annotations,
+                ANNOTATION_RESTART_HASH: restart_hash(cluster, environment, shard),
+                ANNOTATION_CONFIG_HASH: config_hash(cluster),
+            },
+        },
+        "spec": {
+            "serviceAccountName": names.broker_name(cluster.metadata.name),
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": TERMINATION_GRACE_SECONDS,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "fsGroup": USER_ID,
+                # Changing the group of every file of a big volume at each start would take minutes.
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "affinity": _affinity(cluster.metadata.name, shard),
+            **_placement(cluster),
+            "containers": [_container(cluster, environment, shard)],
+            "volumes": [
+                {"name": "config", "configMap": {"name": names.shard_name(cluster.metadata.name, shard)}},
+                {"name": "tmp", "emptyDir": {"sizeLimit": TEMPORARY_SIZE}},
+            ],
+        },
+    }
+
+
+def restart_hash(cluster: MessageCluster, environment: Environment, shard: int) -> str:
+    """Changes exactly when a running broker must be restarted whatever its settings are.
+
+    Neither the number of replicas nor labels nor the operator's version are in it: they need no restart.
+    """
+    return content_hash(
+        {
+            "image": cluster.spec.image or environment.image,
+            "arguments": _arguments(cluster, environment, shard),
+            "listeners": broker_config.listeners(cluster.spec),
+            "resources": msgspec.to_builtins(cluster.spec.resources),
+            "placement": _placement(cluster),
+            "token": cluster.metadata.annotations.get(ANNOTATION_RESTART, ""),
+        }
+    )
+
+
+def config_hash(cluster: MessageCluster) -> str:
+    """Changes with every setting in the configuration file."""
+    return content_hash(broker_config.settings(cluster.spec))
+
+
+def _identity_annotations(identity: Identity, shard: int) -> dict[str, str]:
+    return {ANNOTATION_CLUSTER_ID: identity.cluster_id, ANNOTATION_SHARD_UID: identity.shard_uids[shard]}
+
+
+def _claim_template(cluster: MessageCluster, identity: Identity, shard: int) -> dict[str, Any]:
+    storage = cluster.spec.storage
+    spec: dict[str, Any] = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": str(storage.size)}},
+    }
+    if storage.storage_class_name is not None:
+        spec["storageClassName"] = storage.storage_class_name
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": names.DATA_VOLUME,
+            "labels": {**names.labels(cluster.metadata.name), LABEL_SHARD: str(shard)},
+            "annotations": _identity_annotations(identity, shard),
+        },
+        "spec": spec,
+    }
+
+
+def _container(cluster: MessageCluster, environment: Environment, shard: int) -> dict[str, Any]:
+    spec = cluster.spec
+    ports = [
+        *({"name": listener.name, "containerPort": listener.port} for listener in spec.listeners),
+        {"name": "http", "containerPort": spec.http.port},
+        {"name": "admin", "containerPort": ADMIN_PORT},
+    ]
+    return {
+        "name": "broker",
+        "image": spec.image or environment.image,
+        "args": _arguments(cluster, environment, shard),
+        "env": [
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": "HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}},
+        ],
+        "ports": [{**port, "protocol": "TCP"} for port in ports],
+        "resources": msgspec.to_builtins(spec.resources),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "startupProbe": _probe("/healthz", period=1, failures=START_SECONDS_MAX),
+        "livenessProbe": _probe("/healthz", period=10, failures=6),
+        "readinessProbe": _probe("/readyz", period=2, failures=2),
+        "volumeMounts": [
+            {"name": names.DATA_VOLUME, "mountPath": DATA_MOUNT},
+            {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
+    }
+
+
+def _arguments(cluster: MessageCluster, environment: Environment, shard: int) -> list[str]:
+    """The broker's command line; Kubernetes fills in the pod's name and the node's address."""
+    arguments = ["broker", "--data", DATA_FOLDER, "--config", f"{CONFIG_FOLDER}/$(POD_NAME).yaml"]
+    for listener in cluster.spec.listeners:
+        arguments += [
+            "--advertise",
+            f"{listener.name}={_advertised(cluster, environment, shard, listener)}",
+        ]
+    return arguments
+
+
+def _advertised(cluster: MessageCluster, environment: Environment, shard: int, listener: Listener) -> str:
+    name, namespace = cluster.metadata.name, cluster.metadata.namespace
+    if listener.type == "internal":
+        return f"$(POD_NAME).{names.shard_name(name, shard)}.{namespace}.svc:{listener.port}"
+    # One template serves all brokers of the shard, so their ports outside can differ only once the template need not
+    # name them; with one broker per shard, the first one's port is the only one.
+    service = names.node_port_name(names.pod_name(name, shard, 0), listener.name)
+    return f"{listener.advertised_host or '$(HOST_IP)'}:{environment.node_ports[service]}"
+
+
+def _placement(cluster: MessageCluster) -> dict[str, Any]:
+    pod = cluster.spec.pod
+    placement: dict[str, Any] = {}
+    if pod.node_selector:
+        placement["nodeSelector"] = pod.node_selector
+    if pod.tolerations:
+        placement["tolerations"] = msgspec.to_builtins(pod.tolerations)
+    if pod.topology_spread_constraints:
+        placement["topologySpreadConstraints"] = pod.topology_spread_constraints
+    if pod.priority_class_name is not None:
+        placement["priorityClassName"] = pod.priority_class_name
+    return placement
+
+
+def _affinity(cluster: str, shard: int) -> dict[str, Any]:
+    """Brokers of a shard prefer different nodes; on a small cluster they still run."""
+    term = {
+        "labelSelector": {"matchLabels": names.shard_selector(cluster, shard)},
+        "topologyKey": "kubernetes.io/hostname",
+    }
+    return {
+        "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]
+        }
+    }
+
+
+def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": "admin"},
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }

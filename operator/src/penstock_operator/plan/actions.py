@@ -1,0 +1,78 @@
+"""The things that a plan can ask for. Each says why, in a sentence that reaches status, Events and the log."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """Something to do; `disruptive` when clients may notice it."""
+
+    disruptive: ClassVar[bool] = False
+    why: str
+
+
+class ApplyObject(Action, frozen=True, kw_only=True):
+    """Server-side apply of one manifest."""
+
+    manifest: dict[str, Any]
+
+
+class DeleteObject(Action, frozen=True, kw_only=True):
+    """Delete an object that the spec no longer asks for."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+
+
+class RecreateStatefulSet(Action, frozen=True, kw_only=True):
+    """Delete a StatefulSet but leave its pods, to make it anew with fields that cannot be changed."""
+
+    name: str
+    uid: str
+
+
+class ExpandClaim(Action, frozen=True, kw_only=True):
+    """Ask for a bigger volume."""
+
+    name: str
+    size: str
+
+
+class AnnotateClaim(Action, frozen=True, kw_only=True):
+    """Write the shard's identity on a volume claim."""
+
+    name: str
+    annotations: dict[str, str]
+
+
+class PatchSettings(Action, frozen=True, kw_only=True):
+    """Change settings of a running broker; None takes the run-time value back."""
+
+    pod: str
+    settings: dict[str, Any]
+
+
+class RestartBroker(Action, frozen=True, kw_only=True):
+    """Evict one pod, so that its StatefulSet starts it anew from the current template."""
+
+    disruptive: ClassVar[bool] = True
+    pod: str
+    uid: str
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do now, what is waited for, and what is wrong. At most one action is disruptive."""
+
+    actions: list[Action]
+    waits: list[str]
+    problems: list[tuple[str, str]]  # (reason, sentence)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to do or to wait for."""
+        return not (self.actions or self.waits or self.problems)

@@ -1,0 +1,241 @@
+"""The plan of one MessageCluster.
+
+Order matters: what brokers need comes first, then volumes, then StatefulSets, then settings, and only when nothing else
+is left, one restart. A broker that cannot be asked is never restarted for it: not knowing is no reason to destroy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from penstock_operator.api.names import ANNOTATION_CLUSTER_ID, ANNOTATION_SHARD_UID, LABEL_CLUSTER
+from penstock_operator.api.units import quantity_exact
+from penstock_operator.desired import names
+from penstock_operator.plan.actions import (
+    Action,
+    AnnotateClaim,
+    ApplyObject,
+    DeleteObject,
+    ExpandClaim,
+    PatchSettings,
+    Plan,
+    RecreateStatefulSet,
+    RestartBroker,
+)
+from penstock_operator.plan.drift import drift, first_difference
+from penstock_operator.plan.settings import plan_settings
+
+if TYPE_CHECKING:
+    from penstock_operator.api.cluster import MessageCluster
+    from penstock_operator.desired.build import Desired
+    from penstock_operator.desired.identity import Identity
+    from penstock_operator.snapshot.cluster import ClusterSnapshot, PodSeen
+
+# Kinds whose objects are deleted when the spec no longer asks for them. StatefulSets are not: they hold data.
+PRUNED_KINDS: Final = ("Service", "ConfigMap", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy")
+# Fields of a StatefulSet that the API server lets nobody change.
+_FIXED_FIELDS: Final = ("serviceName", "podManagementPolicy", "selector", "volumeClaimTemplates")
+
+
+def plan_cluster(
+    cluster: MessageCluster, identity: Identity, desired: Desired, snapshot: ClusterSnapshot
+) -> Plan:
+    """What to do for a cluster now."""
+    problems = [("InvalidConfiguration", sentence) for sentence in desired.problems]
+    problems += _foreign_objects(cluster, desired, snapshot)
+    if problems:
+        return Plan(actions=[], waits=[], problems=problems)
+    actions: list[Action] = []
+    waits: list[str] = []
+    leaving = [name for (_, name), live in snapshot.objects.items() if _is_leaving(live)]
+    for manifest in desired.supports:
+        actions += _apply(manifest, snapshot)
+    if desired.missing_node_ports:
+        waits.append(f"Kubernetes has not yet given a node port to {', '.join(desired.missing_node_ports)}")
+    actions += _claims(cluster, identity, snapshot)
+    for manifest in desired.shards:
+        actions += _stateful_set(manifest, snapshot)
+    actions += _prune(desired, snapshot)
+    if leaving:
+        waits.append(f"Kubernetes has not yet removed {', '.join(sorted(leaving))}")
+        # Applying to what is going away would be lost.
+        actions = [
+            action for action in actions if not (isinstance(action, ApplyObject) and _name(action) in leaving)
+        ]
+    waits += _waits(cluster, snapshot)
+    unknown_names, setting_actions, restart_reasons = _settings(desired, snapshot)
+    problems += unknown_names
+    actions += setting_actions
+    if not actions and not leaving and desired.shards:
+        restart = _restart(desired, snapshot, restart_reasons)
+        actions += [restart] if restart is not None else []
+    return Plan(actions=actions, waits=waits, problems=problems)
+
+
+def _name(action: ApplyObject) -> str:
+    name: str = action.manifest["metadata"]["name"]
+    return name
+
+
+def _is_leaving(live: dict[str, Any]) -> bool:
+    return live["metadata"].get("deletionTimestamp") is not None
+
+
+def _foreign_objects(
+    cluster: MessageCluster, desired: Desired, snapshot: ClusterSnapshot
+) -> list[tuple[str, str]]:
+    """Objects that have our names but are not ours: taking them over could break what they belong to."""
+    foreign = []
+    for manifest in (*desired.supports, *desired.shards):
+        live = snapshot.objects.get((manifest["kind"], manifest["metadata"]["name"]))
+        if (
+            live is not None
+            and live["metadata"].get("labels", {}).get(LABEL_CLUSTER) != cluster.metadata.name
+        ):
+            foreign.append(
+                (
+                    "NameTaken",
+                    f"{manifest['kind']} {manifest['metadata']['name']} exists and is not this cluster's:"
+                    " delete it or give the MessageCluster another name",
+                )
+            )
+    return foreign
+
+
+def _apply(manifest: dict[str, Any], snapshot: ClusterSnapshot) -> list[Action]:
+    live = snapshot.objects.get((manifest["kind"], manifest["metadata"]["name"]))
+    reason = drift(manifest, live)
+    if reason is None:
+        return []
+    why = f"{manifest['kind']} {manifest['metadata']['name']} is applied because {reason}"
+    return [ApplyObject(why=why, manifest=manifest)]
+
+
+def _claims(cluster: MessageCluster, identity: Identity, snapshot: ClusterSnapshot) -> list[Action]:
+    """Volumes grow, never shrink, and carry the identity of what is on them."""
+    actions: list[Action] = []
+    size = str(cluster.spec.storage.size)
+    for claim in snapshot.claims.values():
+        if claim.terminating or claim.shard not in identity.shard_uids:
+            continue
+        if claim.cluster_id is None or claim.shard_uid is None:
+            annotations = {
+                ANNOTATION_CLUSTER_ID: identity.cluster_id,
+                ANNOTATION_SHARD_UID: identity.shard_uids[claim.shard],
+            }
+            why = f"claim {claim.name} does not say yet whose data it holds"
+            actions.append(AnnotateClaim(why=why, name=claim.name, annotations=annotations))
+        if quantity_exact(claim.requested) < quantity_exact(size):
+            why = f"claim {claim.name} grows from {claim.requested} to {size} because storage.size grew"
+            actions.append(ExpandClaim(why=why, name=claim.name, size=size))
+    return actions
+
+
+def _stateful_set(manifest: dict[str, Any], snapshot: ClusterSnapshot) -> list[Action]:
+    name = manifest["metadata"]["name"]
+    live = snapshot.objects.get(("StatefulSet", name))
+    if live is not None and not _is_leaving(live):
+        for field in _FIXED_FIELDS:
+            if first_difference(manifest["spec"][field], live["spec"].get(field)):
+                why = f"StatefulSet {name} is made anew around its running pods because {field} cannot be changed"
+                return [RecreateStatefulSet(why=why, name=name, uid=live["metadata"]["uid"])]
+    return _apply(manifest, snapshot)
+
+
+def _prune(desired: Desired, snapshot: ClusterSnapshot) -> list[Action]:
+    wanted = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in desired.supports}
+    return [
+        DeleteObject(
+            why=f"{kind} {name} is deleted because the spec no longer asks for it",
+            api_version=live["apiVersion"],
+            kind=kind,
+            name=name,
+            uid=live["metadata"]["uid"],
+        )
+        for (kind, name), live in sorted(snapshot.objects.items())
+        if kind in PRUNED_KINDS and (kind, name) not in wanted and not _is_leaving(live)
+    ]
+
+
+def _waits(cluster: MessageCluster, snapshot: ClusterSnapshot) -> list[str]:
+    """What only time, Kubernetes or the brokers can bring."""
+    waits = []
+    for _, _, name in names.pod_names(cluster):
+        pod = snapshot.pods.get(name)
+        report = snapshot.brokers.get(name)
+        if pod is None:
+            waits.append(f"{name} does not exist yet")
+        elif pod.terminating:
+            waits.append(f"{name} is stopping")
+        elif report is not None and report.not_ready:
+            waits.append(f"{name} is not ready: {'; '.join(report.not_ready)}")
+        elif not pod.ready:
+            waits.append(f"{name} is not ready: {pod.trouble}")
+        elif report is not None and report.unknown is not None:
+            waits.append(f"{name} cannot be asked: {report.unknown}")
+    waits += [
+        f"claim {claim.name} is being resized: {claim.resize}"
+        for claim in snapshot.claims.values()
+        if claim.resize is not None
+    ]
+    return waits
+
+
+def _settings(
+    desired: Desired, snapshot: ClusterSnapshot
+) -> tuple[list[tuple[str, str]], list[Action], dict[str, list[str]]]:
+    """Problems with names, changes to running brokers, and per pod the settings that only a restart brings."""
+    problems: list[tuple[str, str]] = []
+    actions: list[Action] = []
+    restart: dict[str, list[str]] = {}
+    for pod, report in sorted(snapshot.brokers.items()):
+        if report.settings is None:
+            continue
+        difference = plan_settings(desired.settings, report.settings)
+        if difference.unknown:
+            listed = ", ".join(difference.unknown)
+            sentence = f"the broker does not know {listed}: correct or remove it in spec.config"
+            problems.append(("InvalidConfiguration", sentence))
+        if difference.patch:
+            listed = ", ".join(sorted(difference.patch))
+            why = f"{listed} of {pod} changes while it runs because the spec says so"
+            actions.append(PatchSettings(why=why, pod=pod, settings=difference.patch))
+        if difference.restart:
+            restart[pod] = difference.restart
+    return problems, actions, restart
+
+
+def _restart(
+    desired: Desired, snapshot: ClusterSnapshot, settings: dict[str, list[str]]
+) -> RestartBroker | None:
+    """The one broker to restart now, if any: only when its shard's other brokers are all well."""
+    for manifest in desired.shards:
+        live = snapshot.objects.get(("StatefulSet", manifest["metadata"]["name"]))
+        if (
+            live is None
+            or live.get("status", {}).get("observedGeneration", 0) < live["metadata"]["generation"]
+        ):
+            continue  # the pod would be made from the old template
+        shard = int(manifest["spec"]["template"]["metadata"]["labels"]["penstock.io/shard"])
+        pods = sorted((pod for pod in snapshot.pods.values() if pod.shard == shard), key=lambda pod: pod.name)
+        for pod in pods:
+            why = _restart_reason(manifest, pod, settings.get(pod.name, []))
+            others_well = all(other.ready for other in pods if other is not pod)
+            if why is not None and not pod.terminating and (others_well or not pod.ready):
+                return RestartBroker(why=why, pod=pod.name, uid=pod.uid)
+    return None
+
+
+def _restart_reason(manifest: dict[str, Any], pod: PodSeen, settings: list[str]) -> str | None:
+    annotations = manifest["spec"]["template"]["metadata"]["annotations"]
+    stale_file = pod.config_hash != annotations["penstock.io/config-hash"]
+    if pod.restart_hash != annotations["penstock.io/restart-hash"]:
+        if pod.ready or pod.stuck:
+            return f"{pod.name} is restarted because its image, arguments, resources or placement changed"
+        return None  # it is still recovering; what it is doing now would be lost
+    if stale_file and pod.stuck:
+        return f"{pod.name} is restarted because it cannot start ({pod.trouble}) and its configuration changed since"
+    # A pod that was started from this very file would come back the same: then a restart helps nobody.
+    if stale_file and settings:
+        return f"{pod.name} is restarted because {', '.join(settings)} cannot change while it runs"
+    return None

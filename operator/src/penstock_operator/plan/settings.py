@@ -1,0 +1,43 @@
+"""Which settings of a running broker to change at once, and which only a restart can change.
+
+The broker itself says of each setting whether it is dynamic, so the operator needs no list of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from penstock_operator.snapshot.broker import Setting
+
+
+class SettingsPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """The difference between what a broker runs with and what it should run with."""
+
+    patch: dict[str, Any]  # to change while it runs; None takes the run-time value back
+    restart: list[str]  # names that only a restart changes
+    unknown: list[str]  # names that this broker does not have
+
+
+def plan_settings(wanted: dict[str, Any], have: dict[str, Setting]) -> SettingsPlan:
+    """Compare the wanted settings with a broker's table."""
+    patch: dict[str, Any] = {}
+    restart: list[str] = []
+    unknown: list[str] = []
+    for name, value in sorted(wanted.items()):
+        setting = have.get(name)
+        if setting is None:
+            unknown.append(name)
+        elif not setting.is_value(value):
+            if setting.dynamic:
+                patch[name] = value
+            else:
+                restart.append(name)
+    for name, setting in sorted(have.items()):
+        if name in wanted or not setting.dynamic or setting.is_value(setting.default):
+            continue
+        # It left the spec: take the run-time value back, or override the file's, which is only read at a start.
+        patch[name] = None if setting.source == "dynamic" else setting.default
+    return SettingsPlan(patch=patch, restart=restart, unknown=unknown)

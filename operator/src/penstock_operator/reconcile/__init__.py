@@ -1,0 +1,1 @@
+"""One pass over one object: observe, plan, act, publish status. Repeating a pass from any point converges."""

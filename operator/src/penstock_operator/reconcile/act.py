@@ -1,0 +1,50 @@
+"""Carry out one action of a plan. Every action is safe to repeat: it names a uid, or applies, or sets a value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock_operator.plan.actions import (
+    Action,
+    AnnotateClaim,
+    ApplyObject,
+    DeleteObject,
+    ExpandClaim,
+    PatchSettings,
+    RecreateStatefulSet,
+    RestartBroker,
+)
+
+if TYPE_CHECKING:
+    from penstock_operator.kube import KubeApi
+    from penstock_operator.reconcile.cluster import Brokers
+    from penstock_operator.snapshot.cluster import ClusterSnapshot
+
+
+async def act(
+    action: Action, namespace: str, kube: KubeApi, brokers: Brokers, snapshot: ClusterSnapshot
+) -> None:
+    """Do it. Raises KubeError, AdminError or AdminUnreachableError."""
+    # Claims are made by the StatefulSet, so they are patched: applying would claim fields that are not ours.
+    claim = ("v1", "PersistentVolumeClaim", namespace)
+    match action:
+        case ApplyObject():
+            await kube.apply(action.manifest)
+        case DeleteObject():
+            await kube.delete(action.api_version, action.kind, namespace, action.name, action.uid)
+        case RecreateStatefulSet():
+            await kube.delete("apps/v1", "StatefulSet", namespace, action.name, action.uid, "Orphan")
+        case ExpandClaim():
+            await kube.merge(
+                *claim, action.name, {"spec": {"resources": {"requests": {"storage": action.size}}}}
+            )
+        case AnnotateClaim():
+            await kube.merge(*claim, action.name, {"metadata": {"annotations": action.annotations}})
+        case PatchSettings():
+            address = snapshot.pods[action.pod].address
+            assert address is not None  # settings were read from there
+            await brokers.at(address).patch_settings(action.settings)
+        case RestartBroker():
+            await kube.evict(namespace, action.pod, action.uid)
+        case _:
+            raise AssertionError(f"no way to carry out {type(action).__name__}")

@@ -1,0 +1,223 @@
+"""The pass over a MessageCluster: observe, build, plan, act, and publish what came of it.
+
+Passes are short. A pass acts and looks again a few times, so that a small repair is never published as a disturbance,
+and comes back later for everything that takes time.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from penstock_operator.api.cluster import MessageCluster
+from penstock_operator.desired.build import Desired, build
+from penstock_operator.desired.identity import Environment, Identity
+from penstock_operator.kube import KubeApi
+from penstock_operator.kube_errors import KubeError
+from penstock_operator.plan.actions import Action, Plan
+from penstock_operator.plan.cluster import plan_cluster
+from penstock_operator.plan.cluster_status import broken_status, cluster_status, paused_status
+from penstock_operator.plan.conditions import transitions
+from penstock_operator.reconcile.act import act
+from penstock_operator.reconcile.dependents import is_paused
+from penstock_operator.reconcile.observe import ClusterBroker, observe
+from penstock_operator.reconcile.ports import (
+    AdminError,
+    AdminUnreachableError,
+    Again,
+    Clock,
+    Key,
+    Note,
+    ResourceStore,
+)
+from penstock_operator.snapshot.cluster import ClusterSnapshot
+from penstock_operator.snapshot.identity import IdentityConflictError, find_identity
+
+logger = logging.getLogger(__name__)
+
+ROUNDS_MAX: Final = 4  # observe-plan-act rounds in one pass
+WAIT_S: Final = 2.0  # while something is awaited
+TROUBLE_S: Final = 10.0  # while a problem waits for the user
+RESYNC_S: Final = 30.0
+_DISRUPTED: Final = 1.0  # after a restart began
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pass found, for publishing."""
+
+    identity: Identity
+    desired: Desired
+    snapshot: ClusterSnapshot
+    plan: Plan
+    failures: list[tuple[str, str]]
+    done: list[Action]
+
+
+class Brokers(Protocol):
+    """How to reach a broker's admin API."""
+
+    def at(self, address: str) -> ClusterBroker:
+        """The broker whose pod has this IP address."""
+
+
+Wake = Callable[[str, str], Awaitable[None]]
+
+
+class ClusterReconciler:
+    """Reconciles MessageClusters; holds no state of its own between passes."""
+
+    def __init__(
+        self,
+        kube: KubeApi,
+        store: ResourceStore,
+        brokers: Brokers,
+        environment: Environment,
+        clock: Clock,
+        *,
+        new_id: Callable[[], str] | None = None,
+    ) -> None:
+        self._kube = kube
+        self._store = store
+        self._brokers = brokers
+        self._environment = environment
+        self._clock = clock
+        self._new_id = new_id or (lambda: str(uuid.uuid4()))
+
+    async def reconcile(self, key: Key) -> Again:
+        """One pass."""
+        resource = await self._store.get(key)
+        if resource is None or resource["metadata"].get("deletionTimestamp") is not None:
+            return Again()  # what belongs to it goes with it, by owner references
+        old = resource.get("status", {})
+        generation = resource["metadata"].get("generation", 1)
+        if is_paused(resource):
+            await self._write(resource, paused_status(generation, old, self._clock()))
+            return Again()
+        try:
+            cluster = msgspec.convert(resource, MessageCluster)
+            outcome = await self._rounds(cluster)
+        except msgspec.ValidationError as error:
+            # Written past the API server's checks, or by another release.
+            await self._broken(resource, "InvalidSpec", f"the resource is not understood: {error}")
+            return Again()
+        except ValueError as error:
+            await self._broken(resource, "InvalidSpec", str(error))
+            return Again()
+        except IdentityConflictError as error:
+            await self._broken(resource, "VolumesConflict", str(error))
+            return Again(after_s=TROUBLE_S)
+        return await self._publish(resource, cluster, outcome)
+
+    async def _rounds(self, cluster: MessageCluster) -> Outcome:
+        """Observe, plan and act until nothing is left to do now."""
+        done: list[Action] = []
+        failures: list[tuple[str, str]] = []
+        new_cluster_id, new_shard_uids = self._new_id(), [self._new_id() for _ in range(cluster.spec.shards)]
+        for _ in range(ROUNDS_MAX):
+            snapshot = await observe(self._kube, self._brokers, cluster)
+            identity = find_identity(
+                snapshot, cluster.spec.shards, new_cluster_id, dict(enumerate(new_shard_uids))
+            )
+            environment = msgspec.structs.replace(self._environment, node_ports=snapshot.node_ports())
+            desired = build(cluster, identity, environment)
+            plan = plan_cluster(cluster, identity, desired, snapshot)
+            if not plan.actions or failures:
+                break
+            for action in plan.actions:
+                failure = await self._try(cluster, action, snapshot)
+                if failure is not None:
+                    failures.append(failure)
+                    break
+                done.append(action)
+        return Outcome(
+            identity=identity, desired=desired, snapshot=snapshot, plan=plan, failures=failures, done=done
+        )
+
+    async def _try(
+        self, cluster: MessageCluster, action: Action, snapshot: ClusterSnapshot
+    ) -> tuple[str, str] | None:
+        """Act; a refusal becomes a problem with the refuser's own sentence."""
+        logger.info(
+            "acting",
+            extra={"object": f"{cluster.metadata.namespace}/{cluster.metadata.name}", "why": action.why},
+        )
+        try:
+            await act(action, cluster.metadata.namespace, self._kube, self._brokers, snapshot)
+        except KubeError as error:
+            if error.status in (0, 401, 409) or error.status >= 500:
+                raise  # the queue tries the whole pass again
+            if error.status == 429:
+                return (
+                    "DisruptionBudget",
+                    f"{action.why}, but a disruption budget forbids it now: {error.message}",
+                )
+            return "RefusedByKubernetes", f"{action.why}, but Kubernetes refuses: {error.message}"
+        except AdminError as error:
+            return "InvalidConfiguration", f"{action.why}, but the broker refuses: {error.detail}"
+        except AdminUnreachableError as error:
+            logger.info("broker cannot be asked", extra={"why": str(error)})
+        return None
+
+    async def _publish(self, resource: dict[str, Any], cluster: MessageCluster, outcome: Outcome) -> Again:
+        plan = outcome.plan
+        if outcome.failures:
+            plan = msgspec.structs.replace(plan, problems=[*outcome.failures, *plan.problems])
+        old = resource.get("status", {})
+        status = cluster_status(
+            cluster,
+            outcome.identity,
+            outcome.desired,
+            outcome.snapshot,
+            plan,
+            old.get("conditions", []),
+            self._clock(),
+        )
+        await self._write(resource, status)
+        for note in _notes(cluster, outcome, status, old):
+            await self._store.tell(resource, note)
+        if plan.problems:
+            return Again(after_s=TROUBLE_S)
+        if plan.actions:
+            return Again(after_s=_DISRUPTED)
+        return Again(after_s=WAIT_S if plan.waits else RESYNC_S)
+
+    async def _broken(self, resource: dict[str, Any], reason: str, message: str) -> None:
+        old = resource.get("status", {})
+        status = broken_status(resource["metadata"].get("generation", 1), reason, message, old, self._clock())
+        await self._write(resource, status)
+        if transitions(status["conditions"], old.get("conditions", [])):
+            await self._store.tell(resource, Note(type="Warning", reason=reason, message=message))
+
+    async def _write(self, resource: dict[str, Any], status: dict[str, Any]) -> None:
+        if status != resource.get("status"):
+            await self._store.write_status(resource, status)
+
+
+def _notes(
+    cluster: MessageCluster, outcome: Outcome, status: dict[str, Any], old: dict[str, Any]
+) -> list[Note]:
+    """What the user is told: restarts, changes of Ready and Degraded, and listeners that anybody may use."""
+    notes = [
+        Note(type="Normal", reason="BrokerRestart", message=action.why)
+        for action in outcome.done
+        if action.disruptive
+    ]
+    for condition in transitions(status["conditions"], old.get("conditions", [])):
+        if condition["type"] == "Ready" and condition["reason"] not in ("Reconciling",):
+            well = condition["status"] == "True" or condition["reason"] == "BrokersNotReady"
+            kind: Any = "Normal" if well else "Warning"
+            notes.append(Note(type=kind, reason=condition["reason"], message=condition["message"]))
+    new_listeners = status["bootstrap"].keys() - old.get("bootstrap", {}).keys()
+    for listener in cluster.spec.listeners:
+        if listener.name in new_listeners:
+            where = "inside Kubernetes" if listener.type == "internal" else "with a way to a node"
+            message = (
+                f"listener {listener.name} on port {listener.port} has no authentication: everybody {where}"
+                " can read and write every topic; limit who reaches it with a NetworkPolicy or a firewall"
+            )
+            notes.append(Note(type="Warning", reason="ListenerWithoutAuthentication", message=message))
+    return notes

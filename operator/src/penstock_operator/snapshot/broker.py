@@ -1,0 +1,87 @@
+"""A broker's own account of itself, read from the admin API's answers.
+
+Answers are checked field by field: an operator and a broker of different releases meet here, and what a broker does
+not say is None rather than a crash.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from penstock_operator.api.topic import value_text
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting of a running broker."""
+
+    value: Any
+    default: Any
+    source: str  # default | file | dynamic
+    dynamic: bool  # whether it can be changed while the broker runs
+
+    def is_value(self, wanted: Any) -> bool:
+        """Whether the broker already has this value; numbers and their texts are the same."""
+        return value_text(self.value) == value_text(wanted)
+
+
+class MemberReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One broker of a shard, as the shard reports it."""
+
+    name: str
+    role: str = "Unknown"
+    in_sync: bool = False
+    lag_bytes: int = 0
+
+
+class ShardReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One shard, as its brokers report it."""
+
+    id: int
+    uid: str = ""
+    leader: str | None = None
+    epoch: int = 0
+    members: list[MemberReport] = msgspec.field(default_factory=list)
+
+
+class ClusterReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Answer of `GET /v1/cluster`."""
+
+    cluster_id: str
+    version: str = ""
+    shards: list[ShardReport] = msgspec.field(default_factory=list)
+
+
+class BrokerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one broker said when it was asked; `unknown` is the sentence why it did not."""
+
+    cluster: ClusterReport | None = None
+    settings: dict[str, Setting] | None = None
+    not_ready: list[str] = msgspec.field(default_factory=list)  # the broker's own reasons, from /readyz
+    unknown: str | None = None
+
+
+def parse_cluster(answer: Any) -> ClusterReport:
+    """`GET /v1/cluster`. Raises ValueError with a sentence when it is something else."""
+    try:
+        return msgspec.convert(answer, ClusterReport)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"the broker's answer to GET /v1/cluster is not understood: {error}") from error
+
+
+def parse_settings(answer: Any) -> dict[str, Setting]:
+    """`GET /v1/config`: {"config": [{name, value, default, source, dynamic}, ...]}. Raises ValueError."""
+    rows = answer.get("config") if isinstance(answer, dict) else None
+    try:
+        return {
+            row["name"]: Setting(
+                value=row.get("value"),
+                default=row.get("default"),
+                source=str(row.get("source", "default")),
+                dynamic=bool(row.get("dynamic", False)),
+            )
+            for row in rows or []
+        }
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"the broker's answer to GET /v1/config is not understood: {error!r}") from error

@@ -1,0 +1,64 @@
+"""Topics and groups as the broker reports them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+Seen = TypeVar("Seen")
+
+
+class PartitionSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One partition; `leader` is the broker's name, whose middle number is the shard."""
+
+    partition: int
+    leader: str = ""
+
+
+class TopicSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Answer of `GET /v1/topics/{name}`; `config` holds the overrides only."""
+
+    name: str
+    topic_id: str
+    partitions: int
+    config: dict[str, Any] = msgspec.field(default_factory=dict)
+    partition_details: list[PartitionSeen] = msgspec.field(default_factory=list)
+
+    def shards(self) -> list[int]:
+        """The shards that hold partitions of the topic, as far as leaders are known."""
+        numbers = {
+            detail.leader.rsplit("-", 2)[-2]
+            for detail in self.partition_details
+            if detail.leader.count("-") > 1
+        }
+        return sorted(int(number) for number in numbers if number.isdecimal())
+
+
+class GroupSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Answer of `GET /v1/groups/{name}`."""
+
+    name: str
+    mode: str = "stream"
+    state: str = "Empty"
+    topics: list[str] = msgspec.field(default_factory=list)
+    members: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    lag: int = 0
+    declared: bool = False
+
+
+def parse_topic(answer: Any) -> TopicSeen:
+    """Raises ValueError with a sentence when the answer is something else."""
+    return _parse(answer, TopicSeen, "topic")
+
+
+def parse_group(answer: Any) -> GroupSeen:
+    """Raises ValueError with a sentence when the answer is something else."""
+    return _parse(answer, GroupSeen, "group")
+
+
+def _parse(answer: Any, model: type[Seen], what: str) -> Seen:
+    try:
+        return msgspec.convert(answer, model)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"the broker's answer about the {what} is not understood: {error}") from error

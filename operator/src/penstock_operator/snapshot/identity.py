@@ -1,0 +1,54 @@
+"""Which cluster and which shards the volumes belong to: read before anything is made, invented only for new ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock_operator.api.names import ANNOTATION_CLUSTER_ID, ANNOTATION_SHARD_UID
+from penstock_operator.desired.identity import Identity
+
+if TYPE_CHECKING:
+    from penstock_operator.snapshot.cluster import ClusterSnapshot
+
+
+class IdentityConflictError(Exception):
+    """Volumes or StatefulSets of one cluster carry different ids; the message says which."""
+
+
+def find_identity(
+    snapshot: ClusterSnapshot, shards: int, new_cluster_id: str, new_shard_uids: dict[int, str]
+) -> Identity:
+    """The identity that is annotated on StatefulSets and volume claims, completed with new ids where there is none.
+
+    Raises IdentityConflictError when what is there disagrees: then somebody must choose, not we.
+    """
+    seen: dict[str, dict[str, str]] = {"cluster": {}}  # what -> id -> where it was seen
+    for (kind, name), live in snapshot.objects.items():
+        if kind == "StatefulSet":
+            annotations = live["metadata"].get("annotations", {})
+            shard = live["metadata"].get("labels", {}).get("penstock.io/shard", "0")
+            _note(seen, "cluster", annotations.get(ANNOTATION_CLUSTER_ID), f"StatefulSet {name}")
+            _note(seen, shard, annotations.get(ANNOTATION_SHARD_UID), f"StatefulSet {name}")
+    for claim in snapshot.claims.values():
+        where = f"PersistentVolumeClaim {claim.name}"
+        _note(seen, "cluster", claim.cluster_id, where)
+        _note(seen, str(claim.shard), claim.shard_uid, where)
+    for what, ids in seen.items():
+        if len(ids) > 1:
+            listed = "; ".join(f"{place} has {value}" for value, place in sorted(ids.items()))
+            subject = "the cluster" if what == "cluster" else f"shard {what}"
+            raise IdentityConflictError(
+                f"the volumes do not belong together, {subject} has several ids ({listed}):"
+                " delete or rename the claims that are not this cluster's"
+            )
+    return Identity(
+        cluster_id=next(iter(seen["cluster"]), new_cluster_id),
+        shard_uids={
+            shard: next(iter(seen.get(str(shard), {})), new_shard_uids[shard]) for shard in range(shards)
+        },
+    )
+
+
+def _note(seen: dict[str, dict[str, str]], what: str, value: str | None, place: str) -> None:
+    if value:
+        seen.setdefault(what, {}).setdefault(value, place)
