@@ -1,0 +1,225 @@
+"""What administrators see of consumer groups, and what they may delete.
+
+Assignments and subscriptions are shown where the members speak the consumer protocol; bytes that cannot be read are
+shown as nothing, because what clients tell each other is theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from penstock.groups.classic import ClassicGroup
+from penstock.groups.commands import GroupDeleted
+from penstock.groups.consumer_protocol import CONSUMER, decode_assignment
+from penstock.groups.expiry import subscriptions
+from penstock.groups.machine import offsets_deleted
+from penstock.groups.states import GroupState
+from penstock.model.errors import ErrorCode, PenstockError
+from penstock.service.group_api import (
+    GroupDescription,
+    GroupDetail,
+    GroupOverview,
+    MemberDescription,
+    PartitionPosition,
+)
+from penstock.service.groups_driver import coordinator_error
+from penstock.service.groups_registry import GroupRegistry
+
+DEFAULT_MODE = "stream"
+CLASSIC_TYPE = "classic"
+GROUPS_PER_TURN = 100
+"""How many groups a list looks at before other work of the loop gets its turn."""
+
+
+class GroupAdministration:
+    """Views of the registry's groups."""
+
+    def __init__(self, registry: GroupRegistry) -> None:
+        self._registry = registry
+        self._machine = registry.machine
+        self._positions = registry.positions
+
+    def describe(self, group: str) -> GroupDescription:
+        """DescribeGroups; subscriptions and assignments are shown in Stable only, as in Kafka."""
+        error = self._registry.refusal(group)
+        if error is not ErrorCode.NONE:
+            return GroupDescription(group, error, state="")
+        live = self._live(group)
+        if live is None:
+            state = self._registry.state(group)
+            message = f"Group {group} not found." if state is GroupState.DEAD else None
+            return GroupDescription(
+                group, state=state.value, protocol_type=self._protocol_type(group), message=message
+            )
+        stable = live.state is GroupState.STABLE
+        return GroupDescription(
+            group,
+            state=live.state.value,
+            protocol_type=live.protocol_type,
+            protocol=(live.protocol or "") if stable else "",
+            members=_members(live, with_bytes=stable),
+        )
+
+    async def list_groups(self, states: Sequence[str], types: Sequence[str]) -> list[GroupOverview]:
+        """Groups in any of the states (any case; none means all) and types."""
+        error = self._registry.refusal("")
+        if error is not ErrorCode.NONE:
+            raise PenstockError(error, "This broker does not coordinate groups now: ask again.")
+        if types and CLASSIC_TYPE not in {name.lower() for name in types}:
+            return []
+        wanted = {name.lower() for name in states}
+        overviews = []
+        for position, group in enumerate(sorted(self._registry.names())):
+            if position % GROUPS_PER_TURN == GROUPS_PER_TURN - 1:
+                await asyncio.sleep(0)
+            state = self._registry.state(group)
+            if state is not GroupState.DEAD and (not wanted or state.value.lower() in wanted):
+                overviews.append(self._overview(group))
+        return overviews
+
+    def detail(self, listener: str, group: str) -> GroupDetail:
+        """Everything about one group. Raises PenstockError(GROUP_ID_NOT_FOUND)."""
+        self._registry.check(group)
+        if self._registry.state(group) is GroupState.DEAD:
+            raise PenstockError(ErrorCode.GROUP_ID_NOT_FOUND, f"There is no consumer group {group!r}.")
+        live = self._live(group)
+        declared = self._machine.declared(group)
+        address = self._positions.coordinator(listener, group)
+        return GroupDetail(
+            overview=self._overview(group),
+            protocol=(live.protocol or "") if live is not None else "",
+            coordinator=address[0] if address is not None else -1,
+            topics=list(declared.topics) if declared is not None else [],
+            members=_members(live, with_bytes=True) if live is not None else [],
+            assignments=_assignments(live) if live is not None else {},
+            positions=self._partition_positions(group),
+        )
+
+    async def delete_group(self, group: str) -> ErrorCode:
+        """DeleteGroups: only a group without members can be deleted."""
+        error = self._registry.refusal(group)
+        if error is not ErrorCode.NONE:
+            return error
+        state = self._registry.state(group)
+        if state is GroupState.DEAD:
+            return ErrorCode.GROUP_ID_NOT_FOUND
+        if state is not GroupState.EMPTY:
+            return ErrorCode.NON_EMPTY_GROUP
+        self._registry.forget(group, ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        try:
+            await self._registry.propose([GroupDeleted(group, self._registry.clock.now_ms())])
+        except PenstockError as failure:
+            return coordinator_error(failure)
+        return ErrorCode.NONE
+
+    async def delete_offsets(
+        self, group: str, partitions: Sequence[tuple[str, int]]
+    ) -> tuple[ErrorCode, list[tuple[str, int, ErrorCode]]]:
+        """OffsetDelete (KIP-496)."""
+        error = self._registry.refusal(group)
+        if error is not ErrorCode.NONE:
+            return error, []
+        state = self._registry.state(group)
+        live = self._live(group)
+        if state is GroupState.DEAD:
+            return ErrorCode.GROUP_ID_NOT_FOUND, []
+        if state is not GroupState.EMPTY and live is not None and live.protocol_type != CONSUMER:
+            return ErrorCode.NON_EMPTY_GROUP, []
+        results = [
+            (topic, partition, self._delete_refusal(group, state, topic, partition))
+            for topic, partition in partitions
+        ]
+        allowed = [(topic, partition) for topic, partition, error in results if error is ErrorCode.NONE]
+        if allowed:
+            commands = offsets_deleted(group, allowed, self._registry.clock.now_ms())
+            try:
+                await self._registry.propose(commands)
+            except PenstockError as failure:
+                return coordinator_error(failure), []
+        return ErrorCode.NONE, results
+
+    def _delete_refusal(self, group: str, state: GroupState, topic: str, partition: int) -> ErrorCode:
+        count = self._positions.partition_count(topic)
+        known = count is not None and 0 <= partition < count
+        if not known and self._machine.offset(group, topic, partition) is None:
+            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        if state is GroupState.EMPTY:
+            return ErrorCode.NONE
+        # While the first generation forms, or where a subscription cannot be read, any topic may be subscribed.
+        generation = self._machine.generation(group)
+        subscribed = None if generation is None or not generation.members else subscriptions(generation)
+        if subscribed is None or topic in subscribed:
+            return ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC
+        return ErrorCode.NONE
+
+    def _live(self, group: str) -> ClassicGroup | None:
+        driver = self._registry.live.get(group)
+        return None if driver is None else driver.group
+
+    def _protocol_type(self, group: str) -> str:
+        live = self._live(group)
+        if live is not None:
+            return live.protocol_type
+        generation = self._machine.generation(group)
+        return "" if generation is None else generation.protocol_type
+
+    def _overview(self, group: str) -> GroupOverview:
+        live = self._live(group)
+        declared = self._machine.declared(group)
+        return GroupOverview(
+            group=group,
+            mode=DEFAULT_MODE if declared is None else declared.mode,
+            state=self._registry.state(group).value,
+            protocol_type=self._protocol_type(group),
+            members=0 if live is None else len(live.roster),
+            lag=sum(position.lag for position in self._partition_positions(group)),
+            declared=declared is not None,
+        )
+
+    def _partition_positions(self, group: str) -> list[PartitionPosition]:
+        """Committed positions of partitions that exist. A position that was never valid lags by the whole partition."""
+        found = []
+        for (topic, partition), stored in sorted(self._machine.offsets(group), key=lambda item: item[0]):
+            count = self._positions.partition_count(topic)
+            if count is None or partition >= count:
+                continue
+            high_watermark = self._positions.high_watermark(topic, partition)
+            start = max(stored.offset, self._positions.log_start(topic, partition))
+            found.append(
+                PartitionPosition(
+                    topic,
+                    partition,
+                    stored.offset,
+                    stored.metadata,
+                    high_watermark,
+                    max(high_watermark - start, 0),
+                )
+            )
+        return found
+
+
+def _members(live: ClassicGroup, *, with_bytes: bool) -> list[MemberDescription]:
+    return [
+        MemberDescription(
+            member.member_id,
+            member.instance_id,
+            member.client_id,
+            member.client_host,
+            member.metadata(live.protocol) if with_bytes else b"",
+            member.assignment if with_bytes else b"",
+        )
+        for member in live.roster.by_id.values()
+    ]
+
+
+def _assignments(live: ClassicGroup) -> dict[str, dict[str, list[int]]]:
+    if live.protocol_type != CONSUMER:
+        return {}
+    decoded = {}
+    for member in live.roster.by_id.values():
+        try:
+            decoded[member.member_id] = decode_assignment(member.assignment)
+        except ValueError:
+            decoded[member.member_id] = {}
+    return decoded
