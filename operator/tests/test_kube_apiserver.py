@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-# The fixture is imported where a conftest does not do it; pytest finds it by its name.
-from kube_apiserver import kube_apiserver  # noqa: F401
-
 if TYPE_CHECKING:
     from kube_apiserver import KubeApiServer
 
@@ -62,7 +59,7 @@ def gadget(name: str, size: int) -> str:
 
 
 @pytest.fixture
-def server(kube_apiserver: KubeApiServer) -> KubeApiServer:  # noqa: F811
+def server(kube_apiserver: KubeApiServer) -> KubeApiServer:
     applied = kube_apiserver.kubectl("apply", "-f", "-", stdin=json.dumps(DEFINITION))
     assert applied.returncode == 0, applied.stderr
     established = kube_apiserver.kubectl(

@@ -1,0 +1,70 @@
+"""What scenarios ask a broker from the host, with confluent-kafka's admin client, through a nodePort listener."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # it has no __all__
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+
+ANSWER_SECONDS_MAX = 20.0
+
+
+class KafkaAdmin:
+    """A cluster's topics and groups, as any Kafka tool sees and changes them."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+
+    def partitions(self, topic: str) -> int | None:
+        """Number of partitions; None when there is no such topic."""
+        found = self._client.list_topics(timeout=ANSWER_SECONDS_MAX).topics.get(topic)
+        return None if found is None or found.error is not None else len(found.partitions)
+
+    def topics(self) -> set[str]:
+        """Names of all topics."""
+        return set(self._client.list_topics(timeout=ANSWER_SECONDS_MAX).topics)
+
+    def topic_config(self, topic: str) -> dict[str, str]:
+        """Effective configuration of a topic."""
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        entries = self._one(self._client.describe_configs([resource]))
+        return {name: entry.value for name, entry in entries.items()}
+
+    def alter_topic(self, topic: str, name: str, value: str) -> None:
+        """Sets one configuration of a topic, behind the operator's back."""
+        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+        self._one(self._client.incremental_alter_configs([resource]))
+
+    def delete_topic(self, topic: str) -> None:
+        """Deletes a topic, behind the operator's back."""
+        self._one(self._client.delete_topics([topic]))
+
+    def commit(self, group: str, topic: str, offsets: dict[int, int]) -> None:
+        """Commits offsets for a group without members, as a consumer that left would have."""
+        consumer = Consumer({"bootstrap.servers": self._bootstrap, "group.id": group, "log_level": 0})
+        try:
+            consumer.commit(
+                offsets=[TopicPartition(topic, number, offset) for number, offset in offsets.items()],
+                asynchronous=False,
+            )
+        finally:
+            consumer.close()
+
+    def committed(self, group: str) -> dict[tuple[str, int], int]:
+        """Committed offsets of a group, by topic and partition."""
+        request = [ConsumerGroupTopicPartitions(group)]
+        found = self._one(self._client.list_consumer_group_offsets(request))
+        return {(part.topic, part.partition): part.offset for part in found.topic_partitions}
+
+    def _one(self, futures: dict[Any, Any]) -> Any:
+        (future,) = futures.values()
+        return future.result(timeout=ANSWER_SECONDS_MAX)
