@@ -1,0 +1,80 @@
+"""Reading entries' payloads back from segment files, in a reader's thread.
+
+Entries that stand near each other come with one read; each is checked against its CRC before it is handed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from penstock.codec.entry import ENTRY_HEADER_SIZE, entry_is_intact, parse_entry_header
+from penstock.log.errors import LogDamagedError
+from penstock.log.segment import Segment, index_name
+from penstock.log.segment_index import PartitionRun, RunSummary, decode_run, run_size
+
+# Entries with at most this many bytes between them are fetched by one read.
+READ_GAP_BYTES_MAX = 32 * 1024
+READ_BYTES_MAX = 4 * 1024 * 1024
+
+
+class Extent(NamedTuple):
+    """A whole entry in a segment's file; `partition` is what its header must say."""
+
+    segment: Segment
+    position: int
+    size_bytes: int
+    partition: int
+
+
+def read_payloads(extents: Sequence[Extent]) -> list[memoryview]:
+    """The payloads, in the order of the extents (ascending within a segment). Raises LogDamagedError, OSError."""
+    payloads: list[memoryview] = []
+    start = 0
+    while start < len(extents):
+        end = _group_end(extents, start)
+        first, last = extents[start], extents[end - 1]
+        assert first.segment.file is not None
+        data = first.segment.file.read_at(first.position, last.position + last.size_bytes - first.position)
+        view = memoryview(data)
+        for extent in extents[start:end]:
+            payloads.append(_payload(view, extent.position - first.position, extent))
+        start = end
+    return payloads
+
+
+def _group_end(extents: Sequence[Extent], start: int) -> int:
+    first = extents[start]
+    end = start + 1
+    while end < len(extents):
+        previous, extent = extents[end - 1], extents[end]
+        if (
+            extent.segment is not first.segment
+            or extent.position - previous.position - previous.size_bytes > READ_GAP_BYTES_MAX
+            or extent.position + extent.size_bytes - first.position > READ_BYTES_MAX
+        ):
+            break
+        end += 1
+    return end
+
+
+def _payload(view: memoryview, at: int, extent: Extent) -> memoryview:
+    end = at + extent.size_bytes
+    if end <= len(view):
+        header = parse_entry_header(view, at)
+        matches = header.partition == extent.partition and header.size_bytes == extent.size_bytes
+        if matches and entry_is_intact(view, at, header):
+            return view[at + ENTRY_HEADER_SIZE : end]
+    raise LogDamagedError(
+        f"{extent.segment.name} is damaged at position {extent.position}: the entry there does not match its checksum;"
+        " restore the volume from a replica or a backup"
+    )
+
+
+def load_run(segment: Segment, summary: RunSummary) -> PartitionRun:
+    """A sealed segment's arrays for one partition, from the index file. Raises LogDamagedError, OSError."""
+    file = segment.disk.open(index_name(segment.base_index))
+    try:
+        return decode_run(summary, file.read_at(summary.file_position, run_size(summary)))
+    finally:
+        file.close()

@@ -1,0 +1,239 @@
+"""One partition as its shard's broker sees it: offsets, where its batches stand, and who waits for more.
+
+The commit log holds the bytes; this object knows which segments have a run of the partition and finds the batch that
+holds an offset. Decoded runs of sealed segments are kept in a bounded cache; a run that is neither active nor cached
+is asked for with `MissingRun`, so that the caller reads it in a thread and tries again.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable
+
+from penstock.catalog.partitions import PartitionState
+from penstock.log.reader import Extent
+from penstock.log.segment import Segment
+from penstock.log.segment_index import PartitionRun, RunSummary
+
+
+class MissingRun(Exception):  # noqa: N818 (not an error: it asks for a read)
+    """A sealed segment's run has to be loaded before the question can be answered."""
+
+    def __init__(self, segment: Segment, partition: int, summary: RunSummary) -> None:
+        super().__init__(segment.name)
+        self.segment = segment
+        self.partition = partition
+        self.summary = summary
+
+
+class RunCache:
+    """Decoded runs of sealed segments, the least recently used dropped beyond a number of bytes."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._runs: OrderedDict[tuple[int, int], PartitionRun] = OrderedDict()
+        self.size_bytes = 0
+
+    def get(self, segment: Segment, partition: int) -> PartitionRun | None:
+        """The run, marked as used."""
+        key = (segment.base_index, partition)
+        run = self._runs.get(key)
+        if run is not None:
+            self._runs.move_to_end(key)
+        return run
+
+    def put(self, segment: Segment, partition: int, run: PartitionRun) -> None:
+        """Keeps a run that was read."""
+        key = (segment.base_index, partition)
+        if key not in self._runs:
+            self.size_bytes += run.memory_bytes
+        self._runs[key] = run
+        while self.size_bytes > self._bytes_max and len(self._runs) > 1:
+            _, dropped = self._runs.popitem(last=False)
+            self.size_bytes -= dropped.memory_bytes
+
+
+class Partition:
+    """Offsets: `log_start` <= readable < `high_watermark` <= `end_offset` (the next one to be written)."""
+
+    __slots__ = (
+        "_cache",
+        "_segments",
+        "end_offset",
+        "epoch_base",
+        "high_watermark",
+        "key",
+        "log_start",
+        "number",
+        "size_bytes",
+        "topic",
+        "topic_id",
+        "waiters",
+    )  # fmt: skip
+
+    def __init__(self, state: PartitionState, cache: RunCache) -> None:
+        self._cache = cache
+        self.key = state.key
+        self.topic = state.topic
+        self.number = state.number
+        self.topic_id = state.topic_id
+        self.epoch_base = state.epoch_base
+        self.log_start = state.log_start
+        self.end_offset = state.log_start
+        self.high_watermark = state.log_start
+        self.size_bytes = 0
+        # Called once, in order, when the high watermark moves or the partition is dropped.
+        self.waiters: dict[object, Callable[[], None]] = {}
+        self._segments: list[Segment] = []
+
+    # --- changes ---------------------------------------------------------------------------------
+
+    def attach(self, segment: Segment) -> None:
+        """Notes that a segment (later than all before) has a run of this partition; used at start."""
+        run = segment.run(self.key)
+        assert run is not None
+        self._segments.append(segment)
+        self.size_bytes += run.size_bytes
+        self.end_offset = max(self.end_offset, run.end_offset)
+
+    def appended(self, segment: Segment, end_offset: int, size_bytes: int) -> None:
+        """A batch was appended to `segment`."""
+        if not self._segments or self._segments[-1] is not segment:
+            self._segments.append(segment)
+        self.end_offset = end_offset
+        self.size_bytes += size_bytes
+
+    def commit(self, high_watermark: int) -> None:
+        """Everything below is committed; wakes those who wait."""
+        self.high_watermark = high_watermark
+        if self.waiters:
+            self.wake()
+
+    def wake(self) -> None:
+        """Calls and forgets all waiters."""
+        waiters, self.waiters = self.waiters, {}
+        for callback in waiters.values():
+            callback()
+
+    def move_start(self, log_start: int) -> None:
+        """Offsets below are gone for readers. Runs that lie below no longer count."""
+        self.log_start = max(self.log_start, log_start)
+        if self.log_start > self.end_offset:
+            self.end_offset = self.high_watermark = self.log_start
+        while self._segments:
+            run = self._segments[0].run(self.key)
+            assert run is not None
+            # A segment that is still written to stays: it may get batches of this partition again.
+            if run.end_offset > self.log_start or self._segments[0].index is not None:
+                break
+            self.size_bytes -= run.size_bytes
+            del self._segments[0]
+
+    def forget(self, segment: Segment) -> None:
+        """The segment leaves the log."""
+        if self._segments and self._segments[0] is segment:
+            run = segment.run(self.key)
+            self.size_bytes -= run.size_bytes if run is not None else 0
+            del self._segments[0]
+
+    # --- questions -------------------------------------------------------------------------------
+
+    def extents(self, offset: int, bytes_max: int, end: int) -> list[Extent]:
+        """The whole batches from the one that holds `offset` on, below offset `end`: at least one (when there is one),
+        then as many as fit into `bytes_max`. Raises MissingRun when the first run has to be loaded."""
+        found: list[Extent] = []
+        total = 0
+        for number in range(self._segment_of(offset), len(self._segments)):
+            segment = self._segments[number]
+            try:
+                run = self._run(segment)
+            except MissingRun:
+                if found:
+                    break
+                raise
+            slot = run.slot_of(offset)
+            for position in range(slot, len(run)):
+                size = run.sizes[position]
+                if run.base_offsets[position] >= end or (found and total + size > bytes_max):
+                    return found
+                found.append(Extent(segment, run.positions[position], size, self.key))
+                total += size
+            offset = run.end_offset
+        return found
+
+    def batches_since(self, timestamp: int) -> Extent | None:
+        """The first batch whose largest timestamp is at least `timestamp`, at or above the log start, committed."""
+        for segment in self._segments:
+            summary = segment.run(self.key)
+            assert summary is not None
+            if summary.max_timestamp < timestamp or summary.end_offset <= self.log_start:
+                continue
+            run = self._run(segment)
+            for slot in range(run.slot_of(max(self.log_start, run.first_offset)), len(run)):
+                if run.base_offsets[slot] >= self.high_watermark:
+                    return None
+                if run.max_timestamps[slot] >= timestamp:
+                    return Extent(segment, run.positions[slot], run.sizes[slot], self.key)
+        return None
+
+    def max_timestamp(self) -> int:
+        """The largest timestamp of all batches, -1 when there are none."""
+        runs = (segment.run(self.key) for segment in self._segments)
+        return max((run.max_timestamp for run in runs if run is not None), default=-1)
+
+    def epoch_end(self, epoch: int) -> tuple[int, int]:
+        """(largest epoch up to `epoch`, its end offset) by the shard's epochs; (-1, -1) when all are newer."""
+        found, end = -1, -1
+        for segment in self._segments:
+            run = segment.run(self.key)
+            assert run is not None
+            for start_epoch, start in run.epochs:
+                if start_epoch > epoch:
+                    return found, start if found >= 0 else -1
+                found, end = start_epoch, self.end_offset
+        return found, end
+
+    def retention_start(self, oldest_ms: int | None, bytes_max: int) -> int:
+        """The log start that retention asks for: runs of sealed segments go when all their batches are older than
+        `oldest_ms`, or while what remains without them still holds `bytes_max` bytes (-1: no bound)."""
+        start, remaining = self.log_start, self.size_bytes
+        for segment in self._segments:
+            run = segment.run(self.key)
+            assert run is not None
+            if (
+                segment.index is not None
+                and segment is self._segments[-1]
+                and not self._may_retire_active(run, oldest_ms)
+            ):
+                break
+            expired = oldest_ms is not None and run.max_timestamp < oldest_ms
+            oversize = bytes_max >= 0 and remaining - run.size_bytes >= bytes_max
+            if not expired and not oversize:
+                break
+            start = min(run.end_offset, self.high_watermark)
+            remaining -= run.size_bytes
+        return start
+
+    @staticmethod
+    def _may_retire_active(run: PartitionRun | RunSummary, oldest_ms: int | None) -> bool:
+        # What is still being written is only retired by age, and whole, as Kafka rolls an expired active segment.
+        return oldest_ms is not None and run.max_timestamp < oldest_ms
+
+    def _segment_of(self, offset: int) -> int:
+        return max(bisect_right(self._segments, offset, key=self._first_offset) - 1, 0)
+
+    def _first_offset(self, segment: Segment) -> int:
+        run = segment.run(self.key)
+        assert run is not None
+        return run.first_offset
+
+    def _run(self, segment: Segment) -> PartitionRun:
+        run = segment.run(self.key)
+        if isinstance(run, PartitionRun):
+            return run
+        assert run is not None
+        cached = self._cache.get(segment, self.key)
+        if cached is None:
+            raise MissingRun(segment, self.key, run)
+        return cached

@@ -1,0 +1,1 @@
+"""Putting the broker's parts together and running them as one process."""

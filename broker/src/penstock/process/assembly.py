@@ -1,0 +1,294 @@
+"""One broker: a data folder, its shard, the services, the listeners; started in this order, stopped in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import os
+import secrets
+import uuid
+from collections.abc import Callable
+from typing import Protocol
+
+from penstock import __version__
+from penstock.admin.listener import AdminHttpListener
+from penstock.config.broker_config import BrokerConfig, Listener
+from penstock.groups.machine import GroupsMachine
+from penstock.listeners.http.listener import DataHttpListener
+from penstock.listeners.http.services import HttpServices
+from penstock.listeners.kafka.limits import KafkaLimits
+from penstock.listeners.kafka.server import KafkaListener
+from penstock.listeners.kafka.services import KafkaServices
+from penstock.log.recovery import LogOptions
+from penstock.model.commands import Command
+from penstock.model.ids import node_id
+from penstock.process.group_ports import LoopClock, ShardPositions
+from penstock.runtime.data_folder import DataFolder, claim
+from penstock.runtime.maintenance import Maintenance, MaintenanceOptions
+from penstock.runtime.opening import OpenedShard, ShardOptions, open_shard
+from penstock.runtime.shard import Shard
+from penstock.runtime.threads import Threads
+from penstock.service.broker import BrokerServiceImpl, Identity
+from penstock.service.data import DataServiceImpl
+from penstock.service.fetching import FetchLimits
+from penstock.service.groups import GroupServiceImpl
+from penstock.service.settings import Settings
+from penstock.service.topics import BrokerIdentity, TopicServiceImpl
+from penstock.telemetry.counters import Counters
+from penstock.telemetry.logs import fields
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_SECONDS = 1.0
+# The loop's own pulse: how late it is tells the longest stall.
+PULSE_SECONDS = 0.05
+
+
+class RunningListener(Protocol):
+    """What every kind of listener can do."""
+
+    name: str
+
+    @property
+    def address(self) -> tuple[str, int]: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class Broker:
+    """A broker in this process. `start` returns once clients are served; `stop` once everything is flushed."""
+
+    def __init__(self, config: BrokerConfig, on_fatal: Callable[[BaseException], None]) -> None:
+        self.config = config
+        self.counters = Counters()
+        self.clock = LoopClock()
+        self._on_fatal = on_fatal
+        self._listeners: list[tuple[Listener, RunningListener]] = []
+        self._pulses: list[asyncio.Task[None]] = []
+
+    @property
+    def listener_addresses(self) -> dict[str, str]:
+        """Listener name to the HOST:PORT that it listens on."""
+        return {running.name: "{}:{}".format(*running.address) for _, running in self._listeners}
+
+    # --- starting --------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Raises DataFolderError, LogDamagedError or OSError with a sentence when it cannot serve."""
+        self._folder = DataFolder(self.config.data)
+        self._threads = Threads(asyncio.get_running_loop())
+        self._groups_machine = GroupsMachine()
+        opened = self._open()
+        self._shard = opened.shard
+        self._settings = Settings(self._shard.machines.catalog, self.config.values)
+        self._maintenance = self._make_maintenance(opened)
+        self._make_services(opened)
+        self._maintenance.start()
+        self._pulses = [asyncio.create_task(self._pulse()), asyncio.create_task(self._sample())]
+        for listener in self.config.listeners:
+            await self._listen(listener)
+        self.broker_service.starting = False
+
+    def _open(self) -> OpenedShard:
+        config = self.config
+        shard_id, ordinal = config.integer("shard.id"), config.integer("broker.ordinal")
+        meta = claim(
+            self._folder,
+            cluster_id=config.text("cluster.id"),
+            shard_id=shard_id,
+            shard_uid=config.text("shard.uid"),
+            ordinal=ordinal,
+            new_cluster_id=new_cluster_id(),
+        )
+        options = ShardOptions(
+            LogOptions(
+                segment_bytes=config.integer("log.segment.bytes"),
+                cache_bytes_max=config.integer("log.cache.bytes"),
+                sync=config.text("flush.policy") == "sync",
+            ),
+            index_cache_bytes_max=config.integer("log.index.cache.bytes"),
+            pending_bytes_max=config.integer("log.pending.bytes.max"),
+        )
+        opened = open_shard(
+            self._folder, meta, options, self._threads, self.counters, [self._groups_machine], self._on_fatal
+        )
+        for sentence in opened.report.sentences:
+            logger.warning("recovery: %s", sentence)
+        logger.info(
+            "log opened",
+            extra=fields(
+                first=opened.shard.log.first_index,
+                last=opened.shard.log.next_index - 1,
+                epoch=opened.meta.epoch,
+                entries_read=opened.report.entries_read,
+            ),
+        )
+        return opened
+
+    def _make_maintenance(self, opened: OpenedShard) -> Maintenance:
+        config = self.config
+        options = MaintenanceOptions(
+            flush_interval_ms=config.integer("flush.interval.ms"),
+            flush_bytes=config.integer("flush.bytes"),
+            retention_interval_ms=config.integer("log.retention.check.interval.ms"),
+            disk_bytes=config.integer("log.disk.bytes"),
+            disk_warn_ratio=float(config.value("log.disk.warn.ratio")),
+            disk_refuse_ratio=float(config.value("log.disk.refuse.ratio")),
+        )
+
+        def retention(topic: str) -> tuple[int, int]:
+            settings = self._settings.topic(topic)
+            return settings.retention_ms, settings.retention_bytes
+
+        return Maintenance(opened.shard, opened.snapshots, options, self.clock, retention, self._expired)
+
+    def _expired(self, now_ms: int) -> list[Command]:
+        commands = list(self.groups.decide_expired(now_ms))
+        producers = self.data.idle_producers(self._settings.integer("producer.id.expiration.ms"))
+        return [*commands, producers] if producers is not None else commands
+
+    def _make_services(self, opened: OpenedShard) -> None:
+        config, meta, shard = self.config, opened.meta, opened.shard
+        name = config.text("broker.name") or f"{config.text('cluster.name')}-{meta.shard_id}-{meta.ordinal}"
+        node = node_id(meta.shard_id, meta.ordinal)
+        self.data = DataServiceImpl(shard, self._settings, self.clock, FetchLimits())
+        self.topics = TopicServiceImpl(
+            shard,
+            self._settings,
+            self.clock,
+            BrokerIdentity(meta.cluster_id, node, name, config.integer("replicas"), self.advertised),
+        )
+        self.groups = GroupServiceImpl(
+            self._groups_machine,
+            shard,
+            self.clock,
+            ShardPositions(shard, node, self.advertised),
+            self._settings,
+            lambda: secrets.token_hex(16),
+        )
+        self.topics.on_topic_deleted = self.groups.topic_deleted
+        self.broker_service = BrokerServiceImpl(
+            Identity(
+                cluster_id=meta.cluster_id,
+                cluster_name=config.text("cluster.name"),
+                name=name,
+                node_id=node,
+                shard_id=meta.shard_id,
+                shard_uid=str(meta.shard_uid),
+                storage_id=str(meta.storage_id),
+                version=__version__,
+                started_at_ms=self.clock.now_ms(),
+            ),
+            shard,
+            self._maintenance,
+            self.counters,
+            self.clock,
+            self._described_listeners,
+        )
+
+    async def _listen(self, listener: Listener) -> None:
+        running = self._make_listener(listener)
+        try:
+            await running.start()
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"listener {listener.name} cannot use {listener.host}:{listener.port}: {error.strerror or error};"
+                f" stop what uses it, or choose another address with --listen {listener.name}=HOST:PORT",
+            ) from error
+        self._listeners.append((listener, running))
+        address = "{}:{}".format(*running.address)
+        logger.info(
+            "listening", extra=fields(listener=listener.name, protocol=listener.protocol, address=address)
+        )
+
+    def _make_listener(self, listener: Listener) -> RunningListener:
+        where = (listener.name, listener.host, listener.port)
+        if listener.protocol == "kafka":
+            services = KafkaServices(self.data, self.topics, self.groups, self.clock.monotonic_ms)
+            config = self.config
+            limits = KafkaLimits(
+                request_bytes_max=config.integer("socket.request.max.bytes"),
+                queued_request_bytes_max=config.integer("queued.request.bytes.max"),
+                connections_max=config.integer("max.connections"),
+                connection_idle_ms_max=config.integer("connections.max.idle.ms"),
+            )
+            return KafkaListener(*where, services, limits)
+        http = HttpServices(self.data, self.topics, self.groups, self.broker_service, self.counters)
+        return (
+            DataHttpListener(*where, http) if listener.protocol == "http" else AdminHttpListener(*where, http)
+        )
+
+    # --- who and where ---------------------------------------------------------------------------
+
+    def advertised(self, listener_name: str) -> tuple[str, int]:
+        """This broker's host and port as clients of the listener are told. Requests that came by another protocol's
+        listener get the first Kafka listener's."""
+        kafka = [pair for pair in self._listeners if pair[0].protocol == "kafka"]
+        chosen = next((pair for pair in kafka if pair[0].name == listener_name), kafka[0] if kafka else None)
+        if chosen is None:
+            return "", 0
+        listener, running = chosen
+        if listener.advertise is not None:
+            return listener.advertise
+        host, port = running.address
+        # Everything is not an address that a client could connect to.
+        return ("127.0.0.1" if host in ("0.0.0.0", "::") else host), port
+
+    def _described_listeners(self) -> list[tuple[str, str, str, str]]:
+        described = []
+        for listener, running in self._listeners:
+            address = "{}:{}".format(*running.address)
+            kafka = listener.protocol == "kafka"
+            advertised = "{}:{}".format(*self.advertised(listener.name)) if kafka else address
+            described.append((listener.name, listener.protocol, address, advertised))
+        return described
+
+    # --- running and stopping --------------------------------------------------------------------
+
+    async def _pulse(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + PULSE_SECONDS
+            await asyncio.sleep(PULSE_SECONDS)
+            late = loop.time() - due
+            if late > self.counters.loop_stall_seconds_max:
+                self.counters.loop_stall_seconds_max = late
+
+    async def _sample(self) -> None:
+        while True:
+            self.broker_service.sample()
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def stop(self) -> None:
+        """Stops accepting, finishes what was begun, flushes, leaves a checkpoint, lets go of the folder."""
+        self.broker_service.stopping = True
+        # The admin listener goes last, so that probes and people see the broker stopping.
+        for _, running in sorted(self._listeners, key=lambda pair: pair[0].protocol == "admin"):
+            await running.stop()
+        for task in self._pulses:
+            task.cancel()
+        await asyncio.gather(*self._pulses, return_exceptions=True)
+        await self.groups.stop()
+        await self._maintenance.stop()
+        await self._threads.close()
+        self._folder.close()
+
+    @property
+    def shard(self) -> Shard:
+        """The shard, for tests and tools inside the process."""
+        return self._shard
+
+
+def new_cluster_id() -> str:
+    """22 characters, as Kafka makes its cluster ids."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
+
+
+def exit_now(code: int) -> None:
+    """Ends the process without another write to the disk."""
+    logging.shutdown()
+    os._exit(code)

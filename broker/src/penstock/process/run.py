@@ -1,0 +1,88 @@
+"""`penstock broker`: runs one broker until it is told to stop, and says with its exit code how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+
+from penstock.config.broker_config import BrokerConfig
+from penstock.log.errors import DataFolderError, LogDamagedError
+from penstock.process.assembly import Broker, exit_now
+from penstock.telemetry.logs import fields
+
+logger = logging.getLogger(__name__)
+
+EXIT_OK = 0
+EXIT_CANNOT_LISTEN = 1
+EXIT_USAGE = 2
+EXIT_DATA_FOLDER = 3
+EXIT_DAMAGED = 4
+EXIT_STORAGE = 5
+
+# A thread that has an answer for the loop gets its turn within this time, instead of Python's 5 ms.
+SWITCH_INTERVAL_SECONDS = 0.0005
+# Young objects that are looked at per collection: requests die young and in bulk.
+GC_THRESHOLD = 50_000
+
+
+def run_broker(config: BrokerConfig) -> int:
+    """Serves until SIGTERM or SIGINT; returns the exit code."""
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    return uvloop.run(_run(config))
+
+
+async def _run(config: BrokerConfig) -> int:
+    broker = Broker(config, _fatal)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        await broker.start()
+    except DataFolderError as error:
+        return _refuse(error, EXIT_DATA_FOLDER)
+    except LogDamagedError as error:
+        return _refuse(error, EXIT_DAMAGED)
+    except OSError as error:
+        return _refuse(error, EXIT_CANNOT_LISTEN)
+    # What lives as long as the process need not be looked at by the collector again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
+    if config.ready_file is not None:
+        _write_ready(config.ready_file, broker.listener_addresses)
+    logger.info("ready", extra=fields(data=str(config.data), **broker.listener_addresses))
+    await stopped.wait()
+    logger.info("stopping")
+    await broker.stop()
+    if config.ready_file is not None:
+        with contextlib.suppress(OSError):
+            config.ready_file.unlink()
+    logger.info("stopped")
+    return EXIT_OK
+
+
+def _refuse(error: Exception, code: int) -> int:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    logger.error("%s", text)
+    return code
+
+
+def _fatal(error: BaseException) -> None:
+    logger.critical("the log cannot be written any more, the broker ends at once: %s", error)
+    exit_now(EXIT_STORAGE)
+
+
+def _write_ready(path: Path, addresses: dict[str, str]) -> None:
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(json.dumps({"pid": os.getpid(), "listeners": addresses}))
+    temporary.replace(path)

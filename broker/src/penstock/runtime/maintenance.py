@@ -1,0 +1,273 @@
+"""What a shard does beside serving: spare segments, retention, checkpoints, old segments, disk marks, flushes.
+
+Each duty is a small step that runs on the loop, hands its file work to a thread, and is never under way twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from penstock.catalog.partitions import LogStartsMoved
+from penstock.log.commit_log import SPARES_READY
+from penstock.log.maintenance import make_spare, remove_segment, sync_segments
+from penstock.log.snapshots import SnapshotStore
+from penstock.model.commands import Command
+from penstock.model.errors import PenstockError
+from penstock.partition.partition import Partition
+from penstock.runtime.clock import Clock
+from penstock.runtime.shard import Shard
+
+logger = logging.getLogger(__name__)
+
+# A partition's retention: (retention ms, retention bytes), -1 for no bound.
+Retention = Callable[[str], tuple[int, int]]
+
+DISK_OK, DISK_WARN, DISK_REFUSE = "ok", "warn", "refuse"
+SPARE_RETRY_SECONDS = 1.0
+DISK_CHECK_SECONDS = 2.0
+# Commands after which a checkpoint is made even though no segment was sealed.
+CHECKPOINT_COMMANDS_MAX = 50_000
+# Partitions whose retention is looked at in one turn of the loop.
+RETENTION_PARTITIONS_PER_TURN = 500
+
+
+class MaintenanceOptions(msgspec.Struct, frozen=True):
+    """Intervals and marks."""
+
+    flush_interval_ms: int
+    flush_bytes: int
+    retention_interval_ms: int
+    disk_bytes: int
+    disk_warn_ratio: float
+    disk_refuse_ratio: float
+
+
+class DiskState(msgspec.Struct):
+    """What the last look at the disk saw."""
+
+    total_bytes: int = 0
+    used_bytes: int = 0
+    state: str = DISK_OK
+
+
+class Maintenance:
+    """Owns the shard's background duties. `expire` gives further commands that time makes due (groups, producers)."""
+
+    def __init__(
+        self,
+        shard: Shard,
+        snapshots: SnapshotStore,
+        options: MaintenanceOptions,
+        clock: Clock,
+        retention: Retention,
+        expire: Callable[[int], list[Command]],
+    ) -> None:
+        self._shard = shard
+        self._snapshots = snapshots
+        self._options = options
+        self._clock = clock
+        self._retention = retention
+        self._expire = expire
+        self.disk = DiskState()
+        self._spare_number = int(time.time() * 1000)
+        self._covered_index = 0
+        self._busy: set[str] = set()
+        self._again: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loops: list[asyncio.Task[None]] = []
+        self._out_of_room = False
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Begins all duties."""
+        self._shard.on_sealed = self._sealed
+        self._shard.on_written = self._written
+        self._loops = [
+            asyncio.create_task(self._every(self._options.retention_interval_ms / 1000, self._retain)),
+            asyncio.create_task(self._every(DISK_CHECK_SECONDS, self._watch_disk)),
+            asyncio.create_task(self._every(SPARE_RETRY_SECONDS, self._spares_due)),
+        ]
+
+    async def stop(self) -> None:
+        """Ends all duties, flushes, and leaves a checkpoint of everything."""
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while not self._shard.idle:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._shard.when_committed(self._shard.log.next_index - 1, lambda: waiter.set_result(None))  # noqa: B023
+            await waiter
+        self._closed = True
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+        await self._flush()
+        await self.checkpoint()
+
+    async def _every(self, seconds: float, duty: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            await duty()
+            await asyncio.sleep(seconds)
+
+    def _begin(self, name: str, duty: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Runs a duty now, or once more after the run that is under way."""
+        if name in self._busy:
+            self._again.add(name)
+            return
+        self._busy.add(name)
+
+        async def run() -> None:
+            try:
+                await duty()
+                while name in self._again:
+                    self._again.discard(name)
+                    await duty()
+            except Exception:
+                logger.exception("%s failed and will be tried again", name)
+            finally:
+                self._busy.discard(name)
+
+        task = asyncio.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- segments --------------------------------------------------------------------------------
+
+    def _sealed(self) -> None:
+        self._begin("checkpoint", self.checkpoint)
+        self._begin("spare segments", self._spares_due)
+
+    async def _spares_due(self) -> None:
+        log = self._shard.log
+        while len(log.spares) < SPARES_READY and not self._closed:
+            self._spare_number += 1
+            make = partial(make_spare, log.disk, self._spare_number, log.segment_bytes)
+            name = await self._shard.threads.background(make)
+            self._out_of_room = name is None
+            if name is None:
+                # Retention or a larger volume will make some room; until then batches may be refused.
+                return
+            log.spares.append(name)
+
+    async def checkpoint(self) -> None:
+        """Writes the state of every machine as of the last commit, then drops segments that nothing needs."""
+        index = self._shard.commit_index
+        if index > self._covered_index:
+            changed = {m.name: (m.version, m.snapshot()) for m in self._shard.machines.all()}
+            await self._shard.threads.background(lambda: self._snapshots.save(changed, index))
+            self._covered_index = index
+        await self._drop_segments()
+
+    async def _drop_segments(self) -> None:
+        log = self._shard.log
+        while len(log.segments) > 1:
+            segment = log.segments[0]
+            if segment.index is not None or segment.last_index > self._covered_index:
+                return
+            holders = [self._shard.table.by_key.get(key) for key in segment.partitions()]
+            partitions = [partition for partition in holders if partition is not None]
+            if any(_needs(partition, segment.run(partition.key)) for partition in partitions):
+                return
+            for partition in partitions:
+                partition.forget(segment)
+            log.drop_first()
+            await self._shard.threads.background(lambda: remove_segment(log.disk, segment))  # noqa: B023
+            logger.info("removed %s: every message in it is past its retention", segment.name)
+
+    # --- retention -------------------------------------------------------------------------------
+
+    async def _retain(self) -> None:
+        now = self._clock.now_ms()
+        starts: dict[int, int] = {}
+        for number, partition in enumerate(list(self._shard.table)):
+            if number % RETENTION_PARTITIONS_PER_TURN == RETENTION_PARTITIONS_PER_TURN - 1:
+                await asyncio.sleep(0)
+            keep_ms, keep_bytes = self._retention(partition.topic)
+            oldest = now - keep_ms if keep_ms >= 0 else None
+            start = partition.retention_start(oldest, keep_bytes)
+            if start > partition.log_start:
+                starts[partition.key] = start
+        commands: list[Command] = [LogStartsMoved(starts)] if starts else []
+        commands.extend(self._expire(now))
+        if commands:
+            try:
+                await self._shard.propose(commands)
+            except PenstockError as error:
+                logger.warning("retention has to wait: %s", error.sentence)
+                return
+        if starts or self._shard.commit_index - self._covered_index > CHECKPOINT_COMMANDS_MAX:
+            self._begin("checkpoint", self.checkpoint)
+
+    # --- disk ------------------------------------------------------------------------------------
+
+    async def _watch_disk(self) -> None:
+        log = self._shard.log
+        volume, available = await self._shard.threads.background(log.disk.space_bytes)
+        total = self._options.disk_bytes or volume
+        spare = len(log.spares) * log.segment_bytes
+        # Spares are room that the log owns already; on a shared volume everything else counts as used.
+        used = volume - available - spare if not self._options.disk_bytes else self._log_disk_bytes()
+        ratio = used / max(total, 1)
+        before = self.disk.state
+        state = DISK_OK
+        if ratio >= self._options.disk_refuse_ratio or (self._out_of_room and not log.spares_for_batches()):
+            state = DISK_REFUSE
+        elif ratio >= self._options.disk_warn_ratio:
+            state = DISK_WARN
+        self.disk = DiskState(total, max(used, 0), state)
+        self._shard.refuse_batches = (
+            f"the disk is {ratio:.0%} full, produce is refused until there is room: free space or grow the volume"
+            if state == DISK_REFUSE
+            else None
+        )
+        if state != before:
+            level = logging.INFO if state == DISK_OK else logging.WARNING
+            logger.log(level, "disk state changed from %s to %s: %.0f%% in use", before, state, ratio * 100)
+
+    def _log_disk_bytes(self) -> int:
+        return len(self._shard.log.segments) * self._shard.log.segment_bytes
+
+    # --- flush: async ----------------------------------------------------------------------------
+
+    def _written(self) -> None:
+        log = self._shard.log
+        if log.sync or self._closed:
+            return
+        if log.bytes_since_sync >= self._options.flush_bytes:
+            self._start_flush()
+        elif self._flush_timer is None:
+            loop = asyncio.get_running_loop()
+            self._flush_timer = loop.call_later(self._options.flush_interval_ms / 1000, self._start_flush)
+
+    def _start_flush(self) -> None:
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
+        if not self._closed:
+            self._begin("flush", self._flush)
+
+    async def _flush(self) -> None:
+        log = self._shard.log
+        if log.sync or not log.segments or log.durable_index >= log.written_index:
+            return
+        index = log.written_index
+        log.bytes_since_sync = 0
+        segments = [log.active]
+        try:
+            await self._shard.threads.flush(lambda: sync_segments(segments))
+        except OSError as error:
+            self._shard.fail(error)
+            return
+        log.mark_durable(index)
+
+
+def _needs(partition: Partition, run: Any) -> bool:
+    return run is not None and run.end_offset > partition.log_start

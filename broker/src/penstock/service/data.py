@@ -1,0 +1,223 @@
+"""Produce: from checked batches to answers, by way of the shard's log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+
+from penstock.catalog.partitions import LogStartsMoved
+from penstock.model.errors import ErrorCode, PenstockError
+from penstock.model.record_batch import HEADER_SIZE, NO_PRODUCER_ID
+from penstock.partition.batches import KEPT_FROM, split_batches, with_append_time
+from penstock.partition.partition import Partition
+from penstock.runtime.clock import Clock
+from penstock.runtime.shard import Shard
+from penstock.service.api import (
+    AppendResult,
+    DeletedRecords,
+    EpochEnd,
+    FetchedPartition,
+    FetchPartition,
+    Position,
+    PositionQuery,
+    ProduceBatches,
+)
+from penstock.service.context import RequestContext
+from penstock.service.fetching import Fetching, FetchLimits
+from penstock.service.positions import PositionLookup
+from penstock.service.settings import Settings
+from penstock.session.producers import ProducersExpired, SeenProducers
+
+ACKS_NONE = 0
+ACKS_LEADER = 1
+ACKS_ALL = -1
+# No producer waits longer than this for its acknowledgement, whatever it asks.
+PRODUCE_WAIT_MS_MAX = 600_000
+
+
+class DataServiceImpl:
+    """Implements `penstock.service.api.DataService` on one shard."""
+
+    def __init__(self, shard: Shard, settings: Settings, clock: Clock, limits: FetchLimits) -> None:
+        self._shard = shard
+        self._settings = settings
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._fetching = Fetching(shard, limits)
+        self._positions = PositionLookup(shard)
+        # When each producer was first found with its present last batch, by this leader's clock.
+        self._seen: SeenProducers = {}
+
+    # --- produce ---------------------------------------------------------------------------------
+
+    def produce(
+        self,
+        context: RequestContext,
+        batches: Sequence[ProduceBatches],
+        acks: int,
+        timeout_ms: int,
+        transactional_id: str | None = None,
+    ) -> Awaitable[list[AppendResult]]:
+        """See `DataService.produce`."""
+        future: asyncio.Future[list[AppendResult]] = self._loop.create_future()
+        refusal = _refusal(acks, transactional_id)
+        if refusal is not None:
+            future.set_result([_failed(item, refusal) for item in batches])
+            return future
+        results: list[AppendResult] = []
+        last_index = 0
+        for item in batches:
+            try:
+                index, result = self._append(item)
+            except PenstockError as error:
+                result = _failed(item, error)
+            else:
+                last_index = max(last_index, index)
+            results.append(result)
+        if acks == ACKS_NONE or last_index <= self._shard.commit_index:
+            future.set_result(results)
+            return future
+        self._answer_when_committed(future, results, last_index, timeout_ms)
+        return future
+
+    def _append(self, item: ProduceBatches) -> tuple[int, AppendResult]:
+        partition = self._shard.table.require(item.topic, item.partition)
+        if item.records is None:
+            raise PenstockError(ErrorCode.INVALID_RECORD, "the request holds no record batch")
+        settings = self._settings.topic(item.topic)
+        batches = split_batches(item.records, settings.max_message_bytes)
+        first_offset, last_index, append_time = -1, 0, -1
+        for header, batch in batches:
+            if header.producer_id != NO_PRODUCER_ID:
+                known = self._shard.machines.producers.check(partition.key, header)
+                if known is not None:
+                    first_offset = known.base_offset if first_offset < 0 else first_offset
+                    last_index = max(last_index, known.log_index)
+                    continue
+            records: tuple[memoryview, ...] = (batch[KEPT_FROM:],)
+            if settings.log_append_time:
+                append_time = self._clock.now_ms()
+                header, head = with_append_time(header, batch, append_time)
+                records = (head[KEPT_FROM:], batch[HEADER_SIZE:])
+            last_index, base = self._shard.append(partition, header, records)
+            first_offset = base if first_offset < 0 else first_offset
+            self._shard.counters.messages_in += header.record_count
+            self._shard.counters.batches_in += 1
+        return last_index, AppendResult(
+            item.topic,
+            item.partition,
+            base_offset=first_offset,
+            log_append_time_ms=append_time,
+            log_start_offset=partition.log_start,
+        )
+
+    def _answer_when_committed(
+        self,
+        future: asyncio.Future[list[AppendResult]],
+        results: list[AppendResult],
+        index: int,
+        timeout_ms: int,
+    ) -> None:
+        def expire() -> None:
+            if not future.done():
+                late = PenstockError(ErrorCode.REQUEST_TIMED_OUT, "the batch was not committed in time")
+                future.set_result([_late(result, late) for result in results])
+
+        def committed() -> None:
+            timer.cancel()
+            if not future.done():
+                future.set_result(results)
+
+        timer = self._loop.call_later(min(max(timeout_ms, 1), PRODUCE_WAIT_MS_MAX) / 1000, expire)
+        self._shard.when_committed(index, committed)
+
+    async def init_producer_id(
+        self, context: RequestContext, transactional_id: str | None, producer_id: int, producer_epoch: int
+    ) -> tuple[int, int]:
+        """See `DataService.init_producer_id`."""
+        if transactional_id is not None:
+            raise PenstockError(
+                ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+                "transactions are not served by this release: leave transactional.id unset",
+            )
+        new_id, command = self._shard.machines.producers.decide_allocate()
+        await self._shard.propose([command])
+        return new_id, 0
+
+    def idle_producers(self, idle_ms: int) -> ProducersExpired | None:
+        """The command that forgets producers which were idle for that long, if there are any."""
+        return self._shard.machines.producers.idle(self._seen, self._clock.monotonic_ms(), idle_ms)
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def fetch(
+        self,
+        context: RequestContext,
+        partitions: Sequence[FetchPartition],
+        *,
+        min_bytes: int,
+        max_bytes: int,
+        max_wait_ms: int,
+    ) -> Awaitable[list[FetchedPartition]]:
+        """See `DataService.fetch`."""
+        self._shard.counters.fetches += 1
+        return self._fetching.fetch(
+            partitions, min_bytes=min_bytes, max_bytes=max_bytes, max_wait_ms=max_wait_ms
+        )
+
+    async def list_offsets(self, context: RequestContext, queries: Sequence[PositionQuery]) -> list[Position]:
+        """See `DataService.list_offsets`."""
+        return [await self._positions.find(query) for query in queries]
+
+    async def epoch_ends(
+        self, context: RequestContext, queries: Sequence[tuple[str, int, int, int]]
+    ) -> list[EpochEnd]:
+        """See `DataService.epoch_ends`."""
+        return [self._positions.epoch_end(*query) for query in queries]
+
+    async def delete_records(
+        self, context: RequestContext, offsets: Sequence[tuple[str, int, int]], timeout_ms: int
+    ) -> list[DeletedRecords]:
+        """See `DataService.delete_records`."""
+        results: list[DeletedRecords] = []
+        starts: dict[int, int] = {}
+        for topic, number, offset in offsets:
+            try:
+                partition = self._shard.table.require(topic, number)
+                starts[partition.key] = _new_start(partition, offset)
+                results.append(DeletedRecords(topic, number, low_watermark=starts[partition.key]))
+            except PenstockError as error:
+                results.append(DeletedRecords(topic, number, error.code))
+        if starts:
+            await self._shard.propose([LogStartsMoved(starts)])
+        return results
+
+
+def _new_start(partition: Partition, offset: int) -> int:
+    wanted = partition.high_watermark if offset == -1 else offset
+    if not 0 <= wanted <= partition.high_watermark:
+        raise PenstockError(
+            ErrorCode.OFFSET_OUT_OF_RANGE,
+            f"offset {offset} is beyond the high watermark {partition.high_watermark}",
+        )
+    return max(wanted, partition.log_start)
+
+
+def _refusal(acks: int, transactional_id: str | None) -> PenstockError | None:
+    if acks not in (ACKS_NONE, ACKS_LEADER, ACKS_ALL):
+        return PenstockError(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is 0, 1 or -1 (all), not {acks}")
+    if transactional_id is not None:
+        return PenstockError(
+            ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "transactions are not served by this release"
+        )
+    return None
+
+
+def _failed(item: ProduceBatches, error: PenstockError) -> AppendResult:
+    return AppendResult(item.topic, item.partition, error.code, message=error.sentence)
+
+
+def _late(result: AppendResult, error: PenstockError) -> AppendResult:
+    if result.error is not ErrorCode.NONE:
+        return result
+    return AppendResult(result.topic, result.partition, error.code, message=error.sentence)
