@@ -1,0 +1,44 @@
+"""What the Kafka listener has done, as plain integers that metrics read when asked. Counting costs an addition."""
+
+from __future__ import annotations
+
+from penstock.codec.kafka.apis import APIS
+
+_KEYS = max(APIS) + 1
+
+
+class KafkaCounters:
+    """Totals since the start, but for `connections_open`. `requests[key]` counts started requests by API key,
+    `refusals[key]` those that were answered with an error as a whole; `closed_for_cause` counts connections that the
+    broker ended because of what the peer did, `connections_refused` those over `connections_max`."""
+
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "closed_for_cause",
+        "connections_open",
+        "connections_opened",
+        "connections_refused",
+        "internal_errors",
+        "refusals",
+        "requests",
+    )
+
+    def __init__(self) -> None:
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.closed_for_cause = 0
+        self.connections_open = 0
+        self.connections_opened = 0
+        self.connections_refused = 0
+        self.internal_errors = 0
+        self.requests = [0] * _KEYS
+        self.refusals = [0] * _KEYS
+
+    def requests_by_api(self) -> dict[str, int]:
+        """Started requests by Kafka's name of the API."""
+        return {api.name: self.requests[key] for key, api in APIS.items()}
+
+    def refusals_by_api(self) -> dict[str, int]:
+        """Requests answered with an error as a whole, by Kafka's name of the API."""
+        return {api.name: self.refusals[key] for key, api in APIS.items()}
