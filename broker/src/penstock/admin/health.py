@@ -1,0 +1,83 @@
+"""`/healthz`, `/readyz` and `/metrics`: for probes and scrapers, served even when everything else is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from penstock.admin.models import Health, Readiness
+from penstock.listeners.http.routes import Call, NoBody, NoQuery, Reply, Route, Routes
+from penstock.telemetry.metrics import METRICS_MEDIA_TYPE, GroupSample, MetricsSnapshot, TopicSample, render
+
+if TYPE_CHECKING:
+    from penstock.listeners.http.services import HttpServices
+
+
+class HealthRoutes:
+    """Probes and metrics."""
+
+    def __init__(self, services: HttpServices) -> None:
+        self._services = services
+
+    def routes(self) -> Routes:
+        """The three routes."""
+        health: Route[NoQuery, NoBody] = Route(
+            method="GET",
+            path="/healthz",
+            name="getHealth",
+            summary="Answers while the event loop turns.",
+            handler=self.health,
+            replies={200: Health},
+            query=NoQuery,
+            body=NoBody,
+            quick=True,
+        )
+        readiness: Route[NoQuery, NoBody] = Route(
+            method="GET",
+            path="/readyz",
+            name="getReadiness",
+            summary="Whether clients may be sent here; 503 with reasons when not.",
+            handler=self.readiness,
+            replies={200: Readiness, 503: Readiness},
+            query=NoQuery,
+            body=NoBody,
+            quick=True,
+        )
+        metrics: Route[NoQuery, NoBody] = Route(
+            method="GET",
+            path="/metrics",
+            name="getMetrics",
+            summary="Metrics in Prometheus' text format.",
+            handler=self.metrics,
+            replies={200: str},
+            query=NoQuery,
+            body=NoBody,
+            reply_media_type="text/plain",
+            quick=True,
+        )
+        return [health, readiness, metrics]
+
+    async def health(self, call: Call[NoQuery, NoBody]) -> Reply:
+        """That this answer comes is the answer."""
+        return Reply(Health(healthy=True))
+
+    async def readiness(self, call: Call[NoQuery, NoBody]) -> Reply:
+        """Ready, or the reasons why not."""
+        reasons = self._services.broker.not_ready_reasons()
+        return Reply(Readiness(not reasons, reasons), status=503 if reasons else 200)
+
+    async def metrics(self, call: Call[NoQuery, NoBody]) -> Reply:
+        """Numbers are copied here, on the loop that owns them, and written out in a thread."""
+        services = self._services
+        groups = await services.groups.list_groups(call.context)
+        snapshot = MetricsSnapshot(
+            counters=services.counters.copy(),
+            status=services.broker.status(),
+            ready=not services.broker.not_ready_reasons(),
+            topics=[
+                TopicSample(t.name, t.partitions, t.messages, t.bytes)
+                for t in services.topics.list_topics(call.context)
+            ],
+            groups=[GroupSample(g.group, g.state, g.members, g.lag) for g in groups],
+        )
+        return Reply(await asyncio.to_thread(render, snapshot), media_type=METRICS_MEDIA_TYPE)

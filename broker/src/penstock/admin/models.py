@@ -1,0 +1,272 @@
+"""What the admin API takes and gives, as the structs that decode, encode and document it.
+
+The operator, the command line and scripts are written against these shapes: fields are only ever added. Requests
+refuse fields they do not know, because a misspelt one would silently do nothing; answers may grow.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+Name = Annotated[str, Meta(min_length=1, max_length=249)]
+PartitionCount = Annotated[int, Meta(ge=1, le=100_000)]
+ConfigValue = str | int | float | bool | None
+ConfigChanges = Annotated[dict[Name, ConfigValue], Meta(max_length=200)]
+
+
+class Wire(msgspec.Struct, rename="camel"):
+    """An answer."""
+
+
+class Asked(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """A request."""
+
+
+# --- health -----------------------------------------------------------------------------------------
+
+
+class Health(Wire):
+    """The event loop turns."""
+
+    healthy: bool
+
+
+class Readiness(Wire):
+    """Whether clients may be sent here, and why not."""
+
+    ready: bool
+    reasons: list[str] = []
+
+
+# --- cluster and broker -----------------------------------------------------------------------------
+
+
+class ShardMember(Wire):
+    """A broker of a shard; `address` maps its listeners to what clients are told."""
+
+    name: str
+    node_id: int
+    role: Literal["Leader", "Follower"]
+    in_sync: bool
+    lag_bytes: int
+    address: dict[str, str]
+
+
+class Shard(Wire):
+    id: int
+    uid: str
+    leader: str
+    epoch: int
+    members: list[ShardMember]
+
+
+class Cluster(Wire):
+    cluster_id: str
+    cluster_name: str
+    version: str
+    mode: str
+    shards: list[Shard]
+
+
+class Listener(Wire):
+    name: str
+    protocol: str
+    address: str
+    advertised: str
+
+
+class LogStatus(Wire):
+    first_index: int
+    last_index: int
+    commit_index: int
+    bytes: int
+
+
+class DiskStatus(Wire):
+    """`state`: ok, warn (over the first mark) or refuse (over the second: produce is refused)."""
+
+    total_bytes: int
+    used_bytes: int
+    state: str
+
+
+class Rates(Wire):
+    messages_in_per_second: float
+    bytes_in_per_second: float
+    bytes_out_per_second: float
+
+
+class Broker(Wire):
+    name: str
+    node_id: int
+    version: str
+    storage_id: str
+    started_at: datetime
+    uptime_seconds: float
+    listeners: list[Listener]
+    log: LogStatus
+    disk: DiskStatus
+    rates: Rates
+
+
+# --- topics -----------------------------------------------------------------------------------------
+
+
+class Topic(Wire):
+    """A topic; `config` holds only what was set on it."""
+
+    name: str
+    topic_id: str
+    partitions: int
+    config: dict[str, str]
+    internal: bool
+    messages: int
+    bytes: int
+
+
+class TopicList(Wire):
+    topics: list[Topic]
+
+
+class PartitionDetail(Wire):
+    partition: int
+    log_start: int
+    high_watermark: int
+    bytes: int
+    leader: str
+    epoch: int
+
+
+class TopicDetail(Topic):
+    """A topic with its partitions and the configuration that is in effect."""
+
+    partition_details: list[PartitionDetail]
+    effective_config: dict[str, str | None]
+
+
+class TopicCreation(Asked):
+    """A topic to be made. `validateOnly` checks and makes nothing."""
+
+    name: Name
+    partitions: PartitionCount = 1
+    config: ConfigChanges = {}
+    validate_only: bool = False
+
+
+class TopicChange(Asked):
+    """What is to be different; a config value of null is back to its default."""
+
+    partitions: PartitionCount | None = None
+    config: ConfigChanges = {}
+
+
+# --- groups -----------------------------------------------------------------------------------------
+
+
+class StartAt(Asked):
+    """A position: exactly one of `at`, `timestamp` (RFC 3339) and `offset`."""
+
+    at: Literal["earliest", "latest"] | UnsetType = UNSET
+    timestamp: Annotated[datetime, Meta(tz=True)] | UnsetType = UNSET
+    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)] | UnsetType = UNSET
+
+
+class GroupDeclaration(Asked):
+    """A group as it should be: positions that are not committed yet are committed at `start`."""
+
+    topics: Annotated[list[Name], Meta(max_length=1000)]
+    mode: Literal["stream", "queue", "broadcast"] = "stream"
+    start: StartAt = msgspec.field(default_factory=lambda: StartAt(at="latest"))
+
+
+class GroupReset(Asked):
+    """Where the group is to read from; all its topics when none are named. `force` makes active members rejoin."""
+
+    to: StartAt
+    topics: Annotated[list[Name], Meta(max_length=1000)] = []
+    force: bool = False
+    dry_run: bool = False
+
+
+class Group(Wire):
+    name: str
+    mode: str
+    state: str
+    members: int
+    lag: int
+
+
+class GroupList(Wire):
+    groups: list[Group]
+
+
+class Assignment(Wire):
+    topic: str
+    partitions: list[int]
+
+
+class GroupMember(Wire):
+    member_id: str
+    instance_id: str | None
+    client_id: str
+    host: str
+    assignments: list[Assignment]
+
+
+class GroupOffset(Wire):
+    topic: str
+    partition: int
+    offset: int
+    metadata: str | None
+    high_watermark: int
+    lag: int
+
+
+class GroupDetail(Wire):
+    """A group; `coordinator` is a node id, `topics` are the declared ones."""
+
+    name: str
+    mode: str
+    state: str
+    protocol_type: str
+    protocol: str
+    coordinator: int
+    topics: list[str]
+    members: list[GroupMember]
+    offsets: list[GroupOffset]
+    lag: int
+    declared: bool
+
+
+class ResetOffset(Wire):
+    topic: str
+    partition: int
+    from_offset: int = msgspec.field(name="from")
+    to_offset: int = msgspec.field(name="to")
+
+
+class ResetResult(Wire):
+    offsets: list[ResetOffset]
+
+
+# --- configuration ----------------------------------------------------------------------------------
+
+
+class ConfigOption(Wire):
+    """One setting. `source` is default, file or dynamic; one that is not `dynamic` needs a restart to change."""
+
+    name: str
+    value: str | None
+    default: str | None
+    source: str
+    dynamic: bool
+    type: str
+    doc: str
+
+
+class ConfigTable(Wire):
+    config: list[ConfigOption]

@@ -1,0 +1,1 @@
+"""HTTP: the data API, and the plumbing that it shares with the admin API."""

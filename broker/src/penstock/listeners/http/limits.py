@@ -1,0 +1,95 @@
+"""Every bound of the HTTP listeners, in one place, so that none is hidden in a handler.
+
+Reaching one of them is an ordinary answer (413, 429, 503) with a sentence, never a failure. Sizes are bytes, times
+are seconds unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- both APIs --------------------------------------------------------------------------------------
+
+CONNECTIONS_MAX: Final = 4096
+"""Open connections of one HTTP listener; the next one is answered 503 and closed."""
+
+REQUESTS_IN_FLIGHT_MAX: Final = 1024
+"""Requests of one listener that are being served, long polls included; beyond it 429."""
+
+BODY_BYTES_IN_FLIGHT_MAX: Final = 32 * 1024 * 1024
+"""Bytes of all request bodies that one listener holds at a time; beyond it 429."""
+
+BODY_READ_TIMEOUT_SECONDS: Final = 30.0
+"""How long a client may take to send a request's body; then 408."""
+
+KEEPALIVE_SECONDS: Final = 75.0
+"""How long an idle connection is kept between two requests."""
+
+HEADER_BYTES_MAX: Final = 8190
+"""Longest request line and longest header field; beyond it 400."""
+
+SHUTDOWN_SECONDS: Final = 10.0
+"""How long a stopping listener waits for the requests that it is serving."""
+
+CLIENT_ID_LENGTH_MAX: Final = 100
+"""Characters of the User-Agent that are kept as the client's id."""
+
+RETRY_AFTER_SECONDS: Final = 1
+"""What `Retry-After` says when the same request may succeed later."""
+
+# --- admin API --------------------------------------------------------------------------------------
+
+ADMIN_BODY_BYTES_MAX: Final = 1024 * 1024
+"""Longest body of an admin request."""
+
+# --- data API ---------------------------------------------------------------------------------------
+
+DATA_BODY_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Longest body of a produce request."""
+
+MESSAGES_PER_REQUEST_MAX: Final = 5000
+"""Messages in one produce request."""
+
+HEADERS_PER_MESSAGE_MAX: Final = 1000
+"""Headers of one message."""
+
+BATCH_MESSAGES_MAX: Final = 1000
+"""Messages that the HTTP batcher puts into one record batch."""
+
+BATCH_BYTES_MAX: Final = 512 * 1024
+"""Bytes of keys, values and headers in one record batch; a single larger message is a batch of its own."""
+
+MESSAGES_PENDING_MAX: Final = 100_000
+"""Messages that wait for their acknowledgement in one listener; beyond it 429."""
+
+PRODUCE_TIMEOUT_MS: Final = 30_000
+"""How long a produce request waits for its acknowledgement."""
+
+PARTITION_COUNTS_MAX: Final = 10_000
+"""Topics whose partition count is remembered."""
+
+PARTITION_COUNT_SECONDS: Final = 1.0
+"""How long a partition count is believed."""
+
+FETCH_MESSAGES_DEFAULT: Final = 100
+FETCH_MESSAGES_MAX: Final = 1000
+"""Messages in one answer."""
+
+FETCH_BYTES_DEFAULT: Final = 1024 * 1024
+FETCH_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Bytes that are read from the log for one answer (a first batch that is larger comes whole)."""
+
+FETCH_WAIT_MS_MAX: Final = 30_000
+"""Longest long poll."""
+
+BROWSE_PARTITIONS_MAX: Final = 500
+"""Partitions of a topic that can be read merged; the cursor must fit into a request line."""
+
+BROWSE_PARTITION_BYTES_MIN: Final = 16 * 1024
+"""Least that is read of each partition for one merged answer."""
+
+DECODE_INLINE_RECORDS_MAX: Final = 2000
+"""Records that are decoded on the event loop; a larger answer is decoded in a thread."""
+
+ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Bytes of keys and values in one answer, after decompression (a first message that is larger comes whole)."""

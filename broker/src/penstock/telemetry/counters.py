@@ -1,0 +1,104 @@
+"""What the broker counts while it works: plain integers that the event loop raises, and `/metrics` reads.
+
+Counting must cost nothing on the hot path, so these are attributes and small dicts without locks or labels; one
+event loop owns them all. The keys of the dicts come from code (names of protocols, operations and error codes), never
+from a client, so their number is bounded. Exposition is left to `metrics`, which is handed a `copy` made on the loop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class ProtocolCounters:
+    """What one protocol's listeners did. Bytes are payload bytes as the protocol counts them."""
+
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "connections",
+        "connections_open",
+        "connections_refused",
+        "errors",
+        "open_sources",
+        "requests",
+    )
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.connections_open = 0
+        self.connections_refused = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.requests: dict[str, int] = {}
+        self.errors: dict[str, int] = {}
+        # A listener whose library counts its connections is asked when the numbers are read, instead of counting twice.
+        self.open_sources: list[Callable[[], int]] = []
+
+    def request(self, api: str) -> None:
+        """One more request of an operation."""
+        self.requests[api] = self.requests.get(api, 0) + 1
+
+    def error(self, code: str) -> None:
+        """One more answer with this error code."""
+        self.errors[code] = self.errors.get(code, 0) + 1
+
+    def copy(self) -> ProtocolCounters:
+        """The numbers as they are now."""
+        copied = ProtocolCounters()
+        copied.connections = self.connections
+        copied.connections_open = self.connections_open + sum(source() for source in self.open_sources)
+        copied.connections_refused = self.connections_refused
+        copied.bytes_in = self.bytes_in
+        copied.bytes_out = self.bytes_out
+        copied.requests = dict(self.requests)
+        copied.errors = dict(self.errors)
+        return copied
+
+
+class Counters:
+    """All counters of one broker process."""
+
+    __slots__ = (
+        "_protocols",
+        "batches_in",
+        "fetches",
+        "fsync_seconds",
+        "fsyncs",
+        "log_append_bytes",
+        "log_appends",
+        "loop_stall_seconds_max",
+        "messages_in",
+    )
+
+    def __init__(self) -> None:
+        self._protocols: dict[str, ProtocolCounters] = {}
+        self.messages_in = 0
+        self.batches_in = 0
+        self.fetches = 0
+        self.log_appends = 0
+        self.log_append_bytes = 0
+        self.fsyncs = 0
+        self.fsync_seconds = 0.0
+        self.loop_stall_seconds_max = 0.0
+
+    def protocol(self, name: str) -> ProtocolCounters:
+        """The counters of one protocol (`kafka`, `http`, `admin`); listeners of one protocol share them."""
+        return self._protocols.setdefault(name, ProtocolCounters())
+
+    @property
+    def protocols(self) -> dict[str, ProtocolCounters]:
+        """Protocol name to its counters."""
+        return self._protocols
+
+    def copy(self) -> Counters:
+        """The numbers as they are now, for a reader in another thread."""
+        copied = Counters()
+        for name in self.__slots__:
+            if name != "_protocols":
+                setattr(copied, name, getattr(self, name))
+        copied._protocols = {name: counters.copy() for name, counters in self._protocols.items()}
+        return copied

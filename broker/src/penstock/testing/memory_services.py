@@ -1,0 +1,544 @@
+"""The use-cases in memory, for tests of the HTTP listeners and the command line: no log, no disk, no time-outs.
+
+Small and honest rather than complete: real record batches are kept and given back, offsets are dense, errors have the
+codes and sentences that the services promise. What HTTP never asks for (membership of groups, producer ids) is not
+there. Everything is one object per service, and tests may reach into them to set the scene.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import cast
+
+from penstock.codec.records import read_records, split_batches
+from penstock.listeners.http.services import HttpServices
+from penstock.model.errors import ErrorCode, PenstockError
+from penstock.model.record_batch import HEADER, parse_header
+from penstock.service.api import (
+    EARLIEST_TIMESTAMP,
+    LATEST_TIMESTAMP,
+    AppendResult,
+    BrokerStatus,
+    ClusterMetadata,
+    ConfigEntry,
+    ConfigOperation,
+    DataService,
+    FetchedPartition,
+    FetchPartition,
+    NewTopic,
+    PartitionMetadata,
+    Position,
+    PositionQuery,
+    ProduceBatches,
+    TopicMetadata,
+    TopicOutcome,
+    TopicPartitionDetail,
+    TopicService,
+    TopicSummary,
+)
+from penstock.service.context import RequestContext
+from penstock.service.group_api import (
+    GroupDetail,
+    GroupOverview,
+    GroupService,
+    MemberDescription,
+    OffsetReset,
+    PartitionPosition,
+    StartPosition,
+)
+from penstock.telemetry.counters import Counters
+
+BROKER_NAME = "memory-0-0"
+CLUSTER_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+
+
+class MemoryPartition:
+    """One partition: batches in order, each with its base offset filled in."""
+
+    def __init__(self) -> None:
+        self.batches: list[bytes] = []
+        self.log_start = 0
+        self.high_watermark = 0
+
+    def append(self, batch: bytes) -> int:
+        """Takes one batch at the end and gives the offset of its first record."""
+        header = parse_header(batch)
+        base = self.high_watermark
+        packed = HEADER.pack(*header._replace(base_offset=base))
+        self.batches.append(packed + batch[len(packed) :])
+        self.high_watermark = base + header.record_count
+        return base
+
+    @property
+    def size(self) -> int:
+        """Bytes of all batches."""
+        return sum(map(len, self.batches))
+
+
+class MemoryTopic:
+    """One topic."""
+
+    def __init__(self, name: str, partitions: int, config: dict[str, str]) -> None:
+        self.name = name
+        self.topic_id = name.encode().ljust(16, b"\0")[:16]
+        self.config = config
+        self.partitions = [MemoryPartition() for _ in range(partitions)]
+
+
+def unknown_topic(name: str) -> PenstockError:
+    """The error for a topic that there is not."""
+    return PenstockError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"There is no topic {name!r}.")
+
+
+class MemoryTopics:
+    """TopicService as far as HTTP uses it."""
+
+    def __init__(self) -> None:
+        self.topics: dict[str, MemoryTopic] = {}
+        self.auto_create = True
+        self.retention_ms: str | None = None
+
+    def get(self, name: str) -> MemoryTopic:
+        """The topic, or PenstockError."""
+        topic = self.topics.get(name)
+        if topic is None:
+            raise unknown_topic(name)
+        return topic
+
+    async def metadata(
+        self,
+        context: RequestContext,
+        topics: Sequence[str] | None,
+        *,
+        topic_ids: Sequence[bytes] = (),
+        allow_auto_create: bool = False,
+    ) -> ClusterMetadata:
+        """Makes missing topics with one partition when that is allowed."""
+        found = []
+        for name in self.topics if topics is None else topics:
+            if name not in self.topics and allow_auto_create and self.auto_create:
+                self.topics[name] = MemoryTopic(name, 1, {})
+            topic = self.topics.get(name)
+            if topic is None:
+                error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+                found.append(TopicMetadata(name, error=error, message=f"There is no topic {name!r}."))
+            else:
+                count = len(topic.partitions)
+                partitions = [PartitionMetadata(index, 0, 1, [0], [0]) for index in range(count)]
+                found.append(TopicMetadata(name, topic.topic_id, partitions=partitions))
+        return ClusterMetadata(CLUSTER_ID, 0, [], found)
+
+    async def create_topics(
+        self, context: RequestContext, topics: Sequence[NewTopic], *, validate_only: bool = False
+    ) -> list[TopicOutcome]:
+        """Makes topics; the name `bad/name` stands for all invalid ones."""
+        return [self._create(new, validate_only) for new in topics]
+
+    def _create(self, new: NewTopic, validate_only: bool) -> TopicOutcome:
+        if new.name in self.topics:
+            sentence = f"There is a topic {new.name!r} already."
+            return TopicOutcome(new.name, ErrorCode.TOPIC_ALREADY_EXISTS, sentence)
+        if "/" in new.name:
+            sentence = f"{new.name!r} is not a topic's name; use letters, digits, '.', '_' and '-'."
+            return TopicOutcome(new.name, ErrorCode.INVALID_TOPIC_EXCEPTION, sentence)
+        config = {name: value for name, value in new.config.items() if value is not None}
+        self._check_config(config)
+        if not validate_only:
+            self.topics[new.name] = MemoryTopic(new.name, new.partitions, config)
+        return TopicOutcome(new.name, partitions=new.partitions)
+
+    def _check_config(self, names: Sequence[str] | dict[str, str]) -> None:
+        for name in names:
+            if name != "retention.ms":
+                raise PenstockError(ErrorCode.INVALID_CONFIG, f"There is no topic setting {name!r}.")
+
+    async def delete_topics(
+        self, context: RequestContext, names: Sequence[str], topic_ids: Sequence[bytes] = ()
+    ) -> list[TopicOutcome]:
+        """Deletes topics."""
+        outcomes = []
+        for name in names:
+            error = ErrorCode.NONE if name in self.topics else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            self.topics.pop(name, None)
+            outcomes.append(TopicOutcome(name, error, f"There is no topic {name!r}." if error else None))
+        return outcomes
+
+    async def create_partitions(
+        self, context: RequestContext, counts: Sequence[tuple[str, int]], *, validate_only: bool = False
+    ) -> list[TopicOutcome]:
+        """Grows topics."""
+        for name, count in counts:
+            partitions = self.get(name).partitions
+            partitions += [MemoryPartition() for _ in range(count - len(partitions))]
+        return [TopicOutcome(name, partitions=count) for name, count in counts]
+
+    def list_topics(self, context: RequestContext) -> list[TopicSummary]:
+        """All topics."""
+        return [self._summary(topic) for topic in self.topics.values()]
+
+    def _summary(self, topic: MemoryTopic) -> TopicSummary:
+        messages = sum(p.high_watermark - p.log_start for p in topic.partitions)
+        size = sum(p.size for p in topic.partitions)
+        return TopicSummary(
+            topic.name, topic.topic_id, len(topic.partitions), topic.config, False, messages, size
+        )
+
+    def describe_topic(
+        self, context: RequestContext, name: str
+    ) -> tuple[TopicSummary, list[TopicPartitionDetail], list[ConfigEntry]]:
+        """One topic."""
+        topic = self.get(name)
+        details = [
+            TopicPartitionDetail(number, p.log_start, p.high_watermark, p.size, BROKER_NAME, 1)
+            for number, p in enumerate(topic.partitions)
+        ]
+        value = topic.config.get("retention.ms", "604800000")
+        entry = ConfigEntry(
+            "retention.ms", value, "topic" if topic.config else "default", "long", "How long."
+        )
+        return self._summary(topic), details, [entry]
+
+    def describe_broker_config(self, context: RequestContext) -> list[ConfigEntry]:
+        """One dynamic and one static setting."""
+        default = ("log.retention.ms", "604800000", "default")
+        dynamic = ConfigEntry(
+            "log.retention.ms",
+            self.retention_ms or default[1],
+            "dynamic" if self.retention_ms else "default",
+            "long",
+            "How long messages are kept, in ms.",
+            synonyms=[default],
+        )
+        static = ConfigEntry("shard.id", "0", "default", "int", "Number of the shard.", read_only=True)
+        return [dynamic, static]
+
+    async def alter_topic_config(
+        self,
+        context: RequestContext,
+        name: str,
+        operations: Sequence[ConfigOperation],
+        *,
+        replace: bool = False,
+        validate_only: bool = False,
+    ) -> None:
+        """Changes settings of a topic."""
+        topic = self.get(name)
+        self._check_config([operation.name for operation in operations])
+        if validate_only:
+            return
+        for operation in operations:
+            if operation.value is None:
+                topic.config.pop(operation.name, None)
+            else:
+                topic.config[operation.name] = operation.value
+
+    async def alter_broker_config(
+        self,
+        context: RequestContext,
+        operations: Sequence[ConfigOperation],
+        *,
+        replace: bool = False,
+        validate_only: bool = False,
+    ) -> None:
+        """Changes the one dynamic setting."""
+        for operation in operations:
+            if operation.name != "log.retention.ms":
+                sentence = f"{operation.name} needs a restart: set it in the configuration file."
+                raise PenstockError(ErrorCode.INVALID_CONFIG, sentence)
+            self.retention_ms = operation.value
+
+
+class MemoryData:
+    """DataService as far as HTTP uses it. `calls` is what was produced, in the sizes that arrived."""
+
+    def __init__(self, topics: MemoryTopics) -> None:
+        self.topics = topics
+        self.calls: list[list[int]] = []
+        self.batch_bytes_max = 1024 * 1024
+        self.failure: AppendResult | None = None
+        self.crash: Exception | None = None
+        self._arrived = asyncio.Event()
+
+    async def produce(
+        self,
+        context: RequestContext,
+        batches: Sequence[ProduceBatches],
+        acks: int,
+        timeout_ms: int,
+        transactional_id: str | None = None,
+    ) -> list[AppendResult]:
+        """Appends; acks 0 says nothing about offsets."""
+        if self.crash is not None:
+            raise self.crash
+        results = [self._append(batch, acks) for batch in batches]
+        self.calls.append([parse_header(batch.records or b"").record_count for batch in batches])
+        self._arrived.set()
+        self._arrived = asyncio.Event()
+        return results
+
+    def _append(self, batches: ProduceBatches, acks: int) -> AppendResult:
+        topic, number, records = batches
+        if self.failure is not None and self.failure.partition == number:
+            return self.failure
+        found = self.topics.topics.get(topic)
+        if found is None or number >= len(found.partitions):
+            return AppendResult(topic, number, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, message="It is gone.")
+        assert records is not None
+        if len(records) > self.batch_bytes_max:
+            return AppendResult(topic, number, ErrorCode.MESSAGE_TOO_LARGE, message="It is too large.")
+        base = [found.partitions[number].append(bytes(batch)) for batch in split_batches(records)]
+        return AppendResult(topic, number, base_offset=base[0] if acks else -1)
+
+    async def fetch(
+        self,
+        context: RequestContext,
+        partitions: Sequence[FetchPartition],
+        *,
+        min_bytes: int,
+        max_bytes: int,
+        max_wait_ms: int,
+    ) -> list[FetchedPartition]:
+        """Whole batches; waits until there are some, or the wait is over."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + max_wait_ms / 1000
+        while True:
+            arrived = self._arrived
+            fetched = [self._read(partition) for partition in partitions]
+            left = deadline - loop.time()
+            if left <= 0 or any(part.records or part.error for part in fetched):
+                return fetched
+            try:
+                await asyncio.wait_for(arrived.wait(), left)
+            except TimeoutError:
+                return fetched
+
+    def _read(self, asked: FetchPartition) -> FetchedPartition:
+        topic = self.topics.topics.get(asked.topic)
+        if topic is None or asked.partition >= len(topic.partitions):
+            return FetchedPartition(asked.topic, asked.partition, error=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        kept = topic.partitions[asked.partition]
+        answer = FetchedPartition(
+            asked.topic,
+            asked.partition,
+            high_watermark=kept.high_watermark,
+            log_start_offset=kept.log_start,
+        )
+        if not kept.log_start <= asked.offset <= kept.high_watermark:
+            answer.error = ErrorCode.OFFSET_OUT_OF_RANGE
+            return answer
+        chosen: list[bytes] = []
+        size = 0
+        for batch in kept.batches:
+            if parse_header(batch).last_offset < asked.offset:
+                continue
+            if chosen and size + len(batch) > asked.max_bytes:
+                break
+            chosen.append(batch)
+            size += len(batch)
+        answer.records = chosen
+        return answer
+
+    async def list_offsets(self, context: RequestContext, queries: Sequence[PositionQuery]) -> list[Position]:
+        """Positions by name or time."""
+        return [self._position(query) for query in queries]
+
+    def _position(self, query: PositionQuery) -> Position:
+        topic = self.topics.topics.get(query.topic)
+        if topic is None or query.partition >= len(topic.partitions):
+            return Position(query.topic, query.partition, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        kept = topic.partitions[query.partition]
+        if query.timestamp == EARLIEST_TIMESTAMP:
+            return Position(query.topic, query.partition, offset=kept.log_start)
+        if query.timestamp == LATEST_TIMESTAMP:
+            return Position(query.topic, query.partition, offset=kept.high_watermark)
+        for batch in kept.batches:
+            for record in read_records(memoryview(batch)):
+                if record.timestamp >= query.timestamp:
+                    return Position(
+                        query.topic, query.partition, offset=record.offset, timestamp=record.timestamp
+                    )
+        return Position(query.topic, query.partition)
+
+
+class MemoryGroup:
+    """One group."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self.topics: list[str] = []
+        self.offsets: dict[tuple[str, int], int] = {}
+        self.members: list[MemberDescription] = []
+        self.assignments: dict[str, dict[str, list[int]]] = {}
+
+
+class MemoryGroups:
+    """GroupService as far as HTTP uses it."""
+
+    def __init__(self, topics: MemoryTopics) -> None:
+        self.topics = topics
+        self.groups: dict[str, MemoryGroup] = {}
+
+    def _get(self, name: str) -> MemoryGroup:
+        group = self.groups.get(name)
+        if group is None:
+            raise PenstockError(ErrorCode.GROUP_ID_NOT_FOUND, f"There is no group {name!r}.")
+        return group
+
+    def _positions(self, group: MemoryGroup) -> list[PartitionPosition]:
+        positions = []
+        for (topic, number), offset in group.offsets.items():
+            end = self.topics.get(topic).partitions[number].high_watermark
+            positions.append(PartitionPosition(topic, number, offset, "", end, end - offset))
+        return positions
+
+    def _overview(self, name: str, group: MemoryGroup) -> GroupOverview:
+        lag = sum(position.lag for position in self._positions(group))
+        state = "Stable" if group.members else "Empty"
+        return GroupOverview(name, group.mode, state, "consumer", len(group.members), lag, True)
+
+    async def list_groups(
+        self, context: RequestContext, states: Sequence[str] = (), types: Sequence[str] = ()
+    ) -> list[GroupOverview]:
+        """All groups."""
+        return [self._overview(name, group) for name, group in self.groups.items()]
+
+    async def delete_groups(
+        self, context: RequestContext, groups: Sequence[str]
+    ) -> list[tuple[str, ErrorCode]]:
+        """Deletes groups without members."""
+        outcomes = []
+        for name in groups:
+            group = self.groups.get(name)
+            if group is None:
+                outcomes.append((name, ErrorCode.GROUP_ID_NOT_FOUND))
+            elif group.members:
+                outcomes.append((name, ErrorCode.NON_EMPTY_GROUP))
+            else:
+                del self.groups[name]
+                outcomes.append((name, ErrorCode.NONE))
+        return outcomes
+
+    async def detail(self, context: RequestContext, group: str) -> GroupDetail:
+        """One group."""
+        found = self._get(group)
+        return GroupDetail(
+            overview=self._overview(group, found),
+            protocol="range" if found.members else "",
+            coordinator=0,
+            topics=found.topics,
+            members=found.members,
+            assignments=found.assignments,
+            positions=self._positions(found),
+        )
+
+    def _start(self, topic: str, number: int, start: StartPosition) -> int:
+        partition = self.topics.get(topic).partitions[number]
+        if start.offset is not None:
+            return start.offset
+        return partition.log_start if start.at == "earliest" else partition.high_watermark
+
+    async def declare(
+        self, context: RequestContext, group: str, mode: str, topics: Sequence[str], start: StartPosition
+    ) -> bool:
+        """Declares a group."""
+        for topic in topics:
+            self.topics.get(topic)
+        created = group not in self.groups
+        found = self.groups.setdefault(group, MemoryGroup(mode))
+        if found.mode != mode:
+            sentence = f"The group {group!r} has the mode {found.mode}, which cannot be changed to {mode}."
+            raise PenstockError(ErrorCode.INCONSISTENT_GROUP_PROTOCOL, sentence)
+        found.topics = sorted({*found.topics, *topics})
+        for topic in topics:
+            for number in range(len(self.topics.get(topic).partitions)):
+                found.offsets.setdefault((topic, number), self._start(topic, number, start))
+        return created
+
+    async def reset(
+        self,
+        context: RequestContext,
+        group: str,
+        to: StartPosition,
+        *,
+        topics: Sequence[str] = (),
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> list[OffsetReset]:
+        """Moves positions."""
+        found = self._get(group)
+        if found.members and not force:
+            sentence = f"The group {group!r} has active members; stop them, or reset with force."
+            raise PenstockError(ErrorCode.NON_EMPTY_GROUP, sentence)
+        moved = []
+        for (topic, number), offset in found.offsets.items():
+            if not topics or topic in topics:
+                moved.append(OffsetReset(topic, number, offset, self._start(topic, number, to)))
+        if not dry_run:
+            for reset in moved:
+                found.offsets[reset.topic, reset.partition] = reset.to_offset
+        return moved
+
+
+class MemoryBroker:
+    """BrokerService with fixed numbers; `reasons` says why it is not ready."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def status(self) -> BrokerStatus:
+        """Made-up numbers."""
+        return BrokerStatus(
+            cluster_id=CLUSTER_ID,
+            cluster_name="memory",
+            name=BROKER_NAME,
+            node_id=0,
+            shard_id=0,
+            shard_uid="00000000-0000-0000-0000-000000000001",
+            storage_id="00000000-0000-0000-0000-000000000002",
+            version="0.1.0",
+            epoch=3,
+            started_at_ms=1_700_000_000_000,
+            listeners=[("kafka", "kafka", "127.0.0.1:9092", "localhost:9092")],
+            log_first_index=1,
+            log_last_index=10,
+            log_commit_index=9,
+            log_bytes=4096,
+            disk_total_bytes=1000,
+            disk_used_bytes=10,
+            disk_state="ok",
+            messages_in_per_second=1.5,
+            bytes_in_per_second=2.5,
+            bytes_out_per_second=3.5,
+        )
+
+    def not_ready_reasons(self) -> list[str]:
+        """What the test said."""
+        return self.reasons
+
+
+class MemoryServices:
+    """All of them, wired: `http` is what the listeners take."""
+
+    def __init__(self) -> None:
+        self.topics = MemoryTopics()
+        self.data = MemoryData(self.topics)
+        self.groups = MemoryGroups(self.topics)
+        self.broker = MemoryBroker()
+        self.counters = Counters()
+
+    @property
+    def http(self) -> HttpServices:
+        """The services as the HTTP listeners see them. What HTTP never calls is missing, hence the casts."""
+        return HttpServices(
+            data=cast("DataService", self.data),
+            topics=cast("TopicService", self.topics),
+            groups=cast("GroupService", self.groups),
+            broker=self.broker,
+            counters=self.counters,
+        )
+
+    def add_topic(self, name: str, partitions: int = 1) -> MemoryTopic:
+        """Makes a topic."""
+        topic = self.topics.topics[name] = MemoryTopic(name, partitions, {})
+        return topic
