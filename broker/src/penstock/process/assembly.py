@@ -15,6 +15,7 @@ from penstock import __version__
 from penstock.admin.listener import AdminHttpListener
 from penstock.config.broker_config import BrokerConfig, Listener
 from penstock.groups.machine import GroupsMachine
+from penstock.groups.settings import GroupSettings
 from penstock.listeners.http.listener import DataHttpListener
 from penstock.listeners.http.services import HttpServices
 from penstock.listeners.kafka.limits import KafkaLimits
@@ -32,7 +33,7 @@ from penstock.runtime.threads import Threads
 from penstock.service.broker import BrokerServiceImpl, Identity
 from penstock.service.data import DataServiceImpl
 from penstock.service.fetching import FetchLimits
-from penstock.service.groups import GroupServiceImpl
+from penstock.service.groups import ConsumerGroups
 from penstock.service.settings import Settings
 from penstock.service.topics import BrokerIdentity, TopicServiceImpl
 from penstock.telemetry.counters import Counters
@@ -87,6 +88,7 @@ class Broker:
         self._maintenance = self._make_maintenance(opened)
         self._make_services(opened)
         self._maintenance.start()
+        self.groups.start()
         self._pulses = [asyncio.create_task(self._pulse()), asyncio.create_task(self._sample())]
         for listener in self.config.listeners:
             await self._listen(listener)
@@ -146,9 +148,20 @@ class Broker:
         return Maintenance(opened.shard, opened.snapshots, options, self.clock, retention, self._expired)
 
     def _expired(self, now_ms: int) -> list[Command]:
-        commands = list(self.groups.decide_expired(now_ms))
         producers = self.data.idle_producers(self._settings.integer("producer.id.expiration.ms"))
-        return [*commands, producers] if producers is not None else commands
+        return [producers] if producers is not None else []
+
+    def _group_settings(self) -> GroupSettings:
+        value = self._settings.integer
+        return GroupSettings(
+            initial_rebalance_delay_ms=value("group.initial.rebalance.delay.ms"),
+            session_timeout_ms_min=value("group.min.session.timeout.ms"),
+            session_timeout_ms_max=value("group.max.session.timeout.ms"),
+            members_max=value("group.max.size"),
+            groups_max=value("group.count.max"),
+            offsets_retention_ms=value("offsets.retention.minutes") * 60_000,
+            offset_metadata_bytes_max=value("offset.metadata.max.bytes"),
+        )
 
     def _make_services(self, opened: OpenedShard) -> None:
         config, meta, shard = self.config, opened.meta, opened.shard
@@ -161,15 +174,16 @@ class Broker:
             self.clock,
             BrokerIdentity(meta.cluster_id, node, name, config.integer("replicas"), self.advertised),
         )
-        self.groups = GroupServiceImpl(
+        self.groups = ConsumerGroups(
             self._groups_machine,
             shard,
             self.clock,
             ShardPositions(shard, node, self.advertised),
-            self._settings,
             lambda: secrets.token_hex(16),
+            self._group_settings(),
         )
         self.topics.on_topic_deleted = self.groups.topic_deleted
+        self.topics.on_settings_changed = lambda: self.groups.configure(self._group_settings())
         self.broker_service = BrokerServiceImpl(
             Identity(
                 cluster_id=meta.cluster_id,
@@ -272,7 +286,7 @@ class Broker:
         for task in self._pulses:
             task.cancel()
         await asyncio.gather(*self._pulses, return_exceptions=True)
-        await self.groups.stop()
+        self.groups.stop()
         await self._maintenance.stop()
         await self._threads.close()
         self._folder.close()

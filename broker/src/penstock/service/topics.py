@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -63,7 +63,9 @@ class TopicServiceImpl:
         self._clock = clock
         self._identity = identity
         # Told of topics that are gone, after the fact; the groups drop their positions.
-        self.on_topic_deleted: Callable[[str], None] = lambda _: None
+        self.on_topic_deleted: Callable[[str], Awaitable[None]] = _ignore
+        # Told after dynamic settings changed.
+        self.on_settings_changed: Callable[[], None] = lambda: None
 
     @property
     def _catalog(self) -> Catalog:
@@ -247,7 +249,7 @@ class TopicServiceImpl:
             await wait
         for outcome in outcomes:
             if outcome.error is ErrorCode.NONE and outcome.name is not None:
-                self.on_topic_deleted(outcome.name)
+                await self.on_topic_deleted(outcome.name)
         return outcomes
 
     def _decide_delete(self, name: str) -> list[Command]:
@@ -373,6 +375,11 @@ class TopicServiceImpl:
         config = _altered(BROKER_OPTIONS, current, operations)
         if not validate_only and config != self._catalog.cluster_config:
             await self._shard.propose([ClusterConfigured(config)])
+            self.on_settings_changed()
+
+
+async def _ignore(_: str) -> None:
+    return None
 
 
 def _altered(
