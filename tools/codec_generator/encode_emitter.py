@@ -78,16 +78,22 @@ class EncodeEmitter:
             self._run.append(("h" if item.type == "string" and not item.is_array else "i", size))
             self._flush(chunk)
             return
-        self._flush(chunk)
         source.line(f"size = {size} + 1")
         self._compact(item, chunk, path)
 
     def _compact(self, item: Item, chunk: str, path: str) -> None:
-        """Write `size`, which is one more than the length and 0 for null."""
+        """Write `size`, which is one more than the length; one byte goes with the fixed fields before it."""
         source = self._source
+        before = self._run
         with source.block("if size < 0x80:"):
-            source.line(f"{chunk}.append(size)")
+            if before:
+                self._run = [*before, ("B", "size")]
+                self._flush(chunk)
+            else:
+                source.line(f"{chunk}.append(size)")
         with source.block("else:"):
+            self._run = before
+            self._flush(chunk)
             if item.type == "string" and not item.is_array:
                 source.line(f'{source.use("write_text_length")}({chunk}, size, "{path}")')
             else:
@@ -100,20 +106,24 @@ class EncodeEmitter:
         if not item.nullable:
             source.line(f"{local} = {encoded}")
             self._prefix(item, f"len({local})", chunk, path)
-        else:
-            null, one_more = (0, " + 1") if item.flexible else (-1, "")
+            source.line(f"{chunk} += {local}")
+        elif item.flexible:
+            self._flush(chunk)
             with source.block(f"if {value} is None:"):
-                source.line(f'{local}, size = b"", {null}')
+                source.line(f"{chunk}.append(0)")
             with source.block("else:"):
                 source.line(f"{local} = {encoded}")
-                source.line(f"size = len({local}){one_more}")
-            if item.flexible:
-                self._flush(chunk)
-                self._compact(item, chunk, path)
-            else:
-                self._run.append(("h" if item.type == "string" else "i", "size"))
-                self._flush(chunk)
-        source.line(f"{chunk} += {local}")
+                self._prefix(item, f"len({local})", chunk, path)
+                source.line(f"{chunk} += {local}")
+        else:
+            with source.block(f"if {value} is None:"):
+                source.line(f'{local}, size = b"", -1')
+            with source.block("else:"):
+                source.line(f"{local} = {encoded}")
+                source.line(f"size = len({local})")
+            self._run.append(("h" if item.type == "string" else "i", "size"))
+            self._flush(chunk)
+            source.line(f"{chunk} += {local}")
 
     def _records(self, item: Item, value: str, chunk: str) -> None:
         """The buffers themselves go to `out`, between what was written before and a new chunk."""
@@ -130,7 +140,7 @@ class EncodeEmitter:
             else:
                 source.line(f"chunk += {source.packer('pack', ['i'])}(-1)")
         with source.block("else:"):
-            with source.block(f"if isinstance({local}, (bytes, bytearray, memoryview)):"):
+            with source.block(f"if isinstance({local}, (memoryview, bytes, bytearray)):"):
                 source.line(f"size = len({local})")
                 self._records_prefix(item)
                 source.line(f"out += (chunk, {local})")

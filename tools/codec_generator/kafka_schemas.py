@@ -27,9 +27,18 @@ def cache_folder() -> Path:
     return Path(base) / "penstock"
 
 
+def _cached_jar(version: str) -> Path:
+    return cache_folder() / f"kafka-clients-{version}.jar"
+
+
+def jar_is_cached(version: str) -> bool:
+    """Whether the schemas can be read without Maven."""
+    return _cached_jar(version).exists()
+
+
 def jar_path(version: str) -> Path:
     """The kafka-clients jar of this version, fetched with Maven when the cache does not hold it."""
-    jar = cache_folder() / f"kafka-clients-{version}.jar"
+    jar = _cached_jar(version)
     if not jar.exists():
         _fetch(version, jar)
     return jar

@@ -29,15 +29,17 @@ def generated_versions(served: Served, message: Message) -> range:
 def module_text(served: Served, messages: list[tuple[str, Message]]) -> str:
     """The source of one module. `messages` are (role, message), the role being `request`, `response` or `data`."""
     source = Source()
-    public: list[str] = []
     tables: list[str] = []
-    for role, message in messages:
+    shared = (
+        set.intersection(*(set(message.structures) for _, message in messages))
+        if len(messages) > 1
+        else set()
+    )
+    for role, original in messages:
+        message = original.with_own_names(shared)
         versions = generated_versions(served, message)
         for name in _classes_in_order(message):
-            if name in public:
-                raise ValueError(f"{served.name}: two messages define structure {name}")
-            if _emit_class(source, message, name, versions, role):
-                public.append(name)
+            _emit_class(source, message, name, versions, role)
         tables += _emit_functions(source, message, versions, role)
     head = [f'"""{served.name}: classes, and flat functions per version.', "", HEADER, '"""', ""]
     head += [
@@ -81,11 +83,11 @@ def _classes_in_order(message: Message) -> list[str]:
     return ordered
 
 
-def _emit_class(source: Source, message: Message, name: str, versions: range, role: str) -> bool:
+def _emit_class(source: Source, message: Message, name: str, versions: range, role: str) -> None:
     """Write one class with the fields that a generated version has; nothing for a structure that none has."""
     served = Versions(versions[0], versions[-1])
     if name != message.name and not _is_used(message, name, served):
-        return False
+        return
     fields = [field for field in message.structures[name] if field.versions.meets(served)]
     with source.block(f"class {name}(Struct, kw_only=True, gc=False):"):
         what = "" if name == message.name else f" of {message.name}"
@@ -98,7 +100,6 @@ def _emit_class(source: Source, message: Message, name: str, versions: range, ro
             source.line(f"{field.name}: {_annotation(field, served, role)} = {_default(field)}{comment}")
     source.line()
     source.line()
-    return True
 
 
 def _is_used(message: Message, name: str, served: Versions) -> bool:

@@ -2,7 +2,7 @@
 
 import keyword
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 _NO_MAXIMUM = 1 << 15
@@ -76,6 +76,15 @@ class Message:
     valid: Versions
     flexible: Versions
     structures: dict[str, tuple[Field, ...]]
+
+    def with_own_names(self, shared: set[str]) -> "Message":
+        """The same message, with its own name put before the names of these structures, which another message has too."""
+        names = {name: self.name + name if name in shared else name for name in self.structures}
+        structures = {
+            names[name]: tuple(replace(field, type=names.get(field.type, field.type)) for field in fields)
+            for name, fields in self.structures.items()
+        }
+        return replace(self, structures=structures)
 
 
 def read_message(schema: dict[str, Any]) -> Message:

@@ -32,6 +32,16 @@ def unsigned_varint(
     buffer: bytes | memoryview, position: int, limit: int, rest: int, where: str
 ) -> tuple[int, int]:
     """Read an unsigned 32-bit integer of one to five bytes, after which at least `rest` bytes must be left. Returns (value, position)."""
+    # Lengths of two and three bytes (up to 2 MiB) are common in front of records, so they are read without the loop.
+    if limit - position >= 3 + rest:
+        low = buffer[position]
+        middle = buffer[position + 1]
+        if low >= 0x80:
+            if middle < 0x80:
+                return low & 0x7F | middle << 7, position + 2
+            high = buffer[position + 2]
+            if high < 0x80:
+                return low & 0x7F | (middle & 0x7F) << 7 | high << 14, position + 3
     value = 0
     for shift in (0, 7, 14, 21, 28):
         if position >= limit:
@@ -85,6 +95,9 @@ def skip_tagged_fields(buffer: bytes | memoryview, position: int, limit: int, wh
 
 def write_unsigned_varint(chunk: bytearray, value: int) -> None:
     """Append an unsigned 32-bit integer in one to five bytes."""
+    if 0x80 <= value < 0x4000:
+        chunk += bytes((value & 0x7F | 0x80, value >> 7))
+        return
     if not 0 <= value <= 0xFFFFFFFF:
         raise CodecError(f"{value} does not fit an unsigned 32-bit variable-length integer")
     while value >= 0x80:

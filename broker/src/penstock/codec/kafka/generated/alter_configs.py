@@ -15,10 +15,12 @@ from penstock.codec.limits import REQUEST_ELEMENTS_MAX, RESPONSE_ELEMENTS_MAX
 from penstock.codec.primitives import Buffer, ENCODE_ERRORS, skip_tagged_fields, text_length, unsigned_varint, write_text_length, write_unsigned_varint
 
 _pack_b = _Packer(">b").pack
+_pack_bB = _Packer(">bB").pack
 _pack_bh = _Packer(">bh").pack
 _pack_h = _Packer(">h").pack
 _pack_hh = _Packer(">hh").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ii = _Packer(">ii").pack
 _pack_o = _Packer(">?").pack
 _pack_ox = _Packer(">?x").pack
@@ -249,11 +251,11 @@ def encode_alter_configs_request_v2(message: AlterConfigsRequest, out: list[Buff
             write_unsigned_varint(chunk, size)
         for resources_element in resources:
             resource_name = resources_element.resource_name.encode()
-            chunk += _pack_b(resources_element.resource_type)
             size = len(resource_name) + 1
             if size < 0x80:
-                chunk.append(size)
+                chunk += _pack_bB(resources_element.resource_type, size)
             else:
+                chunk += _pack_b(resources_element.resource_type)
                 write_text_length(chunk, size, "AlterConfigsRequest.resources.resource_name")
             chunk += resource_name
             configs = resources_element.configs
@@ -271,15 +273,15 @@ def encode_alter_configs_request_v2(message: AlterConfigsRequest, out: list[Buff
                     write_text_length(chunk, size, "AlterConfigsRequest.resources.configs.name")
                 chunk += name
                 if configs_element.value is None:
-                    value, size = b"", 0
+                    chunk.append(0)
                 else:
                     value = configs_element.value.encode()
                     size = len(value) + 1
-                if size < 0x80:
-                    chunk.append(size)
-                else:
-                    write_text_length(chunk, size, "AlterConfigsRequest.resources.configs.value")
-                chunk += value
+                    if size < 0x80:
+                        chunk.append(size)
+                    else:
+                        write_text_length(chunk, size, "AlterConfigsRequest.resources.configs.value")
+                    chunk += value
                 chunk.append(0)
             chunk.append(0)
         chunk += _pack_ox(message.validate_only)
@@ -434,30 +436,30 @@ def encode_alter_configs_response_v2(message: AlterConfigsResponse, out: list[Bu
     chunk = bytearray()
     try:
         responses = message.responses
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(responses) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for responses_element in responses:
+            chunk += _pack_h(responses_element.error_code)
             if responses_element.error_message is None:
-                error_message, size = b"", 0
+                chunk.append(0)
             else:
                 error_message = responses_element.error_message.encode()
                 size = len(error_message) + 1
-            chunk += _pack_h(responses_element.error_code)
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "AlterConfigsResponse.responses.error_message")
-            chunk += error_message
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "AlterConfigsResponse.responses.error_message")
+                chunk += error_message
             resource_name = responses_element.resource_name.encode()
-            chunk += _pack_b(responses_element.resource_type)
             size = len(resource_name) + 1
             if size < 0x80:
-                chunk.append(size)
+                chunk += _pack_bB(responses_element.resource_type, size)
             else:
+                chunk += _pack_b(responses_element.resource_type)
                 write_text_length(chunk, size, "AlterConfigsResponse.responses.resource_name")
             chunk += resource_name
             chunk.append(0)

@@ -16,6 +16,7 @@ from penstock.codec.primitives import Buffer, ENCODE_ERRORS, skip_tagged_fields,
 
 _iterate_hhh = _Packer(">hhh").iter_unpack
 _pack_h = _Packer(">h").pack
+_pack_hB = _Packer(">hB").pack
 _pack_hhh = _Packer(">hhh").pack
 _pack_hhhx = _Packer(">hhhx").pack
 _pack_hhx = _Packer(">hhx").pack
@@ -336,11 +337,11 @@ def encode_api_versions_response_v3(message: ApiVersionsResponse, out: list[Buff
     chunk = bytearray()
     try:
         api_keys = message.api_keys
-        chunk += _pack_h(message.error_code)
         size = len(api_keys) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_hB(message.error_code, size)
         else:
+            chunk += _pack_h(message.error_code)
             write_unsigned_varint(chunk, size)
         for api_keys_element in api_keys:
             chunk += _pack_hhhx(api_keys_element.api_key, api_keys_element.min_version, api_keys_element.max_version)

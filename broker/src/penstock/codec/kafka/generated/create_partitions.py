@@ -17,6 +17,7 @@ from penstock.codec.primitives import Buffer, ENCODE_ERRORS, skip_tagged_fields,
 _pack_h = _Packer(">h").pack
 _pack_hh = _Packer(">hh").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ii = _Packer(">ii").pack
 _pack_io = _Packer(">i?").pack
 _pack_iox = _Packer(">i?x").pack
@@ -404,11 +405,11 @@ def encode_create_partitions_response_v2(message: CreatePartitionsResponse, out:
     chunk = bytearray()
     try:
         results = message.results
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(results) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for results_element in results:
             name = results_element.name.encode()
@@ -418,17 +419,17 @@ def encode_create_partitions_response_v2(message: CreatePartitionsResponse, out:
             else:
                 write_text_length(chunk, size, "CreatePartitionsResponse.results.name")
             chunk += name
+            chunk += _pack_h(results_element.error_code)
             if results_element.error_message is None:
-                error_message, size = b"", 0
+                chunk.append(0)
             else:
                 error_message = results_element.error_message.encode()
                 size = len(error_message) + 1
-            chunk += _pack_h(results_element.error_code)
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "CreatePartitionsResponse.results.error_message")
-            chunk += error_message
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "CreatePartitionsResponse.results.error_message")
+                chunk += error_message
             chunk.append(0)
         chunk.append(0)
     except ENCODE_ERRORS as error:

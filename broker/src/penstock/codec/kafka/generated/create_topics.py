@@ -17,7 +17,9 @@ from penstock.codec.primitives import Buffer, ENCODE_ERRORS, ZERO_UUID, skip_tag
 _pack_h = _Packer(">h").pack
 _pack_hh = _Packer(">hh").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ih = _Packer(">ih").pack
+_pack_ihB = _Packer(">ihB").pack
 _pack_ihi = _Packer(">ihi").pack
 _pack_ii = _Packer(">ii").pack
 _pack_io = _Packer(">i?").pack
@@ -330,19 +332,19 @@ def encode_create_topics_request_v5(message: CreateTopicsRequest, out: list[Buff
                 write_text_length(chunk, size, "CreateTopicsRequest.topics.name")
             chunk += name
             assignments = topics_element.assignments
-            chunk += _pack_ih(topics_element.num_partitions, topics_element.replication_factor)
             size = len(assignments) + 1
             if size < 0x80:
-                chunk.append(size)
+                chunk += _pack_ihB(topics_element.num_partitions, topics_element.replication_factor, size)
             else:
+                chunk += _pack_ih(topics_element.num_partitions, topics_element.replication_factor)
                 write_unsigned_varint(chunk, size)
             for assignments_element in assignments:
                 broker_ids = assignments_element.broker_ids
-                chunk += _pack_i(assignments_element.partition_index)
                 size = len(broker_ids) + 1
                 if size < 0x80:
-                    chunk.append(size)
+                    chunk += _pack_iB(assignments_element.partition_index, size)
                 else:
+                    chunk += _pack_i(assignments_element.partition_index)
                     write_unsigned_varint(chunk, size)
                 chunk += pack(f">{len(broker_ids)}i", *broker_ids)
                 chunk.append(0)
@@ -361,15 +363,15 @@ def encode_create_topics_request_v5(message: CreateTopicsRequest, out: list[Buff
                     write_text_length(chunk, size, "CreateTopicsRequest.topics.configs.name")
                 chunk += name_2
                 if configs_element.value is None:
-                    value, size = b"", 0
+                    chunk.append(0)
                 else:
                     value = configs_element.value.encode()
                     size = len(value) + 1
-                if size < 0x80:
-                    chunk.append(size)
-                else:
-                    write_text_length(chunk, size, "CreateTopicsRequest.topics.configs.value")
-                chunk += value
+                    if size < 0x80:
+                        chunk.append(size)
+                    else:
+                        write_text_length(chunk, size, "CreateTopicsRequest.topics.configs.value")
+                    chunk += value
                 chunk.append(0)
             chunk.append(0)
         chunk += _pack_iox(message.timeout_ms, message.validate_only)
@@ -604,11 +606,11 @@ def encode_create_topics_response_v5(message: CreateTopicsResponse, out: list[Bu
     chunk = bytearray()
     try:
         topics = message.topics
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(topics) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for topics_element in topics:
             name = topics_element.name.encode()
@@ -618,17 +620,17 @@ def encode_create_topics_response_v5(message: CreateTopicsResponse, out: list[Bu
             else:
                 write_text_length(chunk, size, "CreateTopicsResponse.topics.name")
             chunk += name
+            chunk += _pack_h(topics_element.error_code)
             if topics_element.error_message is None:
-                error_message, size = b"", 0
+                chunk.append(0)
             else:
                 error_message = topics_element.error_message.encode()
                 size = len(error_message) + 1
-            chunk += _pack_h(topics_element.error_code)
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "CreateTopicsResponse.topics.error_message")
-            chunk += error_message
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "CreateTopicsResponse.topics.error_message")
+                chunk += error_message
             chunk += _pack_ih(topics_element.num_partitions, topics_element.replication_factor)
             configs = topics_element.configs
             if configs is None:
@@ -648,15 +650,15 @@ def encode_create_topics_response_v5(message: CreateTopicsResponse, out: list[Bu
                         write_text_length(chunk, size, "CreateTopicsResponse.topics.configs.name")
                     chunk += name_2
                     if configs_element.value is None:
-                        value, size = b"", 0
+                        chunk.append(0)
                     else:
                         value = configs_element.value.encode()
                         size = len(value) + 1
-                    if size < 0x80:
-                        chunk.append(size)
-                    else:
-                        write_text_length(chunk, size, "CreateTopicsResponse.topics.configs.value")
-                    chunk += value
+                        if size < 0x80:
+                            chunk.append(size)
+                        else:
+                            write_text_length(chunk, size, "CreateTopicsResponse.topics.configs.value")
+                        chunk += value
                     chunk += _pack_obox(configs_element.read_only, configs_element.config_source, configs_element.is_sensitive)
             if topics_element.topic_config_error_code:
                 tagged_fields: list[tuple[int, bytearray]] = []
@@ -796,11 +798,11 @@ def encode_create_topics_response_v7(message: CreateTopicsResponse, out: list[Bu
     chunk = bytearray()
     try:
         topics = message.topics
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(topics) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for topics_element in topics:
             name = topics_element.name.encode()
@@ -810,17 +812,17 @@ def encode_create_topics_response_v7(message: CreateTopicsResponse, out: list[Bu
             else:
                 write_text_length(chunk, size, "CreateTopicsResponse.topics.name")
             chunk += name
+            chunk += _pack_uh(topics_element.topic_id, topics_element.error_code)
             if topics_element.error_message is None:
-                error_message, size = b"", 0
+                chunk.append(0)
             else:
                 error_message = topics_element.error_message.encode()
                 size = len(error_message) + 1
-            chunk += _pack_uh(topics_element.topic_id, topics_element.error_code)
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "CreateTopicsResponse.topics.error_message")
-            chunk += error_message
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "CreateTopicsResponse.topics.error_message")
+                chunk += error_message
             chunk += _pack_ih(topics_element.num_partitions, topics_element.replication_factor)
             configs = topics_element.configs
             if configs is None:
@@ -840,15 +842,15 @@ def encode_create_topics_response_v7(message: CreateTopicsResponse, out: list[Bu
                         write_text_length(chunk, size, "CreateTopicsResponse.topics.configs.name")
                     chunk += name_2
                     if configs_element.value is None:
-                        value, size = b"", 0
+                        chunk.append(0)
                     else:
                         value = configs_element.value.encode()
                         size = len(value) + 1
-                    if size < 0x80:
-                        chunk.append(size)
-                    else:
-                        write_text_length(chunk, size, "CreateTopicsResponse.topics.configs.value")
-                    chunk += value
+                        if size < 0x80:
+                            chunk.append(size)
+                        else:
+                            write_text_length(chunk, size, "CreateTopicsResponse.topics.configs.value")
+                        chunk += value
                     chunk += _pack_obox(configs_element.read_only, configs_element.config_source, configs_element.is_sensitive)
             if topics_element.topic_config_error_code:
                 tagged_fields: list[tuple[int, bytearray]] = []

@@ -17,6 +17,7 @@ from penstock.codec.primitives import Buffer, ENCODE_ERRORS, skip_tagged_fields,
 _pack_h = _Packer(">h").pack
 _pack_hx = _Packer(">hx").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ii = _Packer(">ii").pack
 _unpack_h = _Packer(">h").unpack_from
 _unpack_hB = _Packer(">hB").unpack_from
@@ -253,11 +254,11 @@ def encode_delete_groups_response_v2(message: DeleteGroupsResponse, out: list[Bu
     chunk = bytearray()
     try:
         results = message.results
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(results) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for results_element in results:
             group_id = results_element.group_id.encode()

@@ -18,6 +18,7 @@ _iterate_iq = _Packer(">iq").iter_unpack
 _iterate_iqh = _Packer(">iqh").iter_unpack
 _pack_h = _Packer(">h").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ii = _Packer(">ii").pack
 _pack_iq = _Packer(">iq").pack
 _pack_iqh = _Packer(">iqh").pack
@@ -364,11 +365,11 @@ def encode_delete_records_response_v2(message: DeleteRecordsResponse, out: list[
     chunk = bytearray()
     try:
         topics = message.topics
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(topics) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for topics_element in topics:
             name = topics_element.name.encode()

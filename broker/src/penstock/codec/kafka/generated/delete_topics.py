@@ -17,6 +17,7 @@ from penstock.codec.primitives import Buffer, ENCODE_ERRORS, ZERO_UUID, skip_tag
 _pack_h = _Packer(">h").pack
 _pack_hx = _Packer(">hx").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ii = _Packer(">ii").pack
 _pack_ix = _Packer(">ix").pack
 _pack_uh = _Packer(">16sh").pack
@@ -218,15 +219,15 @@ def encode_delete_topics_request_v6(message: DeleteTopicsRequest, out: list[Buff
             write_unsigned_varint(chunk, size)
         for topics_element in topics:
             if topics_element.name is None:
-                name, size = b"", 0
+                chunk.append(0)
             else:
                 name = topics_element.name.encode()
                 size = len(name) + 1
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "DeleteTopicsRequest.topics.name")
-            chunk += name
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "DeleteTopicsRequest.topics.name")
+                chunk += name
             chunk += _pack_ux(topics_element.topic_id)
         chunk += _pack_ix(message.timeout_ms)
     except ENCODE_ERRORS as error:
@@ -354,11 +355,11 @@ def encode_delete_topics_response_v4(message: DeleteTopicsResponse, out: list[Bu
     chunk = bytearray()
     try:
         responses = message.responses
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(responses) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for responses_element in responses:
             name = responses_element.name.encode()
@@ -438,11 +439,11 @@ def encode_delete_topics_response_v5(message: DeleteTopicsResponse, out: list[Bu
     chunk = bytearray()
     try:
         responses = message.responses
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(responses) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for responses_element in responses:
             name = responses_element.name.encode()
@@ -452,17 +453,17 @@ def encode_delete_topics_response_v5(message: DeleteTopicsResponse, out: list[Bu
             else:
                 write_text_length(chunk, size, "DeleteTopicsResponse.responses.name")
             chunk += name
+            chunk += _pack_h(responses_element.error_code)
             if responses_element.error_message is None:
-                error_message, size = b"", 0
+                chunk.append(0)
             else:
                 error_message = responses_element.error_message.encode()
                 size = len(error_message) + 1
-            chunk += _pack_h(responses_element.error_code)
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "DeleteTopicsResponse.responses.error_message")
-            chunk += error_message
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "DeleteTopicsResponse.responses.error_message")
+                chunk += error_message
             chunk.append(0)
         chunk.append(0)
     except ENCODE_ERRORS as error:
@@ -537,34 +538,34 @@ def encode_delete_topics_response_v6(message: DeleteTopicsResponse, out: list[Bu
     chunk = bytearray()
     try:
         responses = message.responses
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(responses) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for responses_element in responses:
             if responses_element.name is None:
-                name, size = b"", 0
+                chunk.append(0)
             else:
                 name = responses_element.name.encode()
                 size = len(name) + 1
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "DeleteTopicsResponse.responses.name")
-            chunk += name
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "DeleteTopicsResponse.responses.name")
+                chunk += name
+            chunk += _pack_uh(responses_element.topic_id, responses_element.error_code)
             if responses_element.error_message is None:
-                error_message, size = b"", 0
+                chunk.append(0)
             else:
                 error_message = responses_element.error_message.encode()
                 size = len(error_message) + 1
-            chunk += _pack_uh(responses_element.topic_id, responses_element.error_code)
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "DeleteTopicsResponse.responses.error_message")
-            chunk += error_message
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "DeleteTopicsResponse.responses.error_message")
+                chunk += error_message
             chunk.append(0)
         chunk.append(0)
     except ENCODE_ERRORS as error:

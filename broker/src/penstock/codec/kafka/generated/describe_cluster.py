@@ -15,7 +15,9 @@ from penstock.codec.limits import RESPONSE_ELEMENTS_MAX
 from penstock.codec.primitives import Buffer, ENCODE_ERRORS, skip_tagged_fields, text_length, unsigned_varint, write_text_length, write_unsigned_varint
 
 _pack_b = _Packer(">b").pack
+_pack_bB = _Packer(">bB").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ih = _Packer(">ih").pack
 _pack_ix = _Packer(">ix").pack
 _pack_obx = _Packer(">?bx").pack
@@ -182,17 +184,17 @@ def decode_describe_cluster_response_v0(buffer: memoryview, position: int) -> tu
 def encode_describe_cluster_response_v0(message: DescribeClusterResponse, out: list[Buffer]) -> None:
     chunk = bytearray()
     try:
+        chunk += _pack_ih(message.throttle_time_ms, message.error_code)
         if message.error_message is None:
-            error_message, size = b"", 0
+            chunk.append(0)
         else:
             error_message = message.error_message.encode()
             size = len(error_message) + 1
-        chunk += _pack_ih(message.throttle_time_ms, message.error_code)
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "DescribeClusterResponse.error_message")
-        chunk += error_message
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "DescribeClusterResponse.error_message")
+            chunk += error_message
         cluster_id = message.cluster_id.encode()
         size = len(cluster_id) + 1
         if size < 0x80:
@@ -201,32 +203,32 @@ def encode_describe_cluster_response_v0(message: DescribeClusterResponse, out: l
             write_text_length(chunk, size, "DescribeClusterResponse.cluster_id")
         chunk += cluster_id
         brokers = message.brokers
-        chunk += _pack_i(message.controller_id)
         size = len(brokers) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.controller_id, size)
         else:
+            chunk += _pack_i(message.controller_id)
             write_unsigned_varint(chunk, size)
         for brokers_element in brokers:
             host = brokers_element.host.encode()
-            chunk += _pack_i(brokers_element.broker_id)
             size = len(host) + 1
             if size < 0x80:
-                chunk.append(size)
+                chunk += _pack_iB(brokers_element.broker_id, size)
             else:
+                chunk += _pack_i(brokers_element.broker_id)
                 write_text_length(chunk, size, "DescribeClusterResponse.brokers.host")
             chunk += host
+            chunk += _pack_i(brokers_element.port)
             if brokers_element.rack is None:
-                rack, size = b"", 0
+                chunk.append(0)
             else:
                 rack = brokers_element.rack.encode()
                 size = len(rack) + 1
-            chunk += _pack_i(brokers_element.port)
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "DescribeClusterResponse.brokers.rack")
-            chunk += rack
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "DescribeClusterResponse.brokers.rack")
+                chunk += rack
             chunk.append(0)
         chunk += _pack_ix(message.cluster_authorized_operations)
     except ENCODE_ERRORS as error:
@@ -320,52 +322,52 @@ def decode_describe_cluster_response_v1(buffer: memoryview, position: int) -> tu
 def encode_describe_cluster_response_v1(message: DescribeClusterResponse, out: list[Buffer]) -> None:
     chunk = bytearray()
     try:
+        chunk += _pack_ih(message.throttle_time_ms, message.error_code)
         if message.error_message is None:
-            error_message, size = b"", 0
+            chunk.append(0)
         else:
             error_message = message.error_message.encode()
             size = len(error_message) + 1
-        chunk += _pack_ih(message.throttle_time_ms, message.error_code)
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "DescribeClusterResponse.error_message")
-        chunk += error_message
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "DescribeClusterResponse.error_message")
+            chunk += error_message
         cluster_id = message.cluster_id.encode()
-        chunk += _pack_b(message.endpoint_type)
         size = len(cluster_id) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_bB(message.endpoint_type, size)
         else:
+            chunk += _pack_b(message.endpoint_type)
             write_text_length(chunk, size, "DescribeClusterResponse.cluster_id")
         chunk += cluster_id
         brokers = message.brokers
-        chunk += _pack_i(message.controller_id)
         size = len(brokers) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.controller_id, size)
         else:
+            chunk += _pack_i(message.controller_id)
             write_unsigned_varint(chunk, size)
         for brokers_element in brokers:
             host = brokers_element.host.encode()
-            chunk += _pack_i(brokers_element.broker_id)
             size = len(host) + 1
             if size < 0x80:
-                chunk.append(size)
+                chunk += _pack_iB(brokers_element.broker_id, size)
             else:
+                chunk += _pack_i(brokers_element.broker_id)
                 write_text_length(chunk, size, "DescribeClusterResponse.brokers.host")
             chunk += host
+            chunk += _pack_i(brokers_element.port)
             if brokers_element.rack is None:
-                rack, size = b"", 0
+                chunk.append(0)
             else:
                 rack = brokers_element.rack.encode()
                 size = len(rack) + 1
-            chunk += _pack_i(brokers_element.port)
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "DescribeClusterResponse.brokers.rack")
-            chunk += rack
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "DescribeClusterResponse.brokers.rack")
+                chunk += rack
             chunk.append(0)
         chunk += _pack_ix(message.cluster_authorized_operations)
     except ENCODE_ERRORS as error:

@@ -15,14 +15,17 @@ from penstock.codec.limits import REQUEST_ELEMENTS_MAX, RESPONSE_ELEMENTS_MAX
 from penstock.codec.primitives import Buffer, ENCODE_ERRORS, skip_tagged_fields, text_length, unsigned_varint, write_text_length, write_unsigned_varint
 
 _pack_b = _Packer(">b").pack
+_pack_bB = _Packer(">bB").pack
 _pack_bh = _Packer(">bh").pack
 _pack_bx = _Packer(">bx").pack
 _pack_h = _Packer(">h").pack
 _pack_hh = _Packer(">hh").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ii = _Packer(">ii").pack
 _pack_o = _Packer(">?").pack
 _pack_obo = _Packer(">?b?").pack
+_pack_oboB = _Packer(">?b?B").pack
 _pack_oboi = _Packer(">?b?i").pack
 _pack_oo = _Packer(">??").pack
 _pack_oox = _Packer(">??x").pack
@@ -303,11 +306,11 @@ def encode_describe_configs_request_v4(message: DescribeConfigsRequest, out: lis
             write_unsigned_varint(chunk, size)
         for resources_element in resources:
             resource_name = resources_element.resource_name.encode()
-            chunk += _pack_b(resources_element.resource_type)
             size = len(resource_name) + 1
             if size < 0x80:
-                chunk.append(size)
+                chunk += _pack_bB(resources_element.resource_type, size)
             else:
+                chunk += _pack_b(resources_element.resource_type)
                 write_text_length(chunk, size, "DescribeConfigsRequest.resources.resource_name")
             chunk += resource_name
             configuration_keys = resources_element.configuration_keys
@@ -870,30 +873,30 @@ def encode_describe_configs_response_v4(message: DescribeConfigsResponse, out: l
     chunk = bytearray()
     try:
         results = message.results
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(results) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for results_element in results:
+            chunk += _pack_h(results_element.error_code)
             if results_element.error_message is None:
-                error_message, size = b"", 0
+                chunk.append(0)
             else:
                 error_message = results_element.error_message.encode()
                 size = len(error_message) + 1
-            chunk += _pack_h(results_element.error_code)
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "DescribeConfigsResponse.results.error_message")
-            chunk += error_message
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "DescribeConfigsResponse.results.error_message")
+                chunk += error_message
             resource_name = results_element.resource_name.encode()
-            chunk += _pack_b(results_element.resource_type)
             size = len(resource_name) + 1
             if size < 0x80:
-                chunk.append(size)
+                chunk += _pack_bB(results_element.resource_type, size)
             else:
+                chunk += _pack_b(results_element.resource_type)
                 write_text_length(chunk, size, "DescribeConfigsResponse.results.resource_name")
             chunk += resource_name
             configs = results_element.configs
@@ -911,21 +914,21 @@ def encode_describe_configs_response_v4(message: DescribeConfigsResponse, out: l
                     write_text_length(chunk, size, "DescribeConfigsResponse.results.configs.name")
                 chunk += name
                 if configs_element.value is None:
-                    value, size = b"", 0
+                    chunk.append(0)
                 else:
                     value = configs_element.value.encode()
                     size = len(value) + 1
-                if size < 0x80:
-                    chunk.append(size)
-                else:
-                    write_text_length(chunk, size, "DescribeConfigsResponse.results.configs.value")
-                chunk += value
+                    if size < 0x80:
+                        chunk.append(size)
+                    else:
+                        write_text_length(chunk, size, "DescribeConfigsResponse.results.configs.value")
+                    chunk += value
                 synonyms = configs_element.synonyms
-                chunk += _pack_obo(configs_element.read_only, configs_element.config_source, configs_element.is_sensitive)
                 size = len(synonyms) + 1
                 if size < 0x80:
-                    chunk.append(size)
+                    chunk += _pack_oboB(configs_element.read_only, configs_element.config_source, configs_element.is_sensitive, size)
                 else:
+                    chunk += _pack_obo(configs_element.read_only, configs_element.config_source, configs_element.is_sensitive)
                     write_unsigned_varint(chunk, size)
                 for synonyms_element in synonyms:
                     name_2 = synonyms_element.name.encode()
@@ -936,27 +939,27 @@ def encode_describe_configs_response_v4(message: DescribeConfigsResponse, out: l
                         write_text_length(chunk, size, "DescribeConfigsResponse.results.configs.synonyms.name")
                     chunk += name_2
                     if synonyms_element.value is None:
-                        value_2, size = b"", 0
+                        chunk.append(0)
                     else:
                         value_2 = synonyms_element.value.encode()
                         size = len(value_2) + 1
-                    if size < 0x80:
-                        chunk.append(size)
-                    else:
-                        write_text_length(chunk, size, "DescribeConfigsResponse.results.configs.synonyms.value")
-                    chunk += value_2
+                        if size < 0x80:
+                            chunk.append(size)
+                        else:
+                            write_text_length(chunk, size, "DescribeConfigsResponse.results.configs.synonyms.value")
+                        chunk += value_2
                     chunk += _pack_bx(synonyms_element.source)
+                chunk += _pack_b(configs_element.config_type)
                 if configs_element.documentation is None:
-                    documentation, size = b"", 0
+                    chunk.append(0)
                 else:
                     documentation = configs_element.documentation.encode()
                     size = len(documentation) + 1
-                chunk += _pack_b(configs_element.config_type)
-                if size < 0x80:
-                    chunk.append(size)
-                else:
-                    write_text_length(chunk, size, "DescribeConfigsResponse.results.configs.documentation")
-                chunk += documentation
+                    if size < 0x80:
+                        chunk.append(size)
+                    else:
+                        write_text_length(chunk, size, "DescribeConfigsResponse.results.configs.documentation")
+                    chunk += documentation
                 chunk.append(0)
             chunk.append(0)
         chunk.append(0)

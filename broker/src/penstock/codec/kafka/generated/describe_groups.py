@@ -15,8 +15,10 @@ from penstock.codec.limits import REQUEST_ELEMENTS_MAX, RESPONSE_ELEMENTS_MAX
 from penstock.codec.primitives import Buffer, ENCODE_ERRORS, skip_tagged_fields, text_length, unsigned_varint, write_text_length, write_unsigned_varint
 
 _pack_h = _Packer(">h").pack
+_pack_hB = _Packer(">hB").pack
 _pack_hh = _Packer(">hh").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ii = _Packer(">ii").pack
 _pack_ix = _Packer(">ix").pack
 _pack_o = _Packer(">?").pack
@@ -999,19 +1001,19 @@ def encode_describe_groups_response_v5(message: DescribeGroupsResponse, out: lis
     chunk = bytearray()
     try:
         groups = message.groups
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(groups) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for groups_element in groups:
             group_id = groups_element.group_id.encode()
-            chunk += _pack_h(groups_element.error_code)
             size = len(group_id) + 1
             if size < 0x80:
-                chunk.append(size)
+                chunk += _pack_hB(groups_element.error_code, size)
             else:
+                chunk += _pack_h(groups_element.error_code)
                 write_text_length(chunk, size, "DescribeGroupsResponse.groups.group_id")
             chunk += group_id
             group_state = groups_element.group_state.encode()
@@ -1050,15 +1052,15 @@ def encode_describe_groups_response_v5(message: DescribeGroupsResponse, out: lis
                     write_text_length(chunk, size, "DescribeGroupsResponse.groups.members.member_id")
                 chunk += member_id
                 if members_element.group_instance_id is None:
-                    group_instance_id, size = b"", 0
+                    chunk.append(0)
                 else:
                     group_instance_id = members_element.group_instance_id.encode()
                     size = len(group_instance_id) + 1
-                if size < 0x80:
-                    chunk.append(size)
-                else:
-                    write_text_length(chunk, size, "DescribeGroupsResponse.groups.members.group_instance_id")
-                chunk += group_instance_id
+                    if size < 0x80:
+                        chunk.append(size)
+                    else:
+                        write_text_length(chunk, size, "DescribeGroupsResponse.groups.members.group_instance_id")
+                    chunk += group_instance_id
                 client_id = members_element.client_id.encode()
                 size = len(client_id) + 1
                 if size < 0x80:

@@ -21,12 +21,14 @@ _iterate_qq = _Packer(">qq").iter_unpack
 _pack_h = _Packer(">h").pack
 _pack_i = _Packer(">i").pack
 _pack_ihi = _Packer(">ihi").pack
+_pack_ihiB = _Packer(">ihiB").pack
 _pack_ihii = _Packer(">ihii").pack
 _pack_ihqq = _Packer(">ihqq").pack
 _pack_ihqqq = _Packer(">ihqqq").pack
 _pack_ii = _Packer(">ii").pack
 _pack_iiiibi = _Packer(">iiiibi").pack
 _pack_iiiibii = _Packer(">iiiibii").pack
+_pack_iiiibiiB = _Packer(">iiiibiiB").pack
 _pack_iiiibiii = _Packer(">iiiibiii").pack
 _pack_iiqiqix = _Packer(">iiqiqix").pack
 _pack_iiqqi = _Packer(">iiqqi").pack
@@ -657,11 +659,11 @@ def encode_fetch_request_v12(message: FetchRequest, out: list[Buffer]) -> None:
     chunk = bytearray()
     try:
         topics = message.topics
-        chunk += _pack_iiiibii(message.replica_id, message.max_wait_ms, message.min_bytes, message.max_bytes, message.isolation_level, message.session_id, message.session_epoch)
         size = len(topics) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iiiibiiB(message.replica_id, message.max_wait_ms, message.min_bytes, message.max_bytes, message.isolation_level, message.session_id, message.session_epoch, size)
         else:
+            chunk += _pack_iiiibii(message.replica_id, message.max_wait_ms, message.min_bytes, message.max_bytes, message.isolation_level, message.session_id, message.session_epoch)
             write_unsigned_varint(chunk, size)
         for topics_element in topics:
             topic = topics_element.topic.encode()
@@ -714,15 +716,15 @@ def encode_fetch_request_v12(message: FetchRequest, out: list[Buffer]) -> None:
             if message.cluster_id is not None:
                 tagged_value = bytearray()
                 if message.cluster_id is None:
-                    cluster_id, size = b"", 0
+                    tagged_value.append(0)
                 else:
                     cluster_id = message.cluster_id.encode()
                     size = len(cluster_id) + 1
-                if size < 0x80:
-                    tagged_value.append(size)
-                else:
-                    write_text_length(tagged_value, size, "FetchRequest.cluster_id")
-                tagged_value += cluster_id
+                    if size < 0x80:
+                        tagged_value.append(size)
+                    else:
+                        write_text_length(tagged_value, size, "FetchRequest.cluster_id")
+                    tagged_value += cluster_id
                 tagged_fields.append((0, tagged_value))
             write_tagged_fields(chunk, tagged_fields)
         else:
@@ -888,7 +890,7 @@ def encode_fetch_response_v4(message: FetchResponse, out: list[Buffer]) -> None:
                 if records is None:
                     chunk += _pack_i(-1)
                 else:
-                    if isinstance(records, (bytes, bytearray, memoryview)):
+                    if isinstance(records, (memoryview, bytes, bytearray)):
                         size = len(records)
                         chunk += _pack_i(size)
                         out += (chunk, records)
@@ -991,7 +993,7 @@ def encode_fetch_response_v5(message: FetchResponse, out: list[Buffer]) -> None:
                 if records is None:
                     chunk += _pack_i(-1)
                 else:
-                    if isinstance(records, (bytes, bytearray, memoryview)):
+                    if isinstance(records, (memoryview, bytes, bytearray)):
                         size = len(records)
                         chunk += _pack_i(size)
                         out += (chunk, records)
@@ -1094,7 +1096,7 @@ def encode_fetch_response_v7(message: FetchResponse, out: list[Buffer]) -> None:
                 if records is None:
                     chunk += _pack_i(-1)
                 else:
-                    if isinstance(records, (bytes, bytearray, memoryview)):
+                    if isinstance(records, (memoryview, bytes, bytearray)):
                         size = len(records)
                         chunk += _pack_i(size)
                         out += (chunk, records)
@@ -1198,7 +1200,7 @@ def encode_fetch_response_v11(message: FetchResponse, out: list[Buffer]) -> None
                 if records is None:
                     chunk += _pack_i(-1)
                 else:
-                    if isinstance(records, (bytes, bytearray, memoryview)):
+                    if isinstance(records, (memoryview, bytes, bytearray)):
                         size = len(records)
                         chunk += _pack_i(size)
                         out += (chunk, records)
@@ -1356,11 +1358,11 @@ def encode_fetch_response_v12(message: FetchResponse, out: list[Buffer]) -> None
     chunk = bytearray()
     try:
         responses = message.responses
-        chunk += _pack_ihi(message.throttle_time_ms, message.error_code, message.session_id)
         size = len(responses) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_ihiB(message.throttle_time_ms, message.error_code, message.session_id, size)
         else:
+            chunk += _pack_ihi(message.throttle_time_ms, message.error_code, message.session_id)
             write_unsigned_varint(chunk, size)
         for responses_element in responses:
             topic = responses_element.topic.encode()
@@ -1394,7 +1396,7 @@ def encode_fetch_response_v12(message: FetchResponse, out: list[Buffer]) -> None
                 if records is None:
                     chunk.append(0)
                 else:
-                    if isinstance(records, (bytes, bytearray, memoryview)):
+                    if isinstance(records, (memoryview, bytes, bytearray)):
                         size = len(records)
                         if size < 0x7F:
                             chunk.append(size + 1)

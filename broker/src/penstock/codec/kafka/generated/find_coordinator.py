@@ -15,10 +15,12 @@ from penstock.codec.limits import REQUEST_ELEMENTS_MAX, RESPONSE_ELEMENTS_MAX
 from penstock.codec.primitives import Buffer, ENCODE_ERRORS, skip_tagged_fields, text_length, unsigned_varint, write_text_length, write_unsigned_varint
 
 _pack_b = _Packer(">b").pack
+_pack_bB = _Packer(">bB").pack
 _pack_bx = _Packer(">bx").pack
 _pack_h = _Packer(">h").pack
 _pack_hih = _Packer(">hih").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ih = _Packer(">ih").pack
 _pack_ihh = _Packer(">ihh").pack
 _pack_ix = _Packer(">ix").pack
@@ -187,11 +189,11 @@ def encode_find_coordinator_request_v4(message: FindCoordinatorRequest, out: lis
     chunk = bytearray()
     try:
         coordinator_keys = message.coordinator_keys
-        chunk += _pack_b(message.key_type)
         size = len(coordinator_keys) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_bB(message.key_type, size)
         else:
+            chunk += _pack_b(message.key_type)
             write_unsigned_varint(chunk, size)
         for coordinator_keys_element in coordinator_keys:
             coordinator_keys_2 = coordinator_keys_element.encode()
@@ -362,23 +364,23 @@ def decode_find_coordinator_response_v3(buffer: memoryview, position: int) -> tu
 def encode_find_coordinator_response_v3(message: FindCoordinatorResponse, out: list[Buffer]) -> None:
     chunk = bytearray()
     try:
+        chunk += _pack_ih(message.throttle_time_ms, message.error_code)
         if message.error_message is None:
-            error_message, size = b"", 0
+            chunk.append(0)
         else:
             error_message = message.error_message.encode()
             size = len(error_message) + 1
-        chunk += _pack_ih(message.throttle_time_ms, message.error_code)
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "FindCoordinatorResponse.error_message")
-        chunk += error_message
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "FindCoordinatorResponse.error_message")
+            chunk += error_message
         host = message.host.encode()
-        chunk += _pack_i(message.node_id)
         size = len(host) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.node_id, size)
         else:
+            chunk += _pack_i(message.node_id)
             write_text_length(chunk, size, "FindCoordinatorResponse.host")
         chunk += host
         chunk += _pack_ix(message.port)
@@ -460,11 +462,11 @@ def encode_find_coordinator_response_v4(message: FindCoordinatorResponse, out: l
     chunk = bytearray()
     try:
         coordinators = message.coordinators
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(coordinators) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for coordinators_element in coordinators:
             key = coordinators_element.key.encode()
@@ -475,24 +477,24 @@ def encode_find_coordinator_response_v4(message: FindCoordinatorResponse, out: l
                 write_text_length(chunk, size, "FindCoordinatorResponse.coordinators.key")
             chunk += key
             host = coordinators_element.host.encode()
-            chunk += _pack_i(coordinators_element.node_id)
             size = len(host) + 1
             if size < 0x80:
-                chunk.append(size)
+                chunk += _pack_iB(coordinators_element.node_id, size)
             else:
+                chunk += _pack_i(coordinators_element.node_id)
                 write_text_length(chunk, size, "FindCoordinatorResponse.coordinators.host")
             chunk += host
+            chunk += _pack_ih(coordinators_element.port, coordinators_element.error_code)
             if coordinators_element.error_message is None:
-                error_message, size = b"", 0
+                chunk.append(0)
             else:
                 error_message = coordinators_element.error_message.encode()
                 size = len(error_message) + 1
-            chunk += _pack_ih(coordinators_element.port, coordinators_element.error_code)
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "FindCoordinatorResponse.coordinators.error_message")
-            chunk += error_message
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "FindCoordinatorResponse.coordinators.error_message")
+                chunk += error_message
             chunk.append(0)
         chunk.append(0)
     except ENCODE_ERRORS as error:

@@ -15,6 +15,7 @@ from penstock.codec.primitives import Buffer, ENCODE_ERRORS, skip_tagged_fields,
 
 _pack_h = _Packer(">h").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ih = _Packer(">ih").pack
 _pack_ihx = _Packer(">ihx").pack
 _unpack_h = _Packer(">h").unpack_from
@@ -190,23 +191,23 @@ def encode_heartbeat_request_v4(message: HeartbeatRequest, out: list[Buffer]) ->
             write_text_length(chunk, size, "HeartbeatRequest.group_id")
         chunk += group_id
         member_id = message.member_id.encode()
-        chunk += _pack_i(message.generation_id)
         size = len(member_id) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.generation_id, size)
         else:
+            chunk += _pack_i(message.generation_id)
             write_text_length(chunk, size, "HeartbeatRequest.member_id")
         chunk += member_id
         if message.group_instance_id is None:
-            group_instance_id, size = b"", 0
+            chunk.append(0)
         else:
             group_instance_id = message.group_instance_id.encode()
             size = len(group_instance_id) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "HeartbeatRequest.group_instance_id")
-        chunk += group_instance_id
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "HeartbeatRequest.group_instance_id")
+            chunk += group_instance_id
         chunk.append(0)
     except ENCODE_ERRORS as error:
         raise unencodable("HeartbeatRequest", error) from error

@@ -15,10 +15,12 @@ from penstock.codec.limits import REQUEST_ELEMENTS_MAX, RESPONSE_ELEMENTS_MAX
 from penstock.codec.primitives import Buffer, ENCODE_ERRORS, skip_tagged_fields, text_length, unsigned_varint, write_text_length, write_unsigned_varint
 
 _pack_b = _Packer(">b").pack
+_pack_bB = _Packer(">bB").pack
 _pack_bh = _Packer(">bh").pack
 _pack_h = _Packer(">h").pack
 _pack_hh = _Packer(">hh").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ii = _Packer(">ii").pack
 _pack_o = _Packer(">?").pack
 _pack_ox = _Packer(">?x").pack
@@ -250,11 +252,11 @@ def encode_incremental_alter_configs_request_v1(message: IncrementalAlterConfigs
             write_unsigned_varint(chunk, size)
         for resources_element in resources:
             resource_name = resources_element.resource_name.encode()
-            chunk += _pack_b(resources_element.resource_type)
             size = len(resource_name) + 1
             if size < 0x80:
-                chunk.append(size)
+                chunk += _pack_bB(resources_element.resource_type, size)
             else:
+                chunk += _pack_b(resources_element.resource_type)
                 write_text_length(chunk, size, "IncrementalAlterConfigsRequest.resources.resource_name")
             chunk += resource_name
             configs = resources_element.configs
@@ -271,17 +273,17 @@ def encode_incremental_alter_configs_request_v1(message: IncrementalAlterConfigs
                 else:
                     write_text_length(chunk, size, "IncrementalAlterConfigsRequest.resources.configs.name")
                 chunk += name
+                chunk += _pack_b(configs_element.config_operation)
                 if configs_element.value is None:
-                    value, size = b"", 0
+                    chunk.append(0)
                 else:
                     value = configs_element.value.encode()
                     size = len(value) + 1
-                chunk += _pack_b(configs_element.config_operation)
-                if size < 0x80:
-                    chunk.append(size)
-                else:
-                    write_text_length(chunk, size, "IncrementalAlterConfigsRequest.resources.configs.value")
-                chunk += value
+                    if size < 0x80:
+                        chunk.append(size)
+                    else:
+                        write_text_length(chunk, size, "IncrementalAlterConfigsRequest.resources.configs.value")
+                    chunk += value
                 chunk.append(0)
             chunk.append(0)
         chunk += _pack_ox(message.validate_only)
@@ -432,30 +434,30 @@ def encode_incremental_alter_configs_response_v1(message: IncrementalAlterConfig
     chunk = bytearray()
     try:
         responses = message.responses
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(responses) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for responses_element in responses:
+            chunk += _pack_h(responses_element.error_code)
             if responses_element.error_message is None:
-                error_message, size = b"", 0
+                chunk.append(0)
             else:
                 error_message = responses_element.error_message.encode()
                 size = len(error_message) + 1
-            chunk += _pack_h(responses_element.error_code)
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "IncrementalAlterConfigsResponse.responses.error_message")
-            chunk += error_message
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "IncrementalAlterConfigsResponse.responses.error_message")
+                chunk += error_message
             resource_name = responses_element.resource_name.encode()
-            chunk += _pack_b(responses_element.resource_type)
             size = len(resource_name) + 1
             if size < 0x80:
-                chunk.append(size)
+                chunk += _pack_bB(responses_element.resource_type, size)
             else:
+                chunk += _pack_b(responses_element.resource_type)
                 write_text_length(chunk, size, "IncrementalAlterConfigsResponse.responses.resource_name")
             chunk += resource_name
             chunk.append(0)

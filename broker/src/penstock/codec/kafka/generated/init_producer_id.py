@@ -108,15 +108,15 @@ def encode_init_producer_id_request_v2(message: InitProducerIdRequest, out: list
     chunk = bytearray()
     try:
         if message.transactional_id is None:
-            transactional_id, size = b"", 0
+            chunk.append(0)
         else:
             transactional_id = message.transactional_id.encode()
             size = len(transactional_id) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "InitProducerIdRequest.transactional_id")
-        chunk += transactional_id
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "InitProducerIdRequest.transactional_id")
+            chunk += transactional_id
         chunk += _pack_ix(message.transaction_timeout_ms)
     except ENCODE_ERRORS as error:
         raise unencodable("InitProducerIdRequest", error) from error
@@ -155,15 +155,15 @@ def encode_init_producer_id_request_v3(message: InitProducerIdRequest, out: list
     chunk = bytearray()
     try:
         if message.transactional_id is None:
-            transactional_id, size = b"", 0
+            chunk.append(0)
         else:
             transactional_id = message.transactional_id.encode()
             size = len(transactional_id) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "InitProducerIdRequest.transactional_id")
-        chunk += transactional_id
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "InitProducerIdRequest.transactional_id")
+            chunk += transactional_id
         chunk += _pack_iqhx(message.transaction_timeout_ms, message.producer_id, message.producer_epoch)
     except ENCODE_ERRORS as error:
         raise unencodable("InitProducerIdRequest", error) from error

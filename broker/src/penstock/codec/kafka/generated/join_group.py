@@ -19,10 +19,13 @@ _pack_hih = _Packer(">hih").pack
 _pack_i = _Packer(">i").pack
 _pack_ih = _Packer(">ih").pack
 _pack_ihi = _Packer(">ihi").pack
+_pack_ihiB = _Packer(">ihiB").pack
 _pack_ihih = _Packer(">ihih").pack
 _pack_ii = _Packer(">ii").pack
+_pack_iiB = _Packer(">iiB").pack
 _pack_iih = _Packer(">iih").pack
 _pack_o = _Packer(">?").pack
+_pack_oB = _Packer(">?B").pack
 _unpack_h = _Packer(">h").unpack_from
 _unpack_hih = _Packer(">hih").unpack_from
 _unpack_i = _Packer(">i").unpack_from
@@ -443,23 +446,23 @@ def encode_join_group_request_v6(message: JoinGroupRequest, out: list[Buffer]) -
             write_text_length(chunk, size, "JoinGroupRequest.group_id")
         chunk += group_id
         member_id = message.member_id.encode()
-        chunk += _pack_ii(message.session_timeout_ms, message.rebalance_timeout_ms)
         size = len(member_id) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iiB(message.session_timeout_ms, message.rebalance_timeout_ms, size)
         else:
+            chunk += _pack_ii(message.session_timeout_ms, message.rebalance_timeout_ms)
             write_text_length(chunk, size, "JoinGroupRequest.member_id")
         chunk += member_id
         if message.group_instance_id is None:
-            group_instance_id, size = b"", 0
+            chunk.append(0)
         else:
             group_instance_id = message.group_instance_id.encode()
             size = len(group_instance_id) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "JoinGroupRequest.group_instance_id")
-        chunk += group_instance_id
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "JoinGroupRequest.group_instance_id")
+            chunk += group_instance_id
         protocol_type = message.protocol_type.encode()
         size = len(protocol_type) + 1
         if size < 0x80:
@@ -618,23 +621,23 @@ def encode_join_group_request_v8(message: JoinGroupRequest, out: list[Buffer]) -
             write_text_length(chunk, size, "JoinGroupRequest.group_id")
         chunk += group_id
         member_id = message.member_id.encode()
-        chunk += _pack_ii(message.session_timeout_ms, message.rebalance_timeout_ms)
         size = len(member_id) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iiB(message.session_timeout_ms, message.rebalance_timeout_ms, size)
         else:
+            chunk += _pack_ii(message.session_timeout_ms, message.rebalance_timeout_ms)
             write_text_length(chunk, size, "JoinGroupRequest.member_id")
         chunk += member_id
         if message.group_instance_id is None:
-            group_instance_id, size = b"", 0
+            chunk.append(0)
         else:
             group_instance_id = message.group_instance_id.encode()
             size = len(group_instance_id) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "JoinGroupRequest.group_instance_id")
-        chunk += group_instance_id
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "JoinGroupRequest.group_instance_id")
+            chunk += group_instance_id
         protocol_type = message.protocol_type.encode()
         size = len(protocol_type) + 1
         if size < 0x80:
@@ -665,15 +668,15 @@ def encode_join_group_request_v8(message: JoinGroupRequest, out: list[Buffer]) -
             chunk += metadata
             chunk.append(0)
         if message.reason is None:
-            reason, size = b"", 0
+            chunk.append(0)
         else:
             reason = message.reason.encode()
             size = len(reason) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "JoinGroupRequest.reason")
-        chunk += reason
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "JoinGroupRequest.reason")
+            chunk += reason
         chunk.append(0)
     except ENCODE_ERRORS as error:
         raise unencodable("JoinGroupRequest", error) from error
@@ -1096,11 +1099,11 @@ def encode_join_group_response_v6(message: JoinGroupResponse, out: list[Buffer])
     chunk = bytearray()
     try:
         protocol_name = message.protocol_name.encode()
-        chunk += _pack_ihi(message.throttle_time_ms, message.error_code, message.generation_id)
         size = len(protocol_name) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_ihiB(message.throttle_time_ms, message.error_code, message.generation_id, size)
         else:
+            chunk += _pack_ihi(message.throttle_time_ms, message.error_code, message.generation_id)
             write_text_length(chunk, size, "JoinGroupResponse.protocol_name")
         chunk += protocol_name
         leader = message.leader.encode()
@@ -1132,15 +1135,15 @@ def encode_join_group_response_v6(message: JoinGroupResponse, out: list[Buffer])
                 write_text_length(chunk, size, "JoinGroupResponse.members.member_id")
             chunk += member_id_2
             if members_element.group_instance_id is None:
-                group_instance_id, size = b"", 0
+                chunk.append(0)
             else:
                 group_instance_id = members_element.group_instance_id.encode()
                 size = len(group_instance_id) + 1
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "JoinGroupResponse.members.group_instance_id")
-            chunk += group_instance_id
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "JoinGroupResponse.members.group_instance_id")
+                chunk += group_instance_id
             metadata = members_element.metadata
             size = len(metadata) + 1
             if size < 0x80:
@@ -1274,27 +1277,27 @@ def decode_join_group_response_v7(buffer: memoryview, position: int) -> tuple[Jo
 def encode_join_group_response_v7(message: JoinGroupResponse, out: list[Buffer]) -> None:
     chunk = bytearray()
     try:
+        chunk += _pack_ihi(message.throttle_time_ms, message.error_code, message.generation_id)
         if message.protocol_type is None:
-            protocol_type, size = b"", 0
+            chunk.append(0)
         else:
             protocol_type = message.protocol_type.encode()
             size = len(protocol_type) + 1
-        chunk += _pack_ihi(message.throttle_time_ms, message.error_code, message.generation_id)
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "JoinGroupResponse.protocol_type")
-        chunk += protocol_type
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "JoinGroupResponse.protocol_type")
+            chunk += protocol_type
         if message.protocol_name is None:
-            protocol_name, size = b"", 0
+            chunk.append(0)
         else:
             protocol_name = message.protocol_name.encode()
             size = len(protocol_name) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "JoinGroupResponse.protocol_name")
-        chunk += protocol_name
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "JoinGroupResponse.protocol_name")
+            chunk += protocol_name
         leader = message.leader.encode()
         size = len(leader) + 1
         if size < 0x80:
@@ -1324,15 +1327,15 @@ def encode_join_group_response_v7(message: JoinGroupResponse, out: list[Buffer])
                 write_text_length(chunk, size, "JoinGroupResponse.members.member_id")
             chunk += member_id_2
             if members_element.group_instance_id is None:
-                group_instance_id, size = b"", 0
+                chunk.append(0)
             else:
                 group_instance_id = members_element.group_instance_id.encode()
                 size = len(group_instance_id) + 1
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "JoinGroupResponse.members.group_instance_id")
-            chunk += group_instance_id
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "JoinGroupResponse.members.group_instance_id")
+                chunk += group_instance_id
             metadata = members_element.metadata
             size = len(metadata) + 1
             if size < 0x80:
@@ -1466,27 +1469,27 @@ def decode_join_group_response_v9(buffer: memoryview, position: int) -> tuple[Jo
 def encode_join_group_response_v9(message: JoinGroupResponse, out: list[Buffer]) -> None:
     chunk = bytearray()
     try:
+        chunk += _pack_ihi(message.throttle_time_ms, message.error_code, message.generation_id)
         if message.protocol_type is None:
-            protocol_type, size = b"", 0
+            chunk.append(0)
         else:
             protocol_type = message.protocol_type.encode()
             size = len(protocol_type) + 1
-        chunk += _pack_ihi(message.throttle_time_ms, message.error_code, message.generation_id)
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "JoinGroupResponse.protocol_type")
-        chunk += protocol_type
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "JoinGroupResponse.protocol_type")
+            chunk += protocol_type
         if message.protocol_name is None:
-            protocol_name, size = b"", 0
+            chunk.append(0)
         else:
             protocol_name = message.protocol_name.encode()
             size = len(protocol_name) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "JoinGroupResponse.protocol_name")
-        chunk += protocol_name
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "JoinGroupResponse.protocol_name")
+            chunk += protocol_name
         leader = message.leader.encode()
         size = len(leader) + 1
         if size < 0x80:
@@ -1495,11 +1498,11 @@ def encode_join_group_response_v9(message: JoinGroupResponse, out: list[Buffer])
             write_text_length(chunk, size, "JoinGroupResponse.leader")
         chunk += leader
         member_id = message.member_id.encode()
-        chunk += _pack_o(message.skip_assignment)
         size = len(member_id) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_oB(message.skip_assignment, size)
         else:
+            chunk += _pack_o(message.skip_assignment)
             write_text_length(chunk, size, "JoinGroupResponse.member_id")
         chunk += member_id
         members = message.members
@@ -1517,15 +1520,15 @@ def encode_join_group_response_v9(message: JoinGroupResponse, out: list[Buffer])
                 write_text_length(chunk, size, "JoinGroupResponse.members.member_id")
             chunk += member_id_2
             if members_element.group_instance_id is None:
-                group_instance_id, size = b"", 0
+                chunk.append(0)
             else:
                 group_instance_id = members_element.group_instance_id.encode()
                 size = len(group_instance_id) + 1
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "JoinGroupResponse.members.group_instance_id")
-            chunk += group_instance_id
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "JoinGroupResponse.members.group_instance_id")
+                chunk += group_instance_id
             metadata = members_element.metadata
             size = len(metadata) + 1
             if size < 0x80:

@@ -18,6 +18,7 @@ _pack_h = _Packer(">h").pack
 _pack_hx = _Packer(">hx").pack
 _pack_i = _Packer(">i").pack
 _pack_ih = _Packer(">ih").pack
+_pack_ihB = _Packer(">ihB").pack
 _pack_ihi = _Packer(">ihi").pack
 _unpack_h = _Packer(">h").unpack_from
 _unpack_hB = _Packer(">hB").unpack_from
@@ -251,15 +252,15 @@ def encode_leave_group_request_v4(message: LeaveGroupRequest, out: list[Buffer])
                 write_text_length(chunk, size, "LeaveGroupRequest.members.member_id")
             chunk += member_id
             if members_element.group_instance_id is None:
-                group_instance_id, size = b"", 0
+                chunk.append(0)
             else:
                 group_instance_id = members_element.group_instance_id.encode()
                 size = len(group_instance_id) + 1
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "LeaveGroupRequest.members.group_instance_id")
-            chunk += group_instance_id
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "LeaveGroupRequest.members.group_instance_id")
+                chunk += group_instance_id
             chunk.append(0)
         chunk.append(0)
     except ENCODE_ERRORS as error:
@@ -375,25 +376,25 @@ def encode_leave_group_request_v5(message: LeaveGroupRequest, out: list[Buffer])
                 write_text_length(chunk, size, "LeaveGroupRequest.members.member_id")
             chunk += member_id
             if members_element.group_instance_id is None:
-                group_instance_id, size = b"", 0
+                chunk.append(0)
             else:
                 group_instance_id = members_element.group_instance_id.encode()
                 size = len(group_instance_id) + 1
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "LeaveGroupRequest.members.group_instance_id")
-            chunk += group_instance_id
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "LeaveGroupRequest.members.group_instance_id")
+                chunk += group_instance_id
             if members_element.reason is None:
-                reason, size = b"", 0
+                chunk.append(0)
             else:
                 reason = members_element.reason.encode()
                 size = len(reason) + 1
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "LeaveGroupRequest.members.reason")
-            chunk += reason
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "LeaveGroupRequest.members.reason")
+                chunk += reason
             chunk.append(0)
         chunk.append(0)
     except ENCODE_ERRORS as error:
@@ -588,11 +589,11 @@ def encode_leave_group_response_v4(message: LeaveGroupResponse, out: list[Buffer
     chunk = bytearray()
     try:
         members = message.members
-        chunk += _pack_ih(message.throttle_time_ms, message.error_code)
         size = len(members) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_ihB(message.throttle_time_ms, message.error_code, size)
         else:
+            chunk += _pack_ih(message.throttle_time_ms, message.error_code)
             write_unsigned_varint(chunk, size)
         for members_element in members:
             member_id = members_element.member_id.encode()
@@ -603,15 +604,15 @@ def encode_leave_group_response_v4(message: LeaveGroupResponse, out: list[Buffer
                 write_text_length(chunk, size, "LeaveGroupResponse.members.member_id")
             chunk += member_id
             if members_element.group_instance_id is None:
-                group_instance_id, size = b"", 0
+                chunk.append(0)
             else:
                 group_instance_id = members_element.group_instance_id.encode()
                 size = len(group_instance_id) + 1
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "LeaveGroupResponse.members.group_instance_id")
-            chunk += group_instance_id
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "LeaveGroupResponse.members.group_instance_id")
+                chunk += group_instance_id
             chunk += _pack_hx(members_element.error_code)
         chunk.append(0)
     except ENCODE_ERRORS as error:

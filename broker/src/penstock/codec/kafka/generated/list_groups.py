@@ -17,6 +17,7 @@ from penstock.codec.primitives import Buffer, ENCODE_ERRORS, skip_tagged_fields,
 _pack_h = _Packer(">h").pack
 _pack_hi = _Packer(">hi").pack
 _pack_ih = _Packer(">ih").pack
+_pack_ihB = _Packer(">ihB").pack
 _pack_ihi = _Packer(">ihi").pack
 _unpack_h = _Packer(">h").unpack_from
 _unpack_hi = _Packer(">hi").unpack_from
@@ -419,11 +420,11 @@ def encode_list_groups_response_v3(message: ListGroupsResponse, out: list[Buffer
     chunk = bytearray()
     try:
         groups = message.groups
-        chunk += _pack_ih(message.throttle_time_ms, message.error_code)
         size = len(groups) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_ihB(message.throttle_time_ms, message.error_code, size)
         else:
+            chunk += _pack_ih(message.throttle_time_ms, message.error_code)
             write_unsigned_varint(chunk, size)
         for groups_element in groups:
             group_id = groups_element.group_id.encode()
@@ -516,11 +517,11 @@ def encode_list_groups_response_v4(message: ListGroupsResponse, out: list[Buffer
     chunk = bytearray()
     try:
         groups = message.groups
-        chunk += _pack_ih(message.throttle_time_ms, message.error_code)
         size = len(groups) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_ihB(message.throttle_time_ms, message.error_code, size)
         else:
+            chunk += _pack_ih(message.throttle_time_ms, message.error_code)
             write_unsigned_varint(chunk, size)
         for groups_element in groups:
             group_id = groups_element.group_id.encode()
@@ -630,11 +631,11 @@ def encode_list_groups_response_v5(message: ListGroupsResponse, out: list[Buffer
     chunk = bytearray()
     try:
         groups = message.groups
-        chunk += _pack_ih(message.throttle_time_ms, message.error_code)
         size = len(groups) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_ihB(message.throttle_time_ms, message.error_code, size)
         else:
+            chunk += _pack_ih(message.throttle_time_ms, message.error_code)
             write_unsigned_varint(chunk, size)
         for groups_element in groups:
             group_id = groups_element.group_id.encode()

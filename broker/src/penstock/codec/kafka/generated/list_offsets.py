@@ -20,7 +20,9 @@ _iterate_iiq = _Packer(">iiq").iter_unpack
 _iterate_iq = _Packer(">iq").iter_unpack
 _pack_h = _Packer(">h").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ib = _Packer(">ib").pack
+_pack_ibB = _Packer(">ibB").pack
 _pack_ibi = _Packer(">ibi").pack
 _pack_ihqq = _Packer(">ihqq").pack
 _pack_ihqqi = _Packer(">ihqqi").pack
@@ -302,11 +304,11 @@ def encode_list_offsets_request_v6(message: ListOffsetsRequest, out: list[Buffer
     chunk = bytearray()
     try:
         topics = message.topics
-        chunk += _pack_ib(message.replica_id, message.isolation_level)
         size = len(topics) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_ibB(message.replica_id, message.isolation_level, size)
         else:
+            chunk += _pack_ib(message.replica_id, message.isolation_level)
             write_unsigned_varint(chunk, size)
         for topics_element in topics:
             name = topics_element.name.encode()
@@ -603,11 +605,11 @@ def encode_list_offsets_response_v6(message: ListOffsetsResponse, out: list[Buff
     chunk = bytearray()
     try:
         topics = message.topics
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(topics) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for topics_element in topics:
             name = topics_element.name.encode()

@@ -15,20 +15,25 @@ from penstock.codec.limits import REQUEST_ELEMENTS_MAX, RESPONSE_ELEMENTS_MAX
 from penstock.codec.primitives import Buffer, ENCODE_ERRORS, ZERO_UUID, skip_tagged_fields, text_length, unsigned_varint, write_text_length, write_unsigned_varint
 
 _pack_h = _Packer(">h").pack
+_pack_hB = _Packer(">hB").pack
 _pack_hh = _Packer(">hh").pack
 _pack_hiii = _Packer(">hiii").pack
+_pack_hiiiB = _Packer(">hiiiB").pack
 _pack_hiiii = _Packer(">hiiii").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ih = _Packer(">ih").pack
 _pack_ii = _Packer(">ii").pack
 _pack_ix = _Packer(">ix").pack
 _pack_o = _Packer(">?").pack
+_pack_oB = _Packer(">?B").pack
 _pack_oi = _Packer(">?i").pack
 _pack_ooo = _Packer(">???").pack
 _pack_ooox = _Packer(">???x").pack
 _pack_oox = _Packer(">??x").pack
 _pack_u = _Packer(">16s").pack
 _pack_uo = _Packer(">16s?").pack
+_pack_uoB = _Packer(">16s?B").pack
 _unpack_h = _Packer(">h").unpack_from
 _unpack_hB = _Packer(">hB").unpack_from
 _unpack_hh = _Packer(">hh").unpack_from
@@ -409,17 +414,17 @@ def encode_metadata_request_v10(message: MetadataRequest, out: list[Buffer]) -> 
             else:
                 write_unsigned_varint(chunk, size)
             for topics_element in topics:
+                chunk += _pack_u(topics_element.topic_id)
                 if topics_element.name is None:
-                    name, size = b"", 0
+                    chunk.append(0)
                 else:
                     name = topics_element.name.encode()
                     size = len(name) + 1
-                chunk += _pack_u(topics_element.topic_id)
-                if size < 0x80:
-                    chunk.append(size)
-                else:
-                    write_text_length(chunk, size, "MetadataRequest.topics.name")
-                chunk += name
+                    if size < 0x80:
+                        chunk.append(size)
+                    else:
+                        write_text_length(chunk, size, "MetadataRequest.topics.name")
+                    chunk += name
                 chunk.append(0)
         chunk += _pack_ooox(message.allow_auto_topic_creation, message.include_cluster_authorized_operations, message.include_topic_authorized_operations)
     except ENCODE_ERRORS as error:
@@ -492,17 +497,17 @@ def encode_metadata_request_v11(message: MetadataRequest, out: list[Buffer]) -> 
             else:
                 write_unsigned_varint(chunk, size)
             for topics_element in topics:
+                chunk += _pack_u(topics_element.topic_id)
                 if topics_element.name is None:
-                    name, size = b"", 0
+                    chunk.append(0)
                 else:
                     name = topics_element.name.encode()
                     size = len(name) + 1
-                chunk += _pack_u(topics_element.topic_id)
-                if size < 0x80:
-                    chunk.append(size)
-                else:
-                    write_text_length(chunk, size, "MetadataRequest.topics.name")
-                chunk += name
+                    if size < 0x80:
+                        chunk.append(size)
+                    else:
+                        write_text_length(chunk, size, "MetadataRequest.topics.name")
+                    chunk += name
                 chunk.append(0)
         chunk += _pack_oox(message.allow_auto_topic_creation, message.include_topic_authorized_operations)
     except ENCODE_ERRORS as error:
@@ -1751,73 +1756,73 @@ def encode_metadata_response_v9(message: MetadataResponse, out: list[Buffer]) ->
     chunk = bytearray()
     try:
         brokers = message.brokers
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(brokers) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for brokers_element in brokers:
             host = brokers_element.host.encode()
-            chunk += _pack_i(brokers_element.node_id)
             size = len(host) + 1
             if size < 0x80:
-                chunk.append(size)
+                chunk += _pack_iB(brokers_element.node_id, size)
             else:
+                chunk += _pack_i(brokers_element.node_id)
                 write_text_length(chunk, size, "MetadataResponse.brokers.host")
             chunk += host
+            chunk += _pack_i(brokers_element.port)
             if brokers_element.rack is None:
-                rack, size = b"", 0
+                chunk.append(0)
             else:
                 rack = brokers_element.rack.encode()
                 size = len(rack) + 1
-            chunk += _pack_i(brokers_element.port)
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "MetadataResponse.brokers.rack")
-            chunk += rack
-            chunk.append(0)
-        if message.cluster_id is None:
-            cluster_id, size = b"", 0
-        else:
-            cluster_id = message.cluster_id.encode()
-            size = len(cluster_id) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "MetadataResponse.cluster_id")
-        chunk += cluster_id
-        topics = message.topics
-        chunk += _pack_i(message.controller_id)
-        size = len(topics) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_unsigned_varint(chunk, size)
-        for topics_element in topics:
-            name = topics_element.name.encode()
-            chunk += _pack_h(topics_element.error_code)
-            size = len(name) + 1
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "MetadataResponse.topics.name")
-            chunk += name
-            partitions = topics_element.partitions
-            chunk += _pack_o(topics_element.is_internal)
-            size = len(partitions) + 1
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_unsigned_varint(chunk, size)
-            for partitions_element in partitions:
-                replica_nodes = partitions_element.replica_nodes
-                chunk += _pack_hiii(partitions_element.error_code, partitions_element.partition_index, partitions_element.leader_id, partitions_element.leader_epoch)
-                size = len(replica_nodes) + 1
                 if size < 0x80:
                     chunk.append(size)
                 else:
+                    write_text_length(chunk, size, "MetadataResponse.brokers.rack")
+                chunk += rack
+            chunk.append(0)
+        if message.cluster_id is None:
+            chunk.append(0)
+        else:
+            cluster_id = message.cluster_id.encode()
+            size = len(cluster_id) + 1
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "MetadataResponse.cluster_id")
+            chunk += cluster_id
+        topics = message.topics
+        size = len(topics) + 1
+        if size < 0x80:
+            chunk += _pack_iB(message.controller_id, size)
+        else:
+            chunk += _pack_i(message.controller_id)
+            write_unsigned_varint(chunk, size)
+        for topics_element in topics:
+            name = topics_element.name.encode()
+            size = len(name) + 1
+            if size < 0x80:
+                chunk += _pack_hB(topics_element.error_code, size)
+            else:
+                chunk += _pack_h(topics_element.error_code)
+                write_text_length(chunk, size, "MetadataResponse.topics.name")
+            chunk += name
+            partitions = topics_element.partitions
+            size = len(partitions) + 1
+            if size < 0x80:
+                chunk += _pack_oB(topics_element.is_internal, size)
+            else:
+                chunk += _pack_o(topics_element.is_internal)
+                write_unsigned_varint(chunk, size)
+            for partitions_element in partitions:
+                replica_nodes = partitions_element.replica_nodes
+                size = len(replica_nodes) + 1
+                if size < 0x80:
+                    chunk += _pack_hiiiB(partitions_element.error_code, partitions_element.partition_index, partitions_element.leader_id, partitions_element.leader_epoch, size)
+                else:
+                    chunk += _pack_hiii(partitions_element.error_code, partitions_element.partition_index, partitions_element.leader_id, partitions_element.leader_epoch)
                     write_unsigned_varint(chunk, size)
                 chunk += pack(f">{len(replica_nodes)}i", *replica_nodes)
                 isr_nodes = partitions_element.isr_nodes
@@ -2005,73 +2010,73 @@ def encode_metadata_response_v10(message: MetadataResponse, out: list[Buffer]) -
     chunk = bytearray()
     try:
         brokers = message.brokers
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(brokers) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for brokers_element in brokers:
             host = brokers_element.host.encode()
-            chunk += _pack_i(brokers_element.node_id)
             size = len(host) + 1
             if size < 0x80:
-                chunk.append(size)
+                chunk += _pack_iB(brokers_element.node_id, size)
             else:
+                chunk += _pack_i(brokers_element.node_id)
                 write_text_length(chunk, size, "MetadataResponse.brokers.host")
             chunk += host
+            chunk += _pack_i(brokers_element.port)
             if brokers_element.rack is None:
-                rack, size = b"", 0
+                chunk.append(0)
             else:
                 rack = brokers_element.rack.encode()
                 size = len(rack) + 1
-            chunk += _pack_i(brokers_element.port)
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "MetadataResponse.brokers.rack")
-            chunk += rack
-            chunk.append(0)
-        if message.cluster_id is None:
-            cluster_id, size = b"", 0
-        else:
-            cluster_id = message.cluster_id.encode()
-            size = len(cluster_id) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "MetadataResponse.cluster_id")
-        chunk += cluster_id
-        topics = message.topics
-        chunk += _pack_i(message.controller_id)
-        size = len(topics) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_unsigned_varint(chunk, size)
-        for topics_element in topics:
-            name = topics_element.name.encode()
-            chunk += _pack_h(topics_element.error_code)
-            size = len(name) + 1
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "MetadataResponse.topics.name")
-            chunk += name
-            partitions = topics_element.partitions
-            chunk += _pack_uo(topics_element.topic_id, topics_element.is_internal)
-            size = len(partitions) + 1
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_unsigned_varint(chunk, size)
-            for partitions_element in partitions:
-                replica_nodes = partitions_element.replica_nodes
-                chunk += _pack_hiii(partitions_element.error_code, partitions_element.partition_index, partitions_element.leader_id, partitions_element.leader_epoch)
-                size = len(replica_nodes) + 1
                 if size < 0x80:
                     chunk.append(size)
                 else:
+                    write_text_length(chunk, size, "MetadataResponse.brokers.rack")
+                chunk += rack
+            chunk.append(0)
+        if message.cluster_id is None:
+            chunk.append(0)
+        else:
+            cluster_id = message.cluster_id.encode()
+            size = len(cluster_id) + 1
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "MetadataResponse.cluster_id")
+            chunk += cluster_id
+        topics = message.topics
+        size = len(topics) + 1
+        if size < 0x80:
+            chunk += _pack_iB(message.controller_id, size)
+        else:
+            chunk += _pack_i(message.controller_id)
+            write_unsigned_varint(chunk, size)
+        for topics_element in topics:
+            name = topics_element.name.encode()
+            size = len(name) + 1
+            if size < 0x80:
+                chunk += _pack_hB(topics_element.error_code, size)
+            else:
+                chunk += _pack_h(topics_element.error_code)
+                write_text_length(chunk, size, "MetadataResponse.topics.name")
+            chunk += name
+            partitions = topics_element.partitions
+            size = len(partitions) + 1
+            if size < 0x80:
+                chunk += _pack_uoB(topics_element.topic_id, topics_element.is_internal, size)
+            else:
+                chunk += _pack_uo(topics_element.topic_id, topics_element.is_internal)
+                write_unsigned_varint(chunk, size)
+            for partitions_element in partitions:
+                replica_nodes = partitions_element.replica_nodes
+                size = len(replica_nodes) + 1
+                if size < 0x80:
+                    chunk += _pack_hiiiB(partitions_element.error_code, partitions_element.partition_index, partitions_element.leader_id, partitions_element.leader_epoch, size)
+                else:
+                    chunk += _pack_hiii(partitions_element.error_code, partitions_element.partition_index, partitions_element.leader_id, partitions_element.leader_epoch)
                     write_unsigned_varint(chunk, size)
                 chunk += pack(f">{len(replica_nodes)}i", *replica_nodes)
                 isr_nodes = partitions_element.isr_nodes
@@ -2259,73 +2264,73 @@ def encode_metadata_response_v11(message: MetadataResponse, out: list[Buffer]) -
     chunk = bytearray()
     try:
         brokers = message.brokers
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(brokers) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for brokers_element in brokers:
             host = brokers_element.host.encode()
-            chunk += _pack_i(brokers_element.node_id)
             size = len(host) + 1
             if size < 0x80:
-                chunk.append(size)
+                chunk += _pack_iB(brokers_element.node_id, size)
             else:
+                chunk += _pack_i(brokers_element.node_id)
                 write_text_length(chunk, size, "MetadataResponse.brokers.host")
             chunk += host
+            chunk += _pack_i(brokers_element.port)
             if brokers_element.rack is None:
-                rack, size = b"", 0
+                chunk.append(0)
             else:
                 rack = brokers_element.rack.encode()
                 size = len(rack) + 1
-            chunk += _pack_i(brokers_element.port)
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "MetadataResponse.brokers.rack")
-            chunk += rack
-            chunk.append(0)
-        if message.cluster_id is None:
-            cluster_id, size = b"", 0
-        else:
-            cluster_id = message.cluster_id.encode()
-            size = len(cluster_id) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "MetadataResponse.cluster_id")
-        chunk += cluster_id
-        topics = message.topics
-        chunk += _pack_i(message.controller_id)
-        size = len(topics) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_unsigned_varint(chunk, size)
-        for topics_element in topics:
-            name = topics_element.name.encode()
-            chunk += _pack_h(topics_element.error_code)
-            size = len(name) + 1
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "MetadataResponse.topics.name")
-            chunk += name
-            partitions = topics_element.partitions
-            chunk += _pack_uo(topics_element.topic_id, topics_element.is_internal)
-            size = len(partitions) + 1
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_unsigned_varint(chunk, size)
-            for partitions_element in partitions:
-                replica_nodes = partitions_element.replica_nodes
-                chunk += _pack_hiii(partitions_element.error_code, partitions_element.partition_index, partitions_element.leader_id, partitions_element.leader_epoch)
-                size = len(replica_nodes) + 1
                 if size < 0x80:
                     chunk.append(size)
                 else:
+                    write_text_length(chunk, size, "MetadataResponse.brokers.rack")
+                chunk += rack
+            chunk.append(0)
+        if message.cluster_id is None:
+            chunk.append(0)
+        else:
+            cluster_id = message.cluster_id.encode()
+            size = len(cluster_id) + 1
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "MetadataResponse.cluster_id")
+            chunk += cluster_id
+        topics = message.topics
+        size = len(topics) + 1
+        if size < 0x80:
+            chunk += _pack_iB(message.controller_id, size)
+        else:
+            chunk += _pack_i(message.controller_id)
+            write_unsigned_varint(chunk, size)
+        for topics_element in topics:
+            name = topics_element.name.encode()
+            size = len(name) + 1
+            if size < 0x80:
+                chunk += _pack_hB(topics_element.error_code, size)
+            else:
+                chunk += _pack_h(topics_element.error_code)
+                write_text_length(chunk, size, "MetadataResponse.topics.name")
+            chunk += name
+            partitions = topics_element.partitions
+            size = len(partitions) + 1
+            if size < 0x80:
+                chunk += _pack_uoB(topics_element.topic_id, topics_element.is_internal, size)
+            else:
+                chunk += _pack_uo(topics_element.topic_id, topics_element.is_internal)
+                write_unsigned_varint(chunk, size)
+            for partitions_element in partitions:
+                replica_nodes = partitions_element.replica_nodes
+                size = len(replica_nodes) + 1
+                if size < 0x80:
+                    chunk += _pack_hiiiB(partitions_element.error_code, partitions_element.partition_index, partitions_element.leader_id, partitions_element.leader_epoch, size)
+                else:
+                    chunk += _pack_hiii(partitions_element.error_code, partitions_element.partition_index, partitions_element.leader_id, partitions_element.leader_epoch)
                     write_unsigned_varint(chunk, size)
                 chunk += pack(f">{len(replica_nodes)}i", *replica_nodes)
                 isr_nodes = partitions_element.isr_nodes
@@ -2517,76 +2522,76 @@ def encode_metadata_response_v12(message: MetadataResponse, out: list[Buffer]) -
     chunk = bytearray()
     try:
         brokers = message.brokers
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(brokers) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for brokers_element in brokers:
             host = brokers_element.host.encode()
-            chunk += _pack_i(brokers_element.node_id)
             size = len(host) + 1
             if size < 0x80:
-                chunk.append(size)
+                chunk += _pack_iB(brokers_element.node_id, size)
             else:
+                chunk += _pack_i(brokers_element.node_id)
                 write_text_length(chunk, size, "MetadataResponse.brokers.host")
             chunk += host
+            chunk += _pack_i(brokers_element.port)
             if brokers_element.rack is None:
-                rack, size = b"", 0
+                chunk.append(0)
             else:
                 rack = brokers_element.rack.encode()
                 size = len(rack) + 1
-            chunk += _pack_i(brokers_element.port)
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "MetadataResponse.brokers.rack")
-            chunk += rack
-            chunk.append(0)
-        if message.cluster_id is None:
-            cluster_id, size = b"", 0
-        else:
-            cluster_id = message.cluster_id.encode()
-            size = len(cluster_id) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "MetadataResponse.cluster_id")
-        chunk += cluster_id
-        topics = message.topics
-        chunk += _pack_i(message.controller_id)
-        size = len(topics) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_unsigned_varint(chunk, size)
-        for topics_element in topics:
-            if topics_element.name is None:
-                name, size = b"", 0
-            else:
-                name = topics_element.name.encode()
-                size = len(name) + 1
-            chunk += _pack_h(topics_element.error_code)
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "MetadataResponse.topics.name")
-            chunk += name
-            partitions = topics_element.partitions
-            chunk += _pack_uo(topics_element.topic_id, topics_element.is_internal)
-            size = len(partitions) + 1
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_unsigned_varint(chunk, size)
-            for partitions_element in partitions:
-                replica_nodes = partitions_element.replica_nodes
-                chunk += _pack_hiii(partitions_element.error_code, partitions_element.partition_index, partitions_element.leader_id, partitions_element.leader_epoch)
-                size = len(replica_nodes) + 1
                 if size < 0x80:
                     chunk.append(size)
                 else:
+                    write_text_length(chunk, size, "MetadataResponse.brokers.rack")
+                chunk += rack
+            chunk.append(0)
+        if message.cluster_id is None:
+            chunk.append(0)
+        else:
+            cluster_id = message.cluster_id.encode()
+            size = len(cluster_id) + 1
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "MetadataResponse.cluster_id")
+            chunk += cluster_id
+        topics = message.topics
+        size = len(topics) + 1
+        if size < 0x80:
+            chunk += _pack_iB(message.controller_id, size)
+        else:
+            chunk += _pack_i(message.controller_id)
+            write_unsigned_varint(chunk, size)
+        for topics_element in topics:
+            chunk += _pack_h(topics_element.error_code)
+            if topics_element.name is None:
+                chunk.append(0)
+            else:
+                name = topics_element.name.encode()
+                size = len(name) + 1
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "MetadataResponse.topics.name")
+                chunk += name
+            partitions = topics_element.partitions
+            size = len(partitions) + 1
+            if size < 0x80:
+                chunk += _pack_uoB(topics_element.topic_id, topics_element.is_internal, size)
+            else:
+                chunk += _pack_uo(topics_element.topic_id, topics_element.is_internal)
+                write_unsigned_varint(chunk, size)
+            for partitions_element in partitions:
+                replica_nodes = partitions_element.replica_nodes
+                size = len(replica_nodes) + 1
+                if size < 0x80:
+                    chunk += _pack_hiiiB(partitions_element.error_code, partitions_element.partition_index, partitions_element.leader_id, partitions_element.leader_epoch, size)
+                else:
+                    chunk += _pack_hiii(partitions_element.error_code, partitions_element.partition_index, partitions_element.leader_id, partitions_element.leader_epoch)
                     write_unsigned_varint(chunk, size)
                 chunk += pack(f">{len(replica_nodes)}i", *replica_nodes)
                 isr_nodes = partitions_element.isr_nodes

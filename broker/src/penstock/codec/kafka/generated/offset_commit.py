@@ -17,6 +17,7 @@ from penstock.codec.primitives import Buffer, ENCODE_ERRORS, skip_tagged_fields,
 _iterate_ih = _Packer(">ih").iter_unpack
 _pack_h = _Packer(">h").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ih = _Packer(">ih").pack
 _pack_ihx = _Packer(">ihx").pack
 _pack_ii = _Packer(">ii").pack
@@ -602,23 +603,23 @@ def encode_offset_commit_request_v8(message: OffsetCommitRequest, out: list[Buff
             write_text_length(chunk, size, "OffsetCommitRequest.group_id")
         chunk += group_id
         member_id = message.member_id.encode()
-        chunk += _pack_i(message.generation_id_or_member_epoch)
         size = len(member_id) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.generation_id_or_member_epoch, size)
         else:
+            chunk += _pack_i(message.generation_id_or_member_epoch)
             write_text_length(chunk, size, "OffsetCommitRequest.member_id")
         chunk += member_id
         if message.group_instance_id is None:
-            group_instance_id, size = b"", 0
+            chunk.append(0)
         else:
             group_instance_id = message.group_instance_id.encode()
             size = len(group_instance_id) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "OffsetCommitRequest.group_instance_id")
-        chunk += group_instance_id
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "OffsetCommitRequest.group_instance_id")
+            chunk += group_instance_id
         topics = message.topics
         size = len(topics) + 1
         if size < 0x80:
@@ -640,17 +641,17 @@ def encode_offset_commit_request_v8(message: OffsetCommitRequest, out: list[Buff
             else:
                 write_unsigned_varint(chunk, size)
             for partitions_element in partitions:
+                chunk += _pack_iqi(partitions_element.partition_index, partitions_element.committed_offset, partitions_element.committed_leader_epoch)
                 if partitions_element.committed_metadata is None:
-                    committed_metadata, size = b"", 0
+                    chunk.append(0)
                 else:
                     committed_metadata = partitions_element.committed_metadata.encode()
                     size = len(committed_metadata) + 1
-                chunk += _pack_iqi(partitions_element.partition_index, partitions_element.committed_offset, partitions_element.committed_leader_epoch)
-                if size < 0x80:
-                    chunk.append(size)
-                else:
-                    write_text_length(chunk, size, "OffsetCommitRequest.topics.partitions.committed_metadata")
-                chunk += committed_metadata
+                    if size < 0x80:
+                        chunk.append(size)
+                    else:
+                        write_text_length(chunk, size, "OffsetCommitRequest.topics.partitions.committed_metadata")
+                    chunk += committed_metadata
                 chunk.append(0)
             chunk.append(0)
         chunk.append(0)
@@ -871,11 +872,11 @@ def encode_offset_commit_response_v8(message: OffsetCommitResponse, out: list[Bu
     chunk = bytearray()
     try:
         topics = message.topics
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(topics) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for topics_element in topics:
             name = topics_element.name.encode()

@@ -17,6 +17,7 @@ from penstock.codec.primitives import Buffer, ENCODE_ERRORS, skip_tagged_fields,
 _pack_h = _Packer(">h").pack
 _pack_hx = _Packer(">hx").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ii = _Packer(">ii").pack
 _pack_iqh = _Packer(">iqh").pack
 _pack_iqi = _Packer(">iqi").pack
@@ -688,15 +689,15 @@ def encode_offset_fetch_request_v9(message: OffsetFetchRequest, out: list[Buffer
                 write_text_length(chunk, size, "OffsetFetchRequest.groups.group_id")
             chunk += group_id
             if groups_element.member_id is None:
-                member_id, size = b"", 0
+                chunk.append(0)
             else:
                 member_id = groups_element.member_id.encode()
                 size = len(member_id) + 1
-            if size < 0x80:
-                chunk.append(size)
-            else:
-                write_text_length(chunk, size, "OffsetFetchRequest.groups.member_id")
-            chunk += member_id
+                if size < 0x80:
+                    chunk.append(size)
+                else:
+                    write_text_length(chunk, size, "OffsetFetchRequest.groups.member_id")
+                chunk += member_id
             chunk += _pack_i(groups_element.member_epoch)
             topics = groups_element.topics
             if topics is None:
@@ -1207,11 +1208,11 @@ def encode_offset_fetch_response_v6(message: OffsetFetchResponse, out: list[Buff
     chunk = bytearray()
     try:
         topics = message.topics
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(topics) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for topics_element in topics:
             name = topics_element.name.encode()
@@ -1228,17 +1229,17 @@ def encode_offset_fetch_response_v6(message: OffsetFetchResponse, out: list[Buff
             else:
                 write_unsigned_varint(chunk, size)
             for partitions_element in partitions:
+                chunk += _pack_iqi(partitions_element.partition_index, partitions_element.committed_offset, partitions_element.committed_leader_epoch)
                 if partitions_element.metadata is None:
-                    metadata, size = b"", 0
+                    chunk.append(0)
                 else:
                     metadata = partitions_element.metadata.encode()
                     size = len(metadata) + 1
-                chunk += _pack_iqi(partitions_element.partition_index, partitions_element.committed_offset, partitions_element.committed_leader_epoch)
-                if size < 0x80:
-                    chunk.append(size)
-                else:
-                    write_text_length(chunk, size, "OffsetFetchResponse.topics.partitions.metadata")
-                chunk += metadata
+                    if size < 0x80:
+                        chunk.append(size)
+                    else:
+                        write_text_length(chunk, size, "OffsetFetchResponse.topics.partitions.metadata")
+                    chunk += metadata
                 chunk += _pack_hx(partitions_element.error_code)
             chunk.append(0)
         chunk += _pack_hx(message.error_code)
@@ -1360,11 +1361,11 @@ def encode_offset_fetch_response_v8(message: OffsetFetchResponse, out: list[Buff
     chunk = bytearray()
     try:
         groups = message.groups
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(groups) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for groups_element in groups:
             group_id = groups_element.group_id.encode()
@@ -1395,17 +1396,17 @@ def encode_offset_fetch_response_v8(message: OffsetFetchResponse, out: list[Buff
                 else:
                     write_unsigned_varint(chunk, size)
                 for partitions_element in partitions:
+                    chunk += _pack_iqi(partitions_element.partition_index, partitions_element.committed_offset, partitions_element.committed_leader_epoch)
                     if partitions_element.metadata is None:
-                        metadata, size = b"", 0
+                        chunk.append(0)
                     else:
                         metadata = partitions_element.metadata.encode()
                         size = len(metadata) + 1
-                    chunk += _pack_iqi(partitions_element.partition_index, partitions_element.committed_offset, partitions_element.committed_leader_epoch)
-                    if size < 0x80:
-                        chunk.append(size)
-                    else:
-                        write_text_length(chunk, size, "OffsetFetchResponse.groups.topics.partitions.metadata")
-                    chunk += metadata
+                        if size < 0x80:
+                            chunk.append(size)
+                        else:
+                            write_text_length(chunk, size, "OffsetFetchResponse.groups.topics.partitions.metadata")
+                        chunk += metadata
                     chunk += _pack_hx(partitions_element.error_code)
                 chunk.append(0)
             chunk += _pack_hx(groups_element.error_code)

@@ -20,6 +20,7 @@ _pack_h = _Packer(">h").pack
 _pack_hiiq = _Packer(">hiiq").pack
 _pack_hiiqx = _Packer(">hiiqx").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ii = _Packer(">ii").pack
 _pack_iii = _Packer(">iii").pack
 _pack_iiix = _Packer(">iiix").pack
@@ -236,11 +237,11 @@ def encode_offset_for_leader_epoch_request_v4(message: OffsetForLeaderEpochReque
     chunk = bytearray()
     try:
         topics = message.topics
-        chunk += _pack_i(message.replica_id)
         size = len(topics) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.replica_id, size)
         else:
+            chunk += _pack_i(message.replica_id)
             write_unsigned_varint(chunk, size)
         for topics_element in topics:
             topic = topics_element.topic.encode()
@@ -414,11 +415,11 @@ def encode_offset_for_leader_epoch_response_v4(message: OffsetForLeaderEpochResp
     chunk = bytearray()
     try:
         topics = message.topics
-        chunk += _pack_i(message.throttle_time_ms)
         size = len(topics) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.throttle_time_ms, size)
         else:
+            chunk += _pack_i(message.throttle_time_ms)
             write_unsigned_varint(chunk, size)
         for topics_element in topics:
             topic = topics_element.topic.encode()

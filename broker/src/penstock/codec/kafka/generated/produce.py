@@ -18,11 +18,14 @@ _iterate_ihqq = _Packer(">ihqq").iter_unpack
 _iterate_ihqqq = _Packer(">ihqqq").iter_unpack
 _pack_h = _Packer(">h").pack
 _pack_hi = _Packer(">hi").pack
+_pack_hiB = _Packer(">hiB").pack
 _pack_hii = _Packer(">hii").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ih = _Packer(">ih").pack
 _pack_ihqq = _Packer(">ihqq").pack
 _pack_ihqqq = _Packer(">ihqqq").pack
+_pack_ihqqqB = _Packer(">ihqqqB").pack
 _pack_ihqqqi = _Packer(">ihqqqi").pack
 _pack_iix = _Packer(">iix").pack
 _pack_ix = _Packer(">ix").pack
@@ -149,7 +152,7 @@ def encode_produce_request_v3(message: ProduceRequest, out: list[Buffer]) -> Non
                 if records is None:
                     chunk += _pack_i(-1)
                 else:
-                    if isinstance(records, (bytes, bytearray, memoryview)):
+                    if isinstance(records, (memoryview, bytes, bytearray)):
                         size = len(records)
                         chunk += _pack_i(size)
                         out += (chunk, records)
@@ -260,21 +263,21 @@ def encode_produce_request_v9(message: ProduceRequest, out: list[Buffer]) -> Non
     chunk = bytearray()
     try:
         if message.transactional_id is None:
-            transactional_id, size = b"", 0
+            chunk.append(0)
         else:
             transactional_id = message.transactional_id.encode()
             size = len(transactional_id) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "ProduceRequest.transactional_id")
-        chunk += transactional_id
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "ProduceRequest.transactional_id")
+            chunk += transactional_id
         topic_data = message.topic_data
-        chunk += _pack_hi(message.acks, message.timeout_ms)
         size = len(topic_data) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_hiB(message.acks, message.timeout_ms, size)
         else:
+            chunk += _pack_hi(message.acks, message.timeout_ms)
             write_unsigned_varint(chunk, size)
         for topic_data_element in topic_data:
             name = topic_data_element.name.encode()
@@ -296,7 +299,7 @@ def encode_produce_request_v9(message: ProduceRequest, out: list[Buffer]) -> Non
                 if records is None:
                     chunk.append(0)
                 else:
-                    if isinstance(records, (bytes, bytearray, memoryview)):
+                    if isinstance(records, (memoryview, bytes, bytearray)):
                         size = len(records)
                         if size < 0x7F:
                             chunk.append(size + 1)
@@ -766,35 +769,35 @@ def encode_produce_response_v9(message: ProduceResponse, out: list[Buffer]) -> N
                 write_unsigned_varint(chunk, size)
             for partition_responses_element in partition_responses:
                 record_errors = partition_responses_element.record_errors
-                chunk += _pack_ihqqq(partition_responses_element.index, partition_responses_element.error_code, partition_responses_element.base_offset, partition_responses_element.log_append_time_ms, partition_responses_element.log_start_offset)
                 size = len(record_errors) + 1
                 if size < 0x80:
-                    chunk.append(size)
+                    chunk += _pack_ihqqqB(partition_responses_element.index, partition_responses_element.error_code, partition_responses_element.base_offset, partition_responses_element.log_append_time_ms, partition_responses_element.log_start_offset, size)
                 else:
+                    chunk += _pack_ihqqq(partition_responses_element.index, partition_responses_element.error_code, partition_responses_element.base_offset, partition_responses_element.log_append_time_ms, partition_responses_element.log_start_offset)
                     write_unsigned_varint(chunk, size)
                 for record_errors_element in record_errors:
+                    chunk += _pack_i(record_errors_element.batch_index)
                     if record_errors_element.batch_index_error_message is None:
-                        batch_index_error_message, size = b"", 0
+                        chunk.append(0)
                     else:
                         batch_index_error_message = record_errors_element.batch_index_error_message.encode()
                         size = len(batch_index_error_message) + 1
-                    chunk += _pack_i(record_errors_element.batch_index)
-                    if size < 0x80:
-                        chunk.append(size)
-                    else:
-                        write_text_length(chunk, size, "ProduceResponse.responses.partition_responses.record_errors.batch_index_error_message")
-                    chunk += batch_index_error_message
+                        if size < 0x80:
+                            chunk.append(size)
+                        else:
+                            write_text_length(chunk, size, "ProduceResponse.responses.partition_responses.record_errors.batch_index_error_message")
+                        chunk += batch_index_error_message
                     chunk.append(0)
                 if partition_responses_element.error_message is None:
-                    error_message, size = b"", 0
+                    chunk.append(0)
                 else:
                     error_message = partition_responses_element.error_message.encode()
                     size = len(error_message) + 1
-                if size < 0x80:
-                    chunk.append(size)
-                else:
-                    write_text_length(chunk, size, "ProduceResponse.responses.partition_responses.error_message")
-                chunk += error_message
+                    if size < 0x80:
+                        chunk.append(size)
+                    else:
+                        write_text_length(chunk, size, "ProduceResponse.responses.partition_responses.error_message")
+                    chunk += error_message
                 chunk.append(0)
             chunk.append(0)
         chunk += _pack_ix(message.throttle_time_ms)
@@ -1009,35 +1012,35 @@ def encode_produce_response_v10(message: ProduceResponse, out: list[Buffer]) -> 
                 write_unsigned_varint(chunk, size)
             for partition_responses_element in partition_responses:
                 record_errors = partition_responses_element.record_errors
-                chunk += _pack_ihqqq(partition_responses_element.index, partition_responses_element.error_code, partition_responses_element.base_offset, partition_responses_element.log_append_time_ms, partition_responses_element.log_start_offset)
                 size = len(record_errors) + 1
                 if size < 0x80:
-                    chunk.append(size)
+                    chunk += _pack_ihqqqB(partition_responses_element.index, partition_responses_element.error_code, partition_responses_element.base_offset, partition_responses_element.log_append_time_ms, partition_responses_element.log_start_offset, size)
                 else:
+                    chunk += _pack_ihqqq(partition_responses_element.index, partition_responses_element.error_code, partition_responses_element.base_offset, partition_responses_element.log_append_time_ms, partition_responses_element.log_start_offset)
                     write_unsigned_varint(chunk, size)
                 for record_errors_element in record_errors:
+                    chunk += _pack_i(record_errors_element.batch_index)
                     if record_errors_element.batch_index_error_message is None:
-                        batch_index_error_message, size = b"", 0
+                        chunk.append(0)
                     else:
                         batch_index_error_message = record_errors_element.batch_index_error_message.encode()
                         size = len(batch_index_error_message) + 1
-                    chunk += _pack_i(record_errors_element.batch_index)
-                    if size < 0x80:
-                        chunk.append(size)
-                    else:
-                        write_text_length(chunk, size, "ProduceResponse.responses.partition_responses.record_errors.batch_index_error_message")
-                    chunk += batch_index_error_message
+                        if size < 0x80:
+                            chunk.append(size)
+                        else:
+                            write_text_length(chunk, size, "ProduceResponse.responses.partition_responses.record_errors.batch_index_error_message")
+                        chunk += batch_index_error_message
                     chunk.append(0)
                 if partition_responses_element.error_message is None:
-                    error_message, size = b"", 0
+                    chunk.append(0)
                 else:
                     error_message = partition_responses_element.error_message.encode()
                     size = len(error_message) + 1
-                if size < 0x80:
-                    chunk.append(size)
-                else:
-                    write_text_length(chunk, size, "ProduceResponse.responses.partition_responses.error_message")
-                chunk += error_message
+                    if size < 0x80:
+                        chunk.append(size)
+                    else:
+                        write_text_length(chunk, size, "ProduceResponse.responses.partition_responses.error_message")
+                    chunk += error_message
                 if partition_responses_element.current_leader is not None:
                     tagged_fields: list[tuple[int, bytearray]] = []
                     if partition_responses_element.current_leader is not None:
@@ -1064,24 +1067,24 @@ def encode_produce_response_v10(message: ProduceResponse, out: list[Buffer]) -> 
                     write_unsigned_varint(tagged_value_2, size)
                 for node_endpoints_element in node_endpoints:
                     host = node_endpoints_element.host.encode()
-                    tagged_value_2 += _pack_i(node_endpoints_element.node_id)
                     size = len(host) + 1
                     if size < 0x80:
-                        tagged_value_2.append(size)
+                        tagged_value_2 += _pack_iB(node_endpoints_element.node_id, size)
                     else:
+                        tagged_value_2 += _pack_i(node_endpoints_element.node_id)
                         write_text_length(tagged_value_2, size, "ProduceResponse.node_endpoints.host")
                     tagged_value_2 += host
+                    tagged_value_2 += _pack_i(node_endpoints_element.port)
                     if node_endpoints_element.rack is None:
-                        rack, size = b"", 0
+                        tagged_value_2.append(0)
                     else:
                         rack = node_endpoints_element.rack.encode()
                         size = len(rack) + 1
-                    tagged_value_2 += _pack_i(node_endpoints_element.port)
-                    if size < 0x80:
-                        tagged_value_2.append(size)
-                    else:
-                        write_text_length(tagged_value_2, size, "ProduceResponse.node_endpoints.rack")
-                    tagged_value_2 += rack
+                        if size < 0x80:
+                            tagged_value_2.append(size)
+                        else:
+                            write_text_length(tagged_value_2, size, "ProduceResponse.node_endpoints.rack")
+                        tagged_value_2 += rack
                     tagged_value_2.append(0)
                 tagged_fields_2.append((0, tagged_value_2))
             write_tagged_fields(chunk, tagged_fields_2)

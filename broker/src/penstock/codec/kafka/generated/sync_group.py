@@ -17,7 +17,9 @@ from penstock.codec.primitives import Buffer, ENCODE_ERRORS, skip_tagged_fields,
 _pack_h = _Packer(">h").pack
 _pack_hi = _Packer(">hi").pack
 _pack_i = _Packer(">i").pack
+_pack_iB = _Packer(">iB").pack
 _pack_ih = _Packer(">ih").pack
+_pack_ihB = _Packer(">ihB").pack
 _pack_ihi = _Packer(">ihi").pack
 _unpack_h = _Packer(">h").unpack_from
 _unpack_hi = _Packer(">hi").unpack_from
@@ -317,23 +319,23 @@ def encode_sync_group_request_v4(message: SyncGroupRequest, out: list[Buffer]) -
             write_text_length(chunk, size, "SyncGroupRequest.group_id")
         chunk += group_id
         member_id = message.member_id.encode()
-        chunk += _pack_i(message.generation_id)
         size = len(member_id) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.generation_id, size)
         else:
+            chunk += _pack_i(message.generation_id)
             write_text_length(chunk, size, "SyncGroupRequest.member_id")
         chunk += member_id
         if message.group_instance_id is None:
-            group_instance_id, size = b"", 0
+            chunk.append(0)
         else:
             group_instance_id = message.group_instance_id.encode()
             size = len(group_instance_id) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "SyncGroupRequest.group_instance_id")
-        chunk += group_instance_id
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "SyncGroupRequest.group_instance_id")
+            chunk += group_instance_id
         assignments = message.assignments
         size = len(assignments) + 1
         if size < 0x80:
@@ -489,43 +491,43 @@ def encode_sync_group_request_v5(message: SyncGroupRequest, out: list[Buffer]) -
             write_text_length(chunk, size, "SyncGroupRequest.group_id")
         chunk += group_id
         member_id = message.member_id.encode()
-        chunk += _pack_i(message.generation_id)
         size = len(member_id) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_iB(message.generation_id, size)
         else:
+            chunk += _pack_i(message.generation_id)
             write_text_length(chunk, size, "SyncGroupRequest.member_id")
         chunk += member_id
         if message.group_instance_id is None:
-            group_instance_id, size = b"", 0
+            chunk.append(0)
         else:
             group_instance_id = message.group_instance_id.encode()
             size = len(group_instance_id) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "SyncGroupRequest.group_instance_id")
-        chunk += group_instance_id
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "SyncGroupRequest.group_instance_id")
+            chunk += group_instance_id
         if message.protocol_type is None:
-            protocol_type, size = b"", 0
+            chunk.append(0)
         else:
             protocol_type = message.protocol_type.encode()
             size = len(protocol_type) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "SyncGroupRequest.protocol_type")
-        chunk += protocol_type
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "SyncGroupRequest.protocol_type")
+            chunk += protocol_type
         if message.protocol_name is None:
-            protocol_name, size = b"", 0
+            chunk.append(0)
         else:
             protocol_name = message.protocol_name.encode()
             size = len(protocol_name) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "SyncGroupRequest.protocol_name")
-        chunk += protocol_name
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "SyncGroupRequest.protocol_name")
+            chunk += protocol_name
         assignments = message.assignments
         size = len(assignments) + 1
         if size < 0x80:
@@ -644,11 +646,11 @@ def encode_sync_group_response_v4(message: SyncGroupResponse, out: list[Buffer])
     chunk = bytearray()
     try:
         assignment = message.assignment
-        chunk += _pack_ih(message.throttle_time_ms, message.error_code)
         size = len(assignment) + 1
         if size < 0x80:
-            chunk.append(size)
+            chunk += _pack_ihB(message.throttle_time_ms, message.error_code, size)
         else:
+            chunk += _pack_ih(message.throttle_time_ms, message.error_code)
             write_unsigned_varint(chunk, size)
         chunk += assignment
         chunk.append(0)
@@ -711,27 +713,27 @@ def decode_sync_group_response_v5(buffer: memoryview, position: int) -> tuple[Sy
 def encode_sync_group_response_v5(message: SyncGroupResponse, out: list[Buffer]) -> None:
     chunk = bytearray()
     try:
+        chunk += _pack_ih(message.throttle_time_ms, message.error_code)
         if message.protocol_type is None:
-            protocol_type, size = b"", 0
+            chunk.append(0)
         else:
             protocol_type = message.protocol_type.encode()
             size = len(protocol_type) + 1
-        chunk += _pack_ih(message.throttle_time_ms, message.error_code)
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "SyncGroupResponse.protocol_type")
-        chunk += protocol_type
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "SyncGroupResponse.protocol_type")
+            chunk += protocol_type
         if message.protocol_name is None:
-            protocol_name, size = b"", 0
+            chunk.append(0)
         else:
             protocol_name = message.protocol_name.encode()
             size = len(protocol_name) + 1
-        if size < 0x80:
-            chunk.append(size)
-        else:
-            write_text_length(chunk, size, "SyncGroupResponse.protocol_name")
-        chunk += protocol_name
+            if size < 0x80:
+                chunk.append(size)
+            else:
+                write_text_length(chunk, size, "SyncGroupResponse.protocol_name")
+            chunk += protocol_name
         assignment = message.assignment
         size = len(assignment) + 1
         if size < 0x80:
