@@ -124,6 +124,10 @@ def write_tagged_fields(chunk: bytearray, fields: list[tuple[int, bytearray]]) -
 
 def varint(buffer: bytes | memoryview, position: int, limit: int, where: str) -> tuple[int, int]:
     """Read a zigzag 32-bit integer. Returns (value, position)."""
+    if position < limit:
+        byte = buffer[position]
+        if byte < 0x80:
+            return (byte >> 1) ^ -(byte & 1), position + 1
     raw, position = unsigned_varint(buffer, position, limit, 0, where)
     return (raw >> 1) ^ -(raw & 1), position
 
@@ -150,7 +154,11 @@ def write_varint(chunk: bytearray, value: int) -> None:
     """Append a zigzag 32-bit integer."""
     if not -_INT32_SIGN <= value < _INT32_SIGN:
         raise CodecError(f"{value} does not fit a signed 32-bit variable-length integer")
-    write_unsigned_varint(chunk, (value << 1) ^ (value >> 31))
+    raw = (value << 1) ^ (value >> 31)
+    if raw < 0x80:
+        chunk.append(raw)
+    else:
+        write_unsigned_varint(chunk, raw)
 
 
 def write_varlong(chunk: bytearray, value: int) -> None:
