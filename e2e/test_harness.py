@@ -1,0 +1,51 @@
+"""The harness itself: it must see an error in a log, and a wait that runs out must say what it saw."""
+
+from __future__ import annotations
+
+import pytest
+from kube import KubectlError, wait_for
+from load import Report
+from operator_log import is_error
+from penstock.testing.ledger import Silence, Verdict
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"level": "error", "message": "cannot apply"}',
+        '{"severity": "CRITICAL", "message": "lease lost"}',
+        'time=2026-11-21T08:00:00Z level=error message="cannot apply"',
+        "[2026-11-21 08:00:00,000] kopf.objects [ERROR   ] Handler failed",
+        "2026-11-21 08:00:00 ERROR penstock: cannot apply",
+        "Traceback (most recent call last):",
+    ],
+)
+def test_errors_are_seen(line: str) -> None:
+    assert is_error(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"level": "info", "message": "an error was expected and did not come"}',
+        '{"level": "warning", "message": "no leader yet"}',
+        'time=2026-11-21T08:00:00Z level=info message="0 errors"',
+        "",
+    ],
+)
+def test_other_lines_are_not(line: str) -> None:
+    assert not is_error(line)
+
+
+def test_a_wait_that_runs_out_says_what_it_saw() -> None:
+    with pytest.raises(KubectlError, match="waited 0 s for rain; the sky is blue"):
+        wait_for("rain", lambda: None, seconds=0, last_seen=lambda: "the sky is blue")
+
+
+@pytest.mark.parametrize(("killed_ms", "recovered_ms"), [(1_000, 800), (1_500, 300), (1_801, None)])
+def test_recovery_is_counted_from_the_kill_to_the_end_of_the_silence(
+    killed_ms: int, recovered_ms: int | None
+) -> None:
+    verdict = Verdict(1, 1, 0, 1, 0, 0, 0, 0, 0, 0, None)
+    report = Report(verdict, complete=True, silence=Silence(990, 1_800), client_errors={})
+    assert report.interrupted(killed_ms).recovered_ms == recovered_ms
