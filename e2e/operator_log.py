@@ -18,7 +18,10 @@ LINES_MAX = 200_000
 """How many lines one session keeps; a log that floods is a finding of its own."""
 _ERROR_LEVELS = ("error", "critical", "fatal")
 _ERROR = re.compile(
-    r"level=\"?(error|critical|fatal)\b|^\[?(ERROR|CRITICAL|FATAL)\b|\b(ERROR|CRITICAL)\b\s|^Traceback ", re.I
+    r'level="?(error|critical|fatal)\b'  # key=value
+    r"|^\S+ (error|critical|fatal)\s"  # the operator's own format for people
+    r"|\b(ERROR|CRITICAL|FATAL)\b"
+    r"|^Traceback "
 )
 
 

@@ -17,6 +17,7 @@ from penstock.testing.ledger import Silence, Verdict
         'time=2026-11-21T08:00:00Z level=error message="cannot apply"',
         "[2026-11-21 08:00:00,000] kopf.objects [ERROR   ] Handler failed",
         "2026-11-21 08:00:00 ERROR penstock: cannot apply",
+        "08:00:00.000 error   cannot apply cluster=orders",
         "Traceback (most recent call last):",
     ],
 )
@@ -30,6 +31,7 @@ def test_errors_are_seen(line: str) -> None:
         '{"level": "info", "message": "an error was expected and did not come"}',
         '{"level": "warning", "message": "no leader yet"}',
         'time=2026-11-21T08:00:00Z level=info message="0 errors"',
+        "08:00:00.000 info    an error was expected and did not come",
         "",
     ],
 )
