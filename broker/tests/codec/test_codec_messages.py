@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from penstock.codec.errors import CodecError
 from penstock.codec.kafka.apis import API_BY_NAME
 
-PREFIXES_MAX = 120
+PREFIXES_MAX = 80
 MUTATIONS = 12
 _INTERESTING = (0x00, 0x01, 0x7F, 0x80, 0xFF)
 
-_settings = settings(max_examples=8, deadline=None, derandomize=True, database=None)
+_settings = settings(max_examples=6, deadline=None, derandomize=True, database=None)
 
 
 def _encode(encode: Any, message: Any) -> bytes:
@@ -51,7 +51,7 @@ def test_prefixes_and_mutations_raise_only_codec_errors(api_name: str, role: str
     decode, encode = functions(api, role, version)
     name = api_name + role
 
-    @settings(_settings, max_examples=4)
+    @settings(_settings, max_examples=3)
     @given(values(name, version), st.integers(0, 2**32))
     def check(tree: dict[str, Any], seed: int) -> None:
         data = _encode(encode, to_ours(api.messages, name, tree))
