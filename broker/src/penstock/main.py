@@ -1,13 +1,13 @@
-"""Where the `penstock` program starts."""
+"""Where the console script `penstock` and `python -m penstock.main` begin."""
 
 from __future__ import annotations
 
 
 def main() -> None:
-    """Runs the command line."""
-    from penstock.cli.main import cli
+    """Runs the command line; does not return."""
+    from penstock.cli.main import main as run
 
-    cli()
+    run()
 
 
 if __name__ == "__main__":

@@ -1,30 +1,65 @@
-"""`penstock broker`: one broker in this process."""
+"""`penstock broker` runs a broker in this process; `penstock broker-config` lists what can be configured."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
+import msgspec
+
+from penstock.cli.common import json_option
+from penstock.cli.output import show_json, show_table
 
 
-@click.command("broker")
-@click.option("--data", type=click.Path(file_okay=False, path_type=Path), required=True,
-              help="Folder that keeps the broker's log and identity; made when it is missing.")
-@click.option("--config", "config_file", type=click.Path(dir_okay=False, path_type=Path), default=None,
-              help="YAML file of settings, such as `log.retention.ms: 86400000`; `penstock config list` shows all.")
-@click.option("--listen", multiple=True, metavar="NAME=HOST:PORT",
-              help="Where to listen: kafka=…, http=…, admin=…, or a listener of the file. Port 0 picks a free one."
-                   " Given none, 127.0.0.1 with kafka 9092, http 8080, admin 8081.")
-@click.option("--advertise", multiple=True, metavar="NAME=HOST:PORT",
-              help="The address that clients of a Kafka listener are told, where it differs from what it listens on.")
-@click.option("--ready-file", type=click.Path(dir_okay=False, path_type=Path), default=None,
-              help="A JSON file to write once clients are served: process id and the listeners' addresses.")
-@click.option("--log-format", type=click.Choice(["console", "json"]), default="console", show_default=True,
-              help="Form of the log lines on stderr.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",
-              show_default=True, help="The least important lines to log.")  # fmt: skip
-def broker_command(
+@click.command()
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="The folder that holds this broker's log; made when it is missing.",
+)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A YAML file of settings; `penstock broker-config` lists them.",
+)
+@click.option(
+    "--listen",
+    multiple=True,
+    metavar="NAME=HOST:PORT",
+    help="Where to listen; may be repeated. The names kafka, http and admin are listeners of that protocol, others are "
+    "declared in the configuration file. Port 0 picks a free one.",
+)
+@click.option(
+    "--advertise",
+    multiple=True,
+    metavar="NAME=HOST:PORT",
+    help="The address that clients of a Kafka listener are told; may be repeated.",
+)
+@click.option(
+    "--ready-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PATH",
+    help="Write a JSON file with process id and addresses here once clients may come.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["console", "json"]),
+    default="console",
+    show_default=True,
+    help="Log lines for people or for machines.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="The least important log lines that are written.",
+)
+def broker(
     data: Path,
     config_file: Path | None,
     listen: tuple[str, ...],
@@ -33,23 +68,72 @@ def broker_command(
     log_format: str,
     log_level: str,
 ) -> None:
-    """Run one broker until Ctrl-C or SIGTERM.
+    """Run a broker until it is told to stop (Ctrl-C or SIGTERM).
+
+    Started with nothing but --data it listens on 127.0.0.1: Kafka clients on 9092, data API on 8080, admin API on
+    8081. Given some --listen, on those alone.
 
     \b
     Example:
-      penstock broker --data ./data
+      penstock broker --data /tmp/penstock
+      penstock broker --data /tmp/penstock --listen kafka=0.0.0.0:9092 --advertise kafka=myhost:9092
+
+    Exit codes: 0 stopped, 2 wrong usage or configuration, 3 the data folder is in use by another broker, 4 the data is
+    damaged.
     """
-    # The broker's parts are imported only here, so that every other command starts fast.
     from penstock.config.broker_config import ConfigError, load_config
-    from penstock.process.run import EXIT_USAGE, run_broker
     from penstock.telemetry.logs import configure_logging
 
     configure_logging("json" if log_format == "json" else "console", log_level)
     try:
-        config = load_config(
+        configuration = load_config(
             data, config_file=config_file, listen=listen, advertise=advertise, ready_file=ready_file
         )
     except ConfigError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(EXIT_USAGE)
-    sys.exit(run_broker(config))
+        raise click.UsageError(str(error)) from error
+    from penstock.runtime.process import run_broker
+
+    click.get_current_context().exit(run_broker(configuration))
+
+
+@click.command(name="broker-config")
+@json_option
+def broker_config(as_json: bool) -> None:
+    """List every setting of a broker with its default.
+
+    Settings go into the file that `penstock broker --config FILE` reads. The dynamic ones can also be changed while the
+    broker runs: `penstock config set`.
+
+    \b
+    Example:
+      penstock broker-config
+    """
+    from penstock.config.broker_options import BROKER_OPTIONS
+
+    options = BROKER_OPTIONS.options.values()
+    if as_json:
+        rows = [
+            {
+                "name": option.name,
+                "type": option.type,
+                "default": option.default,
+                "dynamic": option.dynamic,
+                "doc": option.doc,
+            }
+            for option in options
+        ]
+        show_json(msgspec.json.encode({"config": rows}))
+        return
+    show_table(
+        ["NAME", "TYPE", "DEFAULT", "DYNAMIC", "MEANING"],
+        [
+            [
+                option.name,
+                option.type,
+                option.show(option.default) or "-",
+                "yes" if option.dynamic else "no",
+                option.doc,
+            ]
+            for option in options
+        ],
+    )

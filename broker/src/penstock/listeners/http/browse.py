@@ -12,24 +12,22 @@ import asyncio
 import base64
 import binascii
 import heapq
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from penstock.listeners.http.content import MILLISECONDS
-from penstock.listeners.http.fetch import NAMED_OFFSETS, refuse_fetched
+from penstock.listeners.http.fetch import refuse_fetched, start_offsets
 from penstock.listeners.http.limits import (
     BROWSE_PARTITION_BYTES_MIN,
     BROWSE_PARTITIONS_MAX,
     FETCH_BYTES_DEFAULT,
 )
-from penstock.listeners.http.models import BrowseQuery, BrowseReply, Instant, Message
-from penstock.listeners.http.problems import invalid, refuse_error
+from penstock.listeners.http.models import BrowseQuery, BrowseReply, Message
+from penstock.listeners.http.problems import invalid
 from penstock.listeners.http.reading import Reading, read_messages
 from penstock.listeners.http.routes import Call, NoBody, Reply, Route, Routes
 from penstock.model.errors import ErrorCode
-from penstock.service.api import LATEST_TIMESTAMP, FetchPartition, PositionQuery
+from penstock.service.api import FetchPartition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,17 +110,8 @@ class BrowseRoutes:
             offsets = _read_cursor(query.next, topic)
             # Partitions that were added meanwhile are read from their beginning; a topic made anew has its own.
             return offsets[:partitions] + [0] * (partitions - len(offsets))
-        timestamp = _start_timestamp(query.start or "earliest")
-        asked = [PositionQuery(topic, partition, timestamp) for partition in range(partitions)]
-        positions = await self._data.list_offsets(context, asked)
-        beyond = [number for number, position in enumerate(positions) if position.offset < 0]
-        if beyond:
-            ends = [PositionQuery(topic, number, LATEST_TIMESTAMP) for number in beyond]
-            for number, end in zip(beyond, await self._data.list_offsets(context, ends), strict=True):
-                positions[number] = end
-        for position in positions:
-            refuse_error(position.error, None, f"{position.error.name} for partition {position.partition}.")
-        return [position.offset for position in positions]
+        start = query.start or "earliest"
+        return await start_offsets(self._data, context, topic, range(partitions), start)
 
     async def _read(
         self, context: RequestContext, topic: str, offsets: Sequence[int], query: BrowseQuery
@@ -183,19 +172,6 @@ def _position(read: PartitionRead, used: int) -> int:
     if used == len(read.messages):
         return read.next_offset
     return read.messages[used - 1].offset + 1 if used else read.start
-
-
-def _start_timestamp(start: str) -> int:
-    if start in NAMED_OFFSETS:
-        return NAMED_OFFSETS[start]
-    try:
-        moment: datetime = msgspec.convert(start, Instant, strict=True)
-    except msgspec.ValidationError as error:
-        raise invalid(
-            f"`from` is {start[:40]!r}; it is earliest, latest or a time such as 2026-11-21T08:00:00Z "
-            "(write a + in it as %2B)."
-        ) from error
-    return int(moment.timestamp() * MILLISECONDS)
 
 
 def _write_cursor(topic: str, offsets: list[int]) -> str:

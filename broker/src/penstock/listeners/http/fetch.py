@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from penstock.listeners.http.models import FetchQuery, FetchReply
+import msgspec
+
+from penstock.listeners.http.content import MILLISECONDS
+from penstock.listeners.http.models import FetchQuery, FetchReply, Instant
 from penstock.listeners.http.problems import RefusalError, invalid, refuse_error
 from penstock.listeners.http.reading import read_messages
 from penstock.listeners.http.routes import Call, NoBody, Reply, Route, Routes
@@ -12,8 +16,10 @@ from penstock.model.errors import ErrorCode
 from penstock.service.api import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, FetchPartition, PositionQuery
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penstock.listeners.http.services import HttpServices
-    from penstock.service.api import FetchedPartition
+    from penstock.service.api import DataService, FetchedPartition
     from penstock.service.context import RequestContext
 
 OFFSET_MAX = 2**63 - 1
@@ -66,12 +72,51 @@ class FetchRoutes:
         )
 
     async def _offset(self, context: RequestContext, topic: str, partition: int, given: str) -> int:
-        if given not in NAMED_OFFSETS:
-            return parse_number("offset", given, OFFSET_MAX, " or earliest or latest")
-        query = PositionQuery(topic, partition, NAMED_OFFSETS[given])
-        [position] = await self._data.list_offsets(context, [query])
-        refuse_error(position.error, None, f"{position.error.name} for partition {partition} of {topic!r}.")
-        return position.offset
+        # Every RFC 3339 time has a dash, and no number from 0 on has one.
+        if given not in NAMED_OFFSETS and "-" not in given:
+            return parse_number("offset", given, OFFSET_MAX, ", nor earliest, latest or an RFC 3339 time")
+        [offset] = await start_offsets(self._data, context, topic, [partition], given)
+        return offset
+
+
+async def start_offsets(
+    data: DataService, context: RequestContext, topic: str, partitions: Sequence[int], start: str
+) -> list[int]:
+    """The offsets of these partitions at `start`: earliest, latest or an RFC 3339 time, which is the end where nothing
+    is as new as that. Raises PenstockError."""
+    timestamp = start_timestamp(start)
+    positions = await data.list_offsets(
+        context, [PositionQuery(topic, each, timestamp) for each in partitions]
+    )
+    beyond = [
+        number
+        for number, position in enumerate(positions)
+        if position.offset < 0 and position.error is ErrorCode.NONE
+    ]
+    if beyond:
+        ends = [PositionQuery(topic, partitions[number], LATEST_TIMESTAMP) for number in beyond]
+        for number, end in zip(beyond, await data.list_offsets(context, ends), strict=True):
+            positions[number] = end
+    for position in positions:
+        place = f"partition {position.partition} of {topic!r}"
+        if position.error is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+            raise RefusalError(position.error, f"There is no {place}.")
+        refuse_error(position.error, None, f"{position.error.name} for {place}.")
+    return [position.offset for position in positions]
+
+
+def start_timestamp(start: str) -> int:
+    """What ListOffsets is asked for earliest, latest or a time."""
+    if start in NAMED_OFFSETS:
+        return NAMED_OFFSETS[start]
+    try:
+        moment: datetime = msgspec.convert(start, Instant, strict=True)
+    except msgspec.ValidationError as error:
+        raise invalid(
+            f"The start {start[:40]!r} is neither earliest nor latest nor a time such as 2026-11-21T08:00:00Z "
+            "(write a + in it as %2B)."
+        ) from error
+    return int(moment.timestamp() * MILLISECONDS)
 
 
 def parse_number(name: str, text: str, largest: int, otherwise: str = "") -> int:

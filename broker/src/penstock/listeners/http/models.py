@@ -104,7 +104,9 @@ class ProduceReply(msgspec.Struct):
 class FetchQuery(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """Where to read a partition, and how much."""
 
-    offset: Annotated[str, Meta(description="A number, `earliest` or `latest`.")] = "earliest"
+    offset: Annotated[str, Meta(description="A number, `earliest`, `latest` or an RFC 3339 time.")] = (
+        "earliest"
+    )
     limit: Annotated[int, Meta(ge=1, le=FETCH_MESSAGES_MAX, description="Messages at most.")] = (
         FETCH_MESSAGES_DEFAULT
     )
