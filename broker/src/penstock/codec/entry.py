@@ -36,7 +36,7 @@ class EntryHeader(NamedTuple):
     crc: int
     undurable: int
     length: int
-    index: int
+    log_index: int
     epoch: int
     kind: int
     version: int
@@ -51,7 +51,7 @@ class EntryHeader(NamedTuple):
     @property
     def durable_index(self) -> int:
         """Every entry up to this index was on disk when this one was written."""
-        return self.index - self.undurable
+        return self.log_index - self.undurable
 
 
 def encode_header(

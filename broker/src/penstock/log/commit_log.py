@@ -78,10 +78,11 @@ class WriteJob:
         return self
 
     def _open_spare(self, segment: Segment, spare: str) -> None:
-        self._disk.rename(spare, segment.name)
-        segment.file = self._disk.open(segment.name)
+        # The header is durable before the name is: a file that is named a segment always has one.
+        segment.file = self._disk.open(spare)
         segment.file.write_at(0, [encode_segment_header(segment.base_index, self._shard_uid)])
         segment.file.sync()
+        self._disk.rename(spare, segment.name)
         self._disk.sync_folder()
 
     def _seal(self, segment: Segment) -> None:

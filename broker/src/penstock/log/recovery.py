@@ -83,12 +83,7 @@ def open_log(
                 f"{segment_name(segments[-1].base_index)} ends with entry {segments[-1].last_index}, but the next file is"
                 f" {segment_name(base)}: a segment is missing or was cut; restore it or the volume"
             )
-        segment = _open_segment(disk, base, shard_uid, last=last)
-        if segment is None:
-            report.sentences.append(
-                f"removed {segment_name(base)}, which a crash left before its header was written"
-            )
-            continue
+        segment = _open_segment(disk, base, shard_uid)
         if last:
             _read_last(segment, epoch, covered_index, on_entry, report)
         else:
@@ -129,15 +124,10 @@ def _sweep(disk: Disk, names: list[str]) -> None:
             disk.remove(name)
 
 
-def _open_segment(disk: Disk, base: int, shard_uid: uuid.UUID, *, last: bool) -> Segment | None:
+def _open_segment(disk: Disk, base: int, shard_uid: uuid.UUID) -> Segment:
     name = segment_name(base)
     file = disk.open(name)
-    head = file.read_at(0, SEGMENT_HEADER_SIZE)
-    if last and not head.strip(b"\0"):
-        file.close()
-        disk.remove(name)
-        return None
-    check_segment_header(name, head, shard_uid)
+    check_segment_header(name, file.read_at(0, SEGMENT_HEADER_SIZE), shard_uid)
     return Segment(disk, base, file, file.size())
 
 
@@ -206,8 +196,8 @@ def _scan(segment: Segment, covered: int, on_entry: OnEntry, report: RecoveryRep
                 batch.max_timestamp, header.epoch,
             )  # fmt: skip
         else:
-            index.last_command_index = header.index
-        if header.index > covered:
+            index.last_command_index = header.log_index
+        if header.log_index > covered:
             on_entry(header, view[start:end])
             report.entries_read += 1
     segment.write_position = scan.end_position

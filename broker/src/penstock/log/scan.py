@@ -45,7 +45,7 @@ class SegmentScan:
         while position + ENTRY_HEADER_SIZE <= size:
             header = EntryHeader._make(ENTRY_HEADER.unpack_from(view, position))
             end = position + ENTRY_HEADER_SIZE + header.length
-            if header.index != expected or end > size or not entry_is_intact(view, position, header):
+            if header.log_index != expected or end > size or not entry_is_intact(view, position, header):
                 break
             if header.kind not in KINDS or header.version > ENTRY_VERSION:
                 raise LogDamagedError(
@@ -71,7 +71,7 @@ class SegmentScan:
             if witness.durable_index >= self.next_index:
                 raise LogDamagedError(
                     f"{self.name} is damaged at position {self.end_position}: entry {self.next_index} cannot be read,"
-                    f" although entry {witness.index} at position {position} shows that it had been durable;"
+                    f" although entry {witness.log_index} at position {position} shows that it had been durable;"
                     " restore the volume from a replica or a backup"
                 )
 
@@ -92,7 +92,7 @@ class SegmentScan:
                 end = position + ENTRY_HEADER_SIZE + header.length
                 if (
                     header.kind in KINDS
-                    and header.index > self.next_index
+                    and header.log_index > self.next_index
                     and end <= len(self._data)
                     and entry_is_intact(self._view, position, header)
                 ):

@@ -111,10 +111,10 @@ class _Replay:
         if header.kind == KIND_BATCH:
             batch = parse_header(payload)
             if batch.producer_id != NO_PRODUCER_ID:
-                self._producers.apply_batch(header.index, header.partition, batch)
+                self._producers.apply_batch(header.log_index, header.partition, batch)
         else:
             command = self._codec.decode(payload)
-            self._codec.machine_of(command).apply(header.index, command)
+            self._codec.machine_of(command).apply(header.log_index, command)
 
 
 def _fit_segments(volume_bytes: int, options: LogOptions) -> LogOptions:
