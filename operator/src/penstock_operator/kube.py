@@ -7,6 +7,7 @@ types and errors. Everything above it is written against `KubeApi`, which a fake
 from __future__ import annotations
 
 import json
+import os
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
@@ -102,7 +103,10 @@ class AioKubeApi:
             kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         except kubernetes_config.ConfigException:
             try:
-                await kubernetes_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+                # The library reads KUBECONFIG when it is imported; we read it now.
+                await kubernetes_config.load_kube_config(  # type: ignore[no-untyped-call]
+                    config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration
+                )
             except kubernetes_config.ConfigException as error:
                 message = f"no way to the Kubernetes API: neither a pod's service account nor a kubeconfig ({error})"
                 raise KubeError(0, "NoCredentials", message) from error

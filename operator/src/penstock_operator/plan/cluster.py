@@ -62,7 +62,7 @@ def plan_cluster(
         actions = [
             action for action in actions if not (isinstance(action, ApplyObject) and _name(action) in leaving)
         ]
-    waits += _waits(cluster, snapshot)
+    waits += _waits(cluster, desired, snapshot)
     unknown_names, setting_actions, restart_reasons = _settings(desired, snapshot)
     problems += unknown_names
     actions += setting_actions
@@ -157,9 +157,21 @@ def _prune(desired: Desired, snapshot: ClusterSnapshot) -> list[Action]:
     ]
 
 
-def _waits(cluster: MessageCluster, snapshot: ClusterSnapshot) -> list[str]:
+def _is_observed(live: dict[str, Any] | None) -> bool:
+    """Whether the StatefulSet controller has seen the current template; before, it makes pods from the old one."""
+    if live is None:
+        return False
+    observed: int = live.get("status", {}).get("observedGeneration", 0)
+    return observed >= int(live["metadata"]["generation"])
+
+
+def _waits(cluster: MessageCluster, desired: Desired, snapshot: ClusterSnapshot) -> list[str]:
     """What only time, Kubernetes or the brokers can bring."""
-    waits = []
+    waits = [
+        f"Kubernetes has not yet looked at StatefulSet {manifest['metadata']['name']}"
+        for manifest in desired.shards
+        if not _is_observed(snapshot.objects.get(("StatefulSet", manifest["metadata"]["name"])))
+    ]
     for _, _, name in names.pod_names(cluster):
         pod = snapshot.pods.get(name)
         report = snapshot.brokers.get(name)

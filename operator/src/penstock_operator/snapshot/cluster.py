@@ -32,6 +32,11 @@ STUCK_REASONS: Final = frozenset(
 )
 
 
+# Starts after which a broker that is not ready counts as stuck, also in the moments in which it tries again: its
+# condition would otherwise change with every attempt.
+CRASHES_MAX: Final = 3
+
+
 class PodSeen(msgspec.Struct, frozen=True, kw_only=True):
     """One broker's pod."""
 
@@ -135,8 +140,11 @@ def _trouble(pod: dict[str, Any], conditions: dict[str, dict[str, Any]]) -> tupl
         waiting = container.get("state", {}).get("waiting")
         if waiting and waiting.get("reason") in STUCK_REASONS:
             last = container.get("lastState", {}).get("terminated", {})
-            ended = f"; it last ended with exit code {last['exitCode']}" if "exitCode" in last else ""
-            return f"{waiting['reason']}: {waiting.get('message', 'no message')}{ended}", True
+            exit_code = f"; it last ended with exit code {last['exitCode']}" if "exitCode" in last else ""
+            return f"{waiting['reason']}: {waiting.get('message', 'no message')}{exit_code}", True
+        ended = container.get("lastState", {}).get("terminated")
+        if ended and container.get("restartCount", 0) >= CRASHES_MAX:
+            return f"the broker keeps ending, last with exit code {ended.get('exitCode')}", True
         if waiting:
             return f"the container is being made ({waiting.get('reason', 'waiting')})", False
         terminated = container.get("state", {}).get("terminated")

@@ -1,0 +1,119 @@
+"""The operator without its watch: reconcilers, queue, and what wakes what.
+
+`handlers` feeds it from kopf's watches, `main` gives it clocks and connections; tests drive it directly.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from penstock_operator.api.names import (
+    API_VERSION,
+    CONSUMER_GROUP,
+    KINDS,
+    LABEL_CLUSTER,
+    MESSAGE_CLUSTER,
+    TOPIC,
+)
+from penstock_operator.desired.identity import Environment
+from penstock_operator.kube import KubeApi
+from penstock_operator.kube_store import Directory, HttpBrokers, KubeClusters, KubeStore, rfc3339_now
+from penstock_operator.reconcile.cluster import ClusterReconciler
+from penstock_operator.reconcile.dependents import Dependent, reconcile_dependent
+from penstock_operator.reconcile.group import GroupDependent
+from penstock_operator.reconcile.ports import Again, Key
+from penstock_operator.reconcile.queue import WorkQueue
+from penstock_operator.reconcile.topic import TopicDependent
+
+logger = logging.getLogger(__name__)
+
+
+class Engine:
+    """All reconcilers behind one queue. One engine works at a time (see `leader`)."""
+
+    def __init__(
+        self,
+        kube: KubeApi,
+        brokers: HttpBrokers,
+        environment: Environment,
+        *,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+    ) -> None:
+        self._kube = kube
+        self._directory = Directory()
+        self._store = KubeStore(kube, self._directory)
+        self._clusters = KubeClusters(kube, brokers, clock)
+        self._cluster_reconciler = ClusterReconciler(kube, self._store, brokers, environment, rfc3339_now)
+        self._dependents: dict[str, Dependent] = {TOPIC: TopicDependent(), CONSUMER_GROUP: GroupDependent()}
+        self._seen: dict[Key, Any] = {}
+        self.queue = WorkQueue(self._reconcile, random)
+
+    async def start(self, namespaces: list[str]) -> None:
+        """List everything once: who claims which name must be known before the first pass. No names: all namespaces."""
+        scopes: list[str | None] = [*namespaces] or [None]
+        for kind in KINDS:
+            for namespace in scopes:
+                for resource in await self._kube.list_objects(API_VERSION, kind, namespace):
+                    self.resource_seen(resource, gone=False)
+
+    def resource_seen(self, resource: dict[str, Any], *, gone: bool) -> None:
+        """One of our resources appeared, changed or went."""
+        metadata = resource["metadata"]
+        key = Key(resource["kind"], metadata["namespace"], metadata["name"])
+        if gone:
+            self._gone(key)
+            return
+        if key.kind != MESSAGE_CLUSTER:
+            self._directory.put(resource)
+        # Our own status writes come back as events; they are no reason to look again.
+        digest = (
+            metadata["uid"],
+            metadata.get("generation"),
+            metadata.get("annotations"),
+            metadata.get("finalizers"),
+            metadata.get("deletionTimestamp"),
+        )
+        if self._seen.get(key) == digest:
+            return
+        self._seen[key] = digest
+        self.queue.wake(key)
+        if key.kind == MESSAGE_CLUSTER:
+            self._wake_dependents(key.namespace, key.name)
+
+    def child_seen(self, child: dict[str, Any]) -> None:
+        """An object that belongs to a cluster appeared, changed or went."""
+        metadata = child["metadata"]
+        cluster = metadata.get("labels", {}).get(LABEL_CLUSTER)
+        if not cluster:
+            return
+        self.queue.wake(Key(MESSAGE_CLUSTER, metadata["namespace"], cluster))
+        if child.get("kind") == "Pod":
+            # A broker that came or went is what its topics and groups wait for.
+            self._wake_dependents(metadata["namespace"], cluster)
+
+    def _gone(self, key: Key) -> None:
+        self.queue.forget(key)
+        self._seen.pop(key, None)
+        if key.kind == MESSAGE_CLUSTER:
+            self._wake_dependents(key.namespace, key.name)
+            return
+        claim = self._directory.drop(key)
+        if claim is None:
+            return
+        for rival in self._directory.claimants(key.kind, key.namespace):
+            if rival.wire_name == claim.wire_name and rival.cluster == claim.cluster:
+                self.queue.wake(Key(key.kind, key.namespace, rival.name))
+
+    def _wake_dependents(self, namespace: str, cluster: str) -> None:
+        self._clusters.forget(namespace, cluster)
+        for key in self._directory.of_cluster(namespace, cluster):
+            self.queue.wake(key)
+
+    async def _reconcile(self, key: Key) -> Again:
+        if key.kind == MESSAGE_CLUSTER:
+            return await self._cluster_reconciler.reconcile(key)
+        dependent = self._dependents[key.kind]
+        return await reconcile_dependent(key, dependent, self._store, self._clusters, rfc3339_now)

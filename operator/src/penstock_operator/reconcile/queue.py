@@ -1,0 +1,111 @@
+"""The workers: take the object that is due, run its pass, put it back.
+
+The decisions are in `schedule`; here are the clock, the tasks and the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from penstock_operator.kube_errors import KubeError
+from penstock_operator.reconcile.schedule import KEYS_MAX, Schedule
+
+if TYPE_CHECKING:
+    from penstock_operator.reconcile.ports import Key, Reconciler
+
+logger = logging.getLogger(__name__)
+
+WORKERS: Final = 8
+PASS_SECONDS_MAX: Final = 120.0  # a pass is short; one that hangs is ended and tried again
+JITTER: Final = 0.1  # resyncs spread by this share, so that they do not come in waves
+COALESCE_S: Final = 0.1  # several events of one change make one pass
+_IDLE_S: Final = 3600.0
+
+
+class WorkQueue:
+    """Runs `reconcile` for every woken object. `random` gives numbers from 0 to 1."""
+
+    def __init__(self, reconcile: Reconciler, random: Callable[[], float]) -> None:
+        self._reconcile = reconcile
+        self._random = random
+        self._schedule = Schedule()
+        self._changed = asyncio.Event()
+        self.passes = 0
+        self.failures = 0
+        self.last_progress: float | None = None  # loop time at which a pass last ended
+
+    def wake(self, key: Key, after_s: float = COALESCE_S) -> None:
+        """Have the object looked at soon."""
+        if not self._schedule.wake(key, asyncio.get_running_loop().time(), after_s):
+            logger.warning(
+                "too many objects: one is not reconciled", extra={"object": str(key), "limit": KEYS_MAX}
+            )
+        self._changed.set()
+
+    def forget(self, key: Key) -> None:
+        """The object is gone."""
+        self._schedule.forget(key)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(WORKERS):
+                workers.create_task(self._work())
+
+    def overdue_s(self, now: float) -> float:
+        """For how long the oldest due object has been waiting for a worker; 0 when none has."""
+        due = self._schedule.next_due()
+        return max(0.0, now - due) if due is not None else 0.0
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            key = self._schedule.take(loop.time())
+            if key is None:
+                await self._wait(loop.time())
+                continue
+            await self._pass(key)
+            # Another worker may wait for an object that this pass made due.
+            self._changed.set()
+
+    async def _wait(self, now: float) -> None:
+        due = self._schedule.next_due()
+        self._changed.clear()
+        timeout = _IDLE_S if due is None else max(0.0, due - now)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
+        except TimeoutError:
+            pass  # something is due
+
+    async def _pass(self, key: Key) -> None:
+        loop = asyncio.get_running_loop()
+        self.passes += 1
+        try:
+            async with asyncio.timeout(PASS_SECONDS_MAX):
+                again = await self._reconcile(key)
+        except Exception as error:
+            self.failures += 1
+            delay = self._schedule.failed(key, loop.time())
+            _log_failure(key, error, delay)
+        else:
+            after = again.after_s
+            if after:
+                after *= 1 + JITTER * (2 * self._random() - 1)
+            self._schedule.finished(key, loop.time(), after)
+        finally:
+            self.last_progress = loop.time()
+
+
+def _log_failure(key: Key, error: Exception, delay: float) -> None:
+    """What the API server says is usual and short; anything else is a mistake of ours, with its traceback."""
+    details = {"object": str(key), "retry_after_s": delay, "why": str(error) or type(error).__name__}
+    if isinstance(error, KubeError) and error.status == 409:
+        logger.info("the object changed meanwhile; the pass is repeated", extra=details)
+    elif isinstance(error, KubeError | TimeoutError):
+        logger.warning("the pass failed and is repeated", extra=details)
+    else:
+        logger.error("the pass failed for a reason nobody expected", extra=details, exc_info=error)

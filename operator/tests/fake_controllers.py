@@ -1,0 +1,91 @@
+"""What a Kubernetes cluster does beside its API server, as far as brokers need it: the StatefulSet controller makes
+pods and claims, the kubelet reports them. Written against `KubeApi`, so that it runs on the fake and on the real one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock_operator.kube import KubeApi
+
+
+class FakeControllers:
+    """`step` brings pods and claims to what StatefulSets say; `ready` is what the kubelet will say of them."""
+
+    def __init__(self, kube: KubeApi, namespace: str, address: str = "127.0.0.1") -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self._address = address
+        self.ready = True
+        self.waiting: dict[str, str] | None = None  # e.g. {"reason": "CrashLoopBackOff", "message": "..."}
+        self.enabled = True
+
+    async def step(self) -> None:
+        """One round of all controllers."""
+        if not self.enabled:
+            return
+        for stateful_set in await self._kube.list_objects("apps/v1", "StatefulSet", self._namespace):
+            status = {
+                **stateful_set.get("status", {}),
+                "observedGeneration": stateful_set["metadata"]["generation"],
+            }
+            status.setdefault("replicas", 0)
+            if status != stateful_set.get("status"):
+                await self._kube.write_status(stateful_set, status)
+            for ordinal in range(stateful_set["spec"]["replicas"]):
+                await self._replica(stateful_set, f"{stateful_set['metadata']['name']}-{ordinal}")
+
+    async def _replica(self, stateful_set: dict[str, Any], name: str) -> None:
+        for template in stateful_set["spec"]["volumeClaimTemplates"]:
+            claim = f"{template['metadata']['name']}-{name}"
+            if await self._kube.get("v1", "PersistentVolumeClaim", self._namespace, claim) is None:
+                metadata = {**template["metadata"], "name": claim, "namespace": self._namespace}
+                manifest = {
+                    **template,
+                    "apiVersion": "v1",
+                    "kind": "PersistentVolumeClaim",
+                    "metadata": metadata,
+                }
+                manifest.pop("status", None)
+                await self._kube.create(manifest)
+        pod = await self._kube.get("v1", "Pod", self._namespace, name)
+        if pod is None:
+            template = stateful_set["spec"]["template"]
+            labels = {**template["metadata"]["labels"], "statefulset.kubernetes.io/pod-name": name}
+            metadata = {**template["metadata"], "labels": labels, "name": name, "namespace": self._namespace}
+            metadata.pop("creationTimestamp", None)
+            manifest = {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": metadata,
+                "spec": self._pod_spec(template),
+            }
+            pod = await self._kube.create(manifest)
+        status = self._pod_status()
+        if {key: pod.get("status", {}).get(key) for key in status} != status:
+            await self._kube.write_status(pod, {**pod.get("status", {}), **status})
+
+    def _pod_spec(self, template: dict[str, Any]) -> dict[str, Any]:
+        spec = dict(template["spec"])
+        volume = {"name": "data", "emptyDir": {}}
+        spec["volumes"] = [*(v for v in spec.get("volumes", []) if v["name"] != "data"), volume]
+        return spec
+
+    def _pod_status(self) -> dict[str, Any]:
+        ready = self.ready and self.waiting is None
+        state: dict[str, Any] = {"running": {}} if self.waiting is None else {"waiting": self.waiting}
+        container = {
+            "name": "broker",
+            "ready": ready,
+            "restartCount": 0,
+            "image": "",
+            "imageID": "",
+            "state": state,
+        }
+        return {
+            "phase": "Running",
+            "podIP": self._address,
+            "podIPs": [{"ip": self._address}],
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+            "containerStatuses": [container],
+        }

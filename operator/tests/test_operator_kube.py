@@ -1,0 +1,286 @@
+"""The whole operator on a real API server: kopf's watch, the queue, server-side apply, CRDs. Controllers and broker are
+played by fakes, because there is no kubelet here; on kind there is one (`e2e/`)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+import yaml
+from fake_broker import FakeBroker
+from harness import Harness, condition, eventually, has_reason, is_ready
+from penstock_operator.desired.identity import Environment
+from penstock_operator.engine import Engine
+from penstock_operator.kube import AioKubeApi
+from penstock_operator.kube_store import HttpBrokers
+from penstock_operator.run import _end, _work
+from penstock_operator.settings import OperatorSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from kube_apiserver import KubeApiServer
+
+pytestmark = pytest.mark.kube
+_NAMESPACES = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def server(kube_apiserver: KubeApiServer) -> KubeApiServer:
+    """The API server with our CRDs."""
+    from test_api_rules import CRDS
+
+    for arguments in (
+        ("apply", "--server-side", "-f", str(CRDS)),
+        ("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRDS)),
+    ):
+        done = kube_apiserver.kubectl(*arguments)
+        assert done.returncode == 0, done.stderr
+    return kube_apiserver
+
+
+def settings(namespace: str) -> OperatorSettings:
+    return OperatorSettings(
+        namespaces=[namespace],
+        image="penstock:test",
+        own_namespace=namespace,
+        lease_name="penstock-operator",
+        identity="test",
+        health_host="127.0.0.1",
+        health_port=0,
+    )
+
+
+class Live(Harness):
+    """The harness, but with the operator itself running; only the controllers are stepped."""
+
+    async def until(self, kind: str, name: str, check: Callable[[dict[str, Any]], bool], what: str) -> Any:
+        async def look() -> Any:
+            await self.controllers.step()
+            found = await self.kube.get("penstock.io/v1alpha1", kind, self.namespace, name)
+            return found if found is not None and check(found) else None
+
+        return await eventually(look, what)
+
+
+@asynccontextmanager
+async def operator(kube: AioKubeApi, namespace: str, broker: FakeBroker) -> AsyncIterator[Live]:
+    async with aiohttp.ClientSession() as session:
+        loop = asyncio.get_running_loop()
+        engine = Engine(
+            kube,
+            HttpBrokers(session, broker.port),
+            Environment(image="penstock:test"),
+            clock=loop.time,
+            random=lambda: 0.5,
+        )
+        work = asyncio.create_task(_work(settings(namespace), engine))
+        try:
+            live = Live(kube, namespace, broker, engine)
+            yield live
+            if work.done():
+                work.result()
+        finally:
+            await _end(work)
+
+
+@pytest.fixture
+async def kube(server: KubeApiServer, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
+    connected = await AioKubeApi.connect()
+    yield connected
+    await connected.close()
+
+
+@pytest.fixture
+async def namespace(kube: AioKubeApi) -> str:
+    name = f"shop-{next(_NAMESPACES)}"
+    await kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    return name
+
+
+@pytest.fixture
+async def broker() -> Any:
+    made = FakeBroker()
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def load_file(live: Live) -> None:
+    """What a starting broker does: read its configuration file, once it is there."""
+
+    async def look() -> Any:
+        return await live.kube.get("v1", "ConfigMap", live.namespace, "orders-0")
+
+    found = await eventually(look, "the ConfigMap")
+    content = yaml.safe_load(found["data"]["orders-0-0.yaml"])
+    live.broker.file = {name: value for name, value in content.items() if "." in name}
+
+
+async def test_cluster_topic_and_group_become_ready(
+    kube: AioKubeApi, namespace: str, broker: FakeBroker, server: KubeApiServer
+) -> None:
+    async with operator(kube, namespace, broker) as live:
+        # All at once and in the wrong order, as people apply them.
+        reference = {"clusterRef": {"name": "orders"}}
+        await live.create("ConsumerGroup", "billing", {**reference, "topics": ["payments"]})
+        await live.create("Topic", "payments", {**reference, "partitions": 3})
+        await live.create("MessageCluster", "orders", {"mode": "Raft"})
+        await load_file(live)
+        cluster = await live.until("MessageCluster", "orders", is_ready, "the cluster")
+        topic = await live.until("Topic", "payments", is_ready, "the topic")
+        group = await live.until("ConsumerGroup", "billing", is_ready, "the group")
+        assert topic["status"]["partitions"] == 3
+        assert topic["status"]["shards"] == [0]
+        assert group["status"]["state"] == "Empty"
+        # The watch stores nothing on our objects.
+        for resource in (cluster, topic, group):
+            assert "finalizers" not in resource["metadata"]
+            assert "annotations" not in resource["metadata"]
+        for command, words in (
+            ("mc", ("Raft", "True", "orders-0-0")),
+            ("topic", ("orders", "3", "True")),
+            ("cg", ("orders", "Empty", "True")),
+        ):
+            shown = server.kubectl("-n", namespace, "get", command)
+            assert shown.returncode == 0, shown.stderr
+            assert all(word in shown.stdout for word in words), shown.stdout
+        shown = server.kubectl("-n", namespace, "get", "penstock")
+        assert shown.stdout.count("\n") > 6, shown.stdout
+        # Scaling goes through the same checks.
+        refused = server.kubectl("-n", namespace, "scale", "mc", "orders", "--replicas=3")
+        assert "replicas above 1 is not available in this release" in refused.stderr
+
+
+async def test_edits_and_drift_are_seen_by_the_watch(
+    kube: AioKubeApi, namespace: str, broker: FakeBroker
+) -> None:
+    async with operator(kube, namespace, broker) as live:
+        await live.create("MessageCluster", "orders", {"mode": "Raft"})
+        await load_file(live)
+        await live.create("Topic", "payments", {"clusterRef": {"name": "orders"}})
+        await live.until("Topic", "payments", is_ready, "the topic")
+        await live.edit("Topic", "payments", {"spec": {"partitions": 5, "config": {"retention.ms": 1000}}})
+        await live.until(
+            "Topic",
+            "payments",
+            lambda topic: is_ready(topic) and topic["status"]["partitions"] == 5,
+            "more partitions",
+        )
+        assert broker.topics["payments"]["config"] == {"retention.ms": "1000"}
+        await kube.delete("v1", "Service", namespace, "orders-bootstrap")
+
+        async def repaired() -> Any:
+            return await kube.get("v1", "Service", namespace, "orders-bootstrap")
+
+        await eventually(repaired, "the Service is made again")
+
+
+async def test_delete_policy_and_a_cluster_that_is_gone(
+    kube: AioKubeApi, namespace: str, broker: FakeBroker
+) -> None:
+    async with operator(kube, namespace, broker) as live:
+        await live.create("MessageCluster", "orders", {"mode": "Raft"})
+        await load_file(live)
+        reference = {"clusterRef": {"name": "orders"}, "reclaimPolicy": "Delete"}
+        await live.create("Topic", "first", reference)
+        await live.create("Topic", "second", reference)
+        await live.until("Topic", "first", is_ready, "the first topic")
+        await live.until("Topic", "second", is_ready, "the second topic")
+
+        async def gone(kind: str, name: str) -> bool:
+            return await kube.get("penstock.io/v1alpha1", kind, namespace, name) is None
+
+        await kube.delete("penstock.io/v1alpha1", "Topic", namespace, "first")
+        await eventually(lambda: gone("Topic", "first"), "the first topic is gone")
+        assert broker.topics.keys() == {"second"}
+        await kube.delete("penstock.io/v1alpha1", "MessageCluster", namespace, "orders")
+        await live.until("Topic", "second", has_reason("ClusterNotFound"), "the cluster is missed")
+        await kube.delete("penstock.io/v1alpha1", "Topic", namespace, "second")
+        await eventually(lambda: gone("Topic", "second"), "the second topic is gone")
+        assert broker.topics.keys() == {"second"}
+
+
+async def test_conflict_passes_to_the_next_when_the_owner_goes(
+    kube: AioKubeApi, namespace: str, broker: FakeBroker
+) -> None:
+    async with operator(kube, namespace, broker) as live:
+        await live.create("MessageCluster", "orders", {"mode": "Raft"})
+        await load_file(live)
+        spec = {"clusterRef": {"name": "orders"}, "topicName": "payments.v1"}
+        await live.create("Topic", "a-first", spec)
+        await live.create("Topic", "b-second", spec)
+        await live.until("Topic", "a-first", is_ready, "the owner")
+        second = await live.until("Topic", "b-second", has_reason("Conflict"), "the other")
+        assert "Topic a-first" in condition(second, "Ready")["message"]
+        await kube.delete("penstock.io/v1alpha1", "Topic", namespace, "a-first")
+        await live.until("Topic", "b-second", is_ready, "the heir")
+
+
+async def start_process(server: KubeApiServer, namespace: str, identity: str) -> asyncio.subprocess.Process:
+    environment = {**os.environ, "KUBECONFIG": str(server.kubeconfig), "POD_NAME": identity}
+    return await asyncio.create_subprocess_exec(
+        *(
+            sys.executable,
+            "-m",
+            "penstock_operator.main",
+            "--image",
+            "penstock:test",
+            "--namespace",
+            namespace,
+        ),
+        *(
+            "--own-namespace",
+            namespace,
+            "--health-host",
+            "127.0.0.1",
+            "--health-port",
+            "0",
+            "--log-format",
+            "text",
+        ),
+        env=environment,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+
+
+async def holder(kube: AioKubeApi, namespace: str) -> str:
+    lease = await kube.get("coordination.k8s.io/v1", "Lease", namespace, "penstock-operator")
+    return str(lease["spec"].get("holderIdentity", "")) if lease else ""
+
+
+async def test_the_next_operator_takes_over(kube: AioKubeApi, namespace: str, server: KubeApiServer) -> None:
+    loop = asyncio.get_running_loop()
+    processes = []
+
+    async def leads(identity: str) -> bool:
+        return (await holder(kube, namespace)).startswith(identity)
+
+    try:
+        processes.append(await start_process(server, namespace, "first"))
+        await eventually(lambda: leads("first"), "the first leads")
+        processes.append(await start_process(server, namespace, "second"))
+        # A clean stop hands over at once.
+        processes[0].send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(processes[0].wait(), 20) == 0
+        await eventually(lambda: leads("second"), "the second leads")
+        processes.append(await start_process(server, namespace, "third"))
+        await eventually(lambda: leads("second"), "the second still leads")
+        # After a kill the Lease has to run out.
+        killed_at = loop.time()
+        processes[1].kill()
+        await eventually(lambda: leads("third"), "the third leads")
+        assert loop.time() - killed_at < 20
+    finally:
+        for process in processes:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
