@@ -91,7 +91,7 @@ def broker(
         )
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
-    from penstock.runtime.process import run_broker
+    from penstock.process.run import run_broker
 
     click.get_current_context().exit(run_broker(configuration))
 

@@ -61,6 +61,9 @@ def openapi_document(title: str, description: str, routes: Routes) -> dict[str, 
     """The document as plain dicts and lists."""
     kinds = list(_kinds(routes))
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCES)
+    for component in components.values():
+        # A docstring's line breaks are those of the source.
+        component["description"] = " ".join(component.get("description", "").split())
     schema_of = dict(zip(map(_key, kinds), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:

@@ -1,0 +1,280 @@
+"""The admin API word for word: every operation, its errors, and that its OpenAPI document describes what it does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import aiohttp
+import jsonschema
+import pytest
+from penstock.admin.listener import AdminHttpListener
+from penstock.listeners.http.listener import DataHttpListener
+from penstock.listeners.http.problems import HTTP_STATUS
+from penstock.model.errors import RETRIABLE, ErrorCode
+from penstock.service.group_api import MemberDescription
+from penstock.testing.memory_services import MemoryGroup, MemoryServices
+
+
+class Api:
+    """Requests whose answers are held against the OpenAPI document."""
+
+    def __init__(self, session: aiohttp.ClientSession, document: dict[str, Any]) -> None:
+        self.session = session
+        self.document = document
+        self.called: set[tuple[str, str]] = set()
+
+    async def __call__(self, method: str, path: str, body: Any = None, *, status: int = 200) -> Any:
+        async with self.session.request(method, path, json=body) as answer:
+            content = await answer.read()
+            assert answer.status == status, content
+            self._check(method.lower(), path, status, answer.content_type, content)
+            return json.loads(content) if content else None
+
+    def _check(self, method: str, path: str, status: int, media_type: str, content: bytes) -> None:
+        template = next(each for each in self.document["paths"] if _matches(each, path))
+        self.called.add((method, template))
+        responses = self.document["paths"][template][method]["responses"]
+        response = responses.get(str(status), responses["default"])
+        if not content:
+            assert "content" not in response
+            return
+        schema = {**response["content"][media_type]["schema"], "components": self.document["components"]}
+        jsonschema.Draft202012Validator(schema).validate(json.loads(content))
+
+
+def _matches(template: str, path: str) -> bool:
+    pairs = list(zip(template.split("/"), path.split("?")[0].split("/"), strict=False))
+    return template.count("/") == path.count("/") and all(one == two or "{" in one for one, two in pairs)
+
+
+async def open_api(session: aiohttp.ClientSession) -> Api:
+    async with session.get("/v1/openapi.json") as answer:
+        assert answer.status == 200
+        return Api(session, await answer.json())
+
+
+async def test_every_operation_does_and_answers_what_its_document_says(
+    services: MemoryServices, admin: aiohttp.ClientSession
+) -> None:
+    api = await open_api(admin)
+    assert await api("GET", "/healthz") == {"healthy": True}
+    assert await api("GET", "/readyz") == {"ready": True, "reasons": []}
+    cluster = await api("GET", "/v1/cluster")
+    assert cluster["mode"] == "Standalone"
+    assert cluster["shards"][0]["leader"] == "memory-0-0"
+    assert cluster["shards"][0]["members"] == [
+        {
+            "name": "memory-0-0",
+            "nodeId": 0,
+            "role": "Leader",
+            "inSync": True,
+            "lagBytes": 0,
+            "address": {"kafka": "localhost:9092"},
+        }
+    ]
+    broker = await api("GET", "/v1/broker")
+    assert broker["startedAt"] == "2023-11-14T22:13:20Z"
+    assert broker["log"] == {"firstIndex": 1, "lastIndex": 10, "commitIndex": 9, "bytes": 4096}
+
+    wanted = {"name": "payments", "partitions": 2, "config": {"retention.ms": 86400000}}
+    await api("POST", "/v1/topics", {**wanted, "validateOnly": True})
+    assert services.topics.topics == {}
+    made = await api("POST", "/v1/topics", wanted, status=201)
+    assert made["config"] == {"retention.ms": "86400000"}
+    assert (await api("GET", "/v1/topics"))["topics"] == [made]
+    change = {"partitions": 3, "config": {"retention.ms": None}}
+    assert (await api("PATCH", "/v1/topics/payments", change))["partitions"] == 3
+    assert await api("PATCH", "/v1/topics/payments", {"partitions": 3}) == await api(
+        "PATCH", "/v1/topics/payments", {}
+    )
+    detail = await api("GET", "/v1/topics/payments")
+    assert (detail["config"], detail["effectiveConfig"]) == ({}, {"retention.ms": "604800000"})
+    assert detail["partitionDetails"][2]["leader"] == "memory-0-0"
+
+    declaration = {"mode": "stream", "topics": ["payments"], "start": {"at": "latest"}}
+    declared = await api("PUT", "/v1/groups/billing", declaration, status=201)
+    assert await api("PUT", "/v1/groups/billing", declaration) == declared
+    services.groups.groups["billing"].members = [MemberDescription("m-1", None, "app", "h", b"", b"")]
+    services.groups.groups["billing"].assignments = {"m-1": {"payments": [0, 2]}}
+    group = await api("GET", "/v1/groups/billing")
+    assert (group["state"], group["declared"], group["topics"]) == ("Stable", True, ["payments"])
+    assert group["members"][0]["assignments"] == [{"topic": "payments", "partitions": [0, 2]}]
+    assert (await api("GET", "/v1/groups"))["groups"] == [
+        {"name": "billing", "mode": "stream", "state": "Stable", "members": 1, "lag": 0}
+    ]
+    reset = {"to": {"offset": 0}, "topics": ["payments"]}
+    problem = await api("POST", "/v1/groups/billing/reset", reset, status=409)
+    assert problem["code"] == "NON_EMPTY_GROUP"
+    moved = await api("POST", "/v1/groups/billing/reset", {**reset, "force": True})
+    assert moved["offsets"][0] == {"topic": "payments", "partition": 0, "from": 0, "to": 0}
+    assert (await api("DELETE", "/v1/groups/billing", status=409))["code"] == "NON_EMPTY_GROUP"
+    services.groups.groups["billing"].members = []
+    await api("DELETE", "/v1/groups/billing", status=204)
+    assert (await api("DELETE", "/v1/groups/billing", status=404))["code"] == "GROUP_ID_NOT_FOUND"
+
+    table = await api("PATCH", "/v1/config", {"log.retention.ms": 5})
+    assert table["config"][0] == {
+        "name": "log.retention.ms",
+        "value": "5",
+        "default": "604800000",
+        "source": "dynamic",
+        "dynamic": True,
+        "type": "long",
+        "doc": "How long messages are kept, in ms.",
+    }
+    await api("PATCH", "/v1/config", {"log.retention.ms": None})
+    assert (await api("GET", "/v1/config"))["config"][0]["source"] == "default"
+    await api("DELETE", "/v1/topics/payments", status=204)
+    async with admin.get("/metrics") as answer:
+        assert answer.status == 200
+
+    undone = {
+        (method, path)
+        for path, operations in api.document["paths"].items()
+        for method in operations
+        if (method, path) not in api.called
+    }
+    assert undone == {("get", "/metrics"), ("get", "/v1/openapi.json")}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code", "part"),
+    [
+        ("POST", "/v1/topics", {"name": "taken"}, 409, "TOPIC_ALREADY_EXISTS", "taken"),
+        ("POST", "/v1/topics", {"name": "a/b"}, 400, "INVALID_TOPIC_EXCEPTION", "letters"),
+        ("POST", "/v1/topics", {"name": "a", "config": {"x": "y"}}, 400, "INVALID_CONFIG", "'x'"),
+        ("POST", "/v1/topics", {"name": "a", "partitons": 1}, 400, "INVALID_REQUEST", "`partitons`"),
+        ("POST", "/v1/topics", {"name": "a", "partitions": 0}, 400, "INVALID_REQUEST", "$.partitions"),
+        ("POST", "/v1/topics", {"name": ""}, 400, "INVALID_REQUEST", "$.name"),
+        ("POST", "/v1/topics", [], 400, "INVALID_REQUEST", "Expected `object`"),
+        ("GET", "/v1/topics/none", None, 404, "UNKNOWN_TOPIC_OR_PARTITION", "none"),
+        ("PATCH", "/v1/topics/none", {}, 404, "UNKNOWN_TOPIC_OR_PARTITION", "none"),
+        ("DELETE", "/v1/topics/none", None, 404, "UNKNOWN_TOPIC_OR_PARTITION", "none"),
+        ("PATCH", "/v1/topics/taken", {"partitions": 1}, 400, "INVALID_PARTITIONS", "cannot have fewer"),
+        ("DELETE", "/v1/topics/taken", {"really": True}, 400, "INVALID_REQUEST", "takes no body"),
+        ("GET", "/v1/groups/none", None, 404, "GROUP_ID_NOT_FOUND", "none"),
+        ("PUT", "/v1/groups/g", {"topics": ["none"]}, 404, "UNKNOWN_TOPIC_OR_PARTITION", "none"),
+        ("PUT", "/v1/groups/g", {"topics": [], "mode": "x"}, 400, "INVALID_REQUEST", "$.mode"),
+        ("PUT", "/v1/groups/g", {"topics": [], "start": {}}, 400, "INVALID_REQUEST", "exactly one"),
+        (
+            "PUT",
+            "/v1/groups/g",
+            {"topics": [], "start": {"at": "latest", "offset": 0}},
+            400,
+            "INVALID_REQUEST",
+            "2 were given",
+        ),
+        (
+            "PUT",
+            "/v1/groups/g",
+            {"topics": [], "start": {"timestamp": "2026-01-01T00:00:00"}},
+            400,
+            "INVALID_REQUEST",
+            "$.start.timestamp",
+        ),
+        ("PUT", "/v1/groups/queue", {"topics": []}, 409, "INCONSISTENT_GROUP_PROTOCOL", "cannot be changed"),
+        ("POST", "/v1/groups/none/reset", {"to": {"at": "latest"}}, 404, "GROUP_ID_NOT_FOUND", "none"),
+        ("POST", "/v1/groups/queue/reset", {}, 400, "INVALID_REQUEST", "missing required field `to`"),
+        ("PATCH", "/v1/config", {"shard.id": 1}, 400, "INVALID_CONFIG", "set it in the configuration file"),
+        ("PATCH", "/v1/config", {"log.retention.ms": [1]}, 400, "INVALID_REQUEST", "Expected"),
+        ("GET", "/v1/nothing", None, 404, "INVALID_REQUEST", "/v1/openapi.json"),
+        ("PUT", "/v1/topics", {}, 405, "INVALID_REQUEST", "GET, HEAD, POST"),
+    ],
+)
+async def test_errors_are_problem_documents(
+    services: MemoryServices,
+    admin: aiohttp.ClientSession,
+    method: str,
+    path: str,
+    body: Any,
+    status: int,
+    code: str,
+    part: str,
+) -> None:
+    services.add_topic("taken", 2)
+    services.groups.groups["queue"] = MemoryGroup("queue")
+    async with admin.request(method, path, json=body) as answer:
+        problem = await answer.json(content_type="application/problem+json")
+        assert (answer.status, problem["status"], problem["code"]) == (status, status, code), problem
+        assert part in problem["detail"]
+        assert set(problem) == {"type", "title", "status", "detail", "code"}
+    assert list(services.topics.topics) == ["taken"]
+    assert len(services.topics.topics["taken"].partitions) == 2
+
+
+async def test_a_refused_change_changes_nothing(
+    services: MemoryServices, admin: aiohttp.ClientSession
+) -> None:
+    topic = services.add_topic("orders")
+    change = {"partitions": 5, "config": {"retention.ms": "1", "nonsense": "2"}}
+    async with admin.patch("/v1/topics/orders", json=change) as answer:
+        assert answer.status == 400
+    assert (len(topic.partitions), topic.config) == (1, {})
+
+
+async def test_names_may_hold_anything(services: MemoryServices, admin: aiohttp.ClientSession) -> None:
+    services.groups.groups["a/b c?"] = MemoryGroup("stream")
+    async with admin.get(aiohttp.client.URL("/v1/groups/a%2Fb%20c%3F", encoded=True)) as answer:
+        assert (answer.status, (await answer.json())["name"]) == (200, "a/b c?")
+
+
+async def test_not_ready_is_503_with_reasons(services: MemoryServices, admin: aiohttp.ClientSession) -> None:
+    services.broker.reasons = ["the log is being recovered"]
+    async with admin.get("/readyz") as answer:
+        assert answer.status == 503
+        assert await answer.json() == {"ready": False, "reasons": ["the log is being recovered"]}
+    async with admin.get("/healthz") as answer:
+        assert answer.status == 200
+
+
+async def test_bodies_need_their_media_type(services: MemoryServices, admin: aiohttp.ClientSession) -> None:
+    """A web page can make a browser send text/plain anywhere, but not application/json."""
+    async with admin.post(
+        "/v1/topics", data='{"name": "a"}', headers={"Content-Type": "text/plain"}
+    ) as answer:
+        assert answer.status == 415
+    assert services.topics.topics == {}
+
+
+@pytest.mark.parametrize("listener", [DataHttpListener, AdminHttpListener])
+def test_documents_are_complete_and_well_formed(
+    services: MemoryServices, listener: type[DataHttpListener | AdminHttpListener]
+) -> None:
+    from penstock.listeners.http.openapi import openapi_document
+
+    routes = listener("x", "127.0.0.1", 0, services.http).routes
+    document = json.loads(json.dumps(openapi_document("t", "d", routes)))
+    operations = {
+        (method.upper(), path): operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert set(operations) == {(route.method, route.path) for route in routes}
+    assert len({operation["operationId"] for operation in operations.values()}) == len(routes)
+    for (_, path), operation in operations.items():
+        named = {each["name"] for each in operation["parameters"] if each["in"] == "path"}
+        assert named == {part[1:-1] for part in path.split("/") if part.startswith("{")}
+        assert all("description" in each for each in operation["parameters"] if each["in"] == "query")
+    for name, schema in document["components"]["schemas"].items():
+        jsonschema.Draft202012Validator.check_schema(schema)
+        assert "\n" not in schema.get("description", ""), name
+    for reference in _references(document):
+        assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
+
+
+def _references(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        return own + [found for each in value.values() for found in _references(each)]
+    if isinstance(value, list):
+        return [found for each in value for found in _references(each)]
+    return []
+
+
+def test_every_error_code_has_its_status() -> None:
+    assert set(HTTP_STATUS) == set(ErrorCode) - {ErrorCode.NONE}
+    for code, status in HTTP_STATUS.items():
+        assert 400 <= status <= 599
+        if status in (429, 503):
+            assert code in RETRIABLE or code is ErrorCode.UNKNOWN_LEADER_EPOCH
