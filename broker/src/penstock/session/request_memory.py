@@ -4,8 +4,9 @@ Problem: each connection is bounded, but ten thousand of them are not. Idea: cou
 request is answered; when the sum reaches `bytes_max` nobody may read, when it has fallen to half of that everybody
 may again (the gap keeps ten thousand connections from being stopped and started for each request).
 
-Unfinished requests cannot become answers while nobody reads, so when they hold more than half of the bound one
-connection at a time, the favoured one, reads on. What is held is thus at most `bytes_max`, one read, and one request.
+Unfinished requests cannot become answers while nobody reads: when nothing else is left in a full memory, one
+connection at a time, the favoured one, reads on until its request is complete, and the next only after that one is
+answered. What is held is thus at most `bytes_max`, one read of each connection that was under way, and one request.
 Leaves to the driver: stopping and starting the reading, choosing the favoured one, closing peers that do not go on.
 """
 
@@ -45,8 +46,8 @@ class RequestMemory:
 
     @property
     def needs_favour(self) -> bool:
-        """Whether answering everything that is complete would not be enough, so that someone must read on."""
-        return self.full and self.held - self.answering > self.bytes_max // 2
+        """Whether no answer is to be expected that gives memory back, so that someone must read on."""
+        return self.full and self.answering == 0
 
     def stalled_ms(self, now_ms: int) -> int:
         """For how long nobody could read; 0 when reading goes on."""

@@ -160,6 +160,8 @@ class KafkaListener:
 
     def request_started(self, frame_bytes: int, held_bytes: int) -> None:
         """A request is being served; one that keeps nothing is given back at once."""
+        # The favoured connection has what it was favoured for: it does not begin its next request on that.
+        self._favoured = None
         if held_bytes:
             self.memory.answering += held_bytes
         else:
