@@ -118,9 +118,13 @@ class GroupsMachine:
 
     @property
     def count(self) -> int:
-        """About how many groups there are: a bound from above, at no cost."""
-        declared_only = sum(name not in self._offsets for name in self._declared.committed)
-        return max(len(self._offsets) + declared_only, len(self._generations.committed))
+        """Groups of the most numerous kind: with positions, with a completed rebalance, or declared. Cheap, and enough
+        to bound each kind."""
+        return max(
+            len(self._offsets),
+            len(self._generations.committed) + self._generations.staged_count,
+            len(self._declared.committed) + self._declared.staged_count,
+        )
 
     def topic_deleted(self, topic: str, time_ms: int) -> list[Command]:
         """The commands that drop every group's positions of a deleted topic."""

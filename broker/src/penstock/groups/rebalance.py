@@ -120,7 +120,7 @@ class Rebalance:
     def evict_all(self, now_ms: int) -> list[Effect]:
         """Removes every member; they find out by UNKNOWN_MEMBER_ID and join anew (a forced reset of positions)."""
         self.roster.pending.clear()
-        if self.roster.by_id:
+        if self.state not in (GroupState.EMPTY, GroupState.DEAD):
             for member in list(self.roster.by_id.values()):
                 self._drop(member, now_ms)
             self._prepare_rebalance(now_ms)

@@ -23,7 +23,7 @@ class GroupSettings(msgspec.Struct, frozen=True):
     pending_members_max: int = 1_000
     """Member ids handed out that have not joined yet (KIP-394); more are told to try again later."""
     groups_max: int = 50_000
-    """Groups of one shard, with members or with positions only; more are refused with POLICY_VIOLATION."""
+    """Groups of one shard, of each kind: live, with positions, declared; more are refused with POLICY_VIOLATION."""
     new_member_join_timeout_ms: int = 300_000
     """How long a new member may wait in its first JoinGroup before it counts as gone (KAFKA-4285)."""
     save_retry_ms: int = 5_000
