@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import aiohttp
 import pytest
+from penstock.admin.health import broker_sample
 from penstock.telemetry import logs, metrics
+from penstock.telemetry.counters import ProtocolCounters
 from penstock.telemetry.metrics import OTHER, GroupSample, MetricsSnapshot, TopicSample, render
 from penstock.testing.memory_services import MemoryServices
 from prometheus_client.parser import text_string_to_metric_families
@@ -69,8 +71,7 @@ def test_series_of_topics_and_groups_are_bounded_with_the_rest_as_other(
     names = ["d", "a", OTHER, "b", "c", "z"]
     snapshot = MetricsSnapshot(
         services.counters.copy(),
-        services.broker.status(),
-        True,
+        broker_sample(services.broker),
         [TopicSample(name, 1, 10, 100) for name in names],
         [GroupSample(name, "Stable", 1, 5) for name in ("a", "b", "c", "d")],
     )
@@ -78,6 +79,18 @@ def test_series_of_topics_and_groups_are_bounded_with_the_rest_as_other(
     assert samples["penstock_topic_messages"] == {("a",): 10, ("b",): 10, ("c",): 10, (OTHER,): 30}
     assert samples["penstock_topics"] == {(): 6}
     assert samples["penstock_group_lag"] == {("a",): 5, ("b",): 5, (OTHER,): 10}
+
+
+def test_numbers_of_a_listener_that_counts_by_itself_are_added(services: MemoryServices) -> None:
+    def counted() -> ProtocolCounters:
+        counters = ProtocolCounters()
+        counters.bytes_in, counters.connections_open, counters.requests = 5, 2, {"Produce": 3}
+        return counters
+
+    services.counters.watch("kafka", counted)
+    services.counters.watch("kafka", counted)
+    copy = services.counters.copy().protocols["kafka"]
+    assert (copy.bytes_in, copy.connections_open, copy.requests) == (10, 4, {"Produce": 6})
 
 
 def test_a_copy_of_the_counters_does_not_change(services: MemoryServices) -> None:

@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING
 
 from penstock.admin.models import Health, Readiness
 from penstock.listeners.http.routes import Call, NoBody, NoQuery, Reply, Route, Routes
-from penstock.telemetry.metrics import METRICS_MEDIA_TYPE, GroupSample, MetricsSnapshot, TopicSample, render
+from penstock.telemetry.metrics import (
+    METRICS_MEDIA_TYPE,
+    BrokerSample,
+    GroupSample,
+    MetricsSnapshot,
+    TopicSample,
+    render,
+)
 
 if TYPE_CHECKING:
     from penstock.listeners.http.services import HttpServices
+    from penstock.service.api import BrokerService
 
 
 class HealthRoutes:
@@ -72,8 +80,7 @@ class HealthRoutes:
         groups = await services.groups.list_groups(call.context)
         snapshot = MetricsSnapshot(
             counters=services.counters.copy(),
-            status=services.broker.status(),
-            ready=not services.broker.not_ready_reasons(),
+            broker=broker_sample(services.broker),
             topics=[
                 TopicSample(t.name, t.partitions, t.messages, t.bytes)
                 for t in services.topics.list_topics(call.context)
@@ -81,3 +88,22 @@ class HealthRoutes:
             groups=[GroupSample(g.group, g.state, g.members, g.lag) for g in groups],
         )
         return Reply(await asyncio.to_thread(render, snapshot), media_type=METRICS_MEDIA_TYPE)
+
+
+def broker_sample(service: BrokerService) -> BrokerSample:
+    """What metrics show of the broker's status."""
+    status = service.status()
+    return BrokerSample(
+        name=status.name,
+        node_id=status.node_id,
+        version=status.version,
+        ready=not service.not_ready_reasons(),
+        epoch=status.epoch,
+        started_at_ms=status.started_at_ms,
+        log_bytes=status.log_bytes,
+        log_last_index=status.log_last_index,
+        log_commit_index=status.log_commit_index,
+        disk_total_bytes=status.disk_total_bytes,
+        disk_used_bytes=status.disk_used_bytes,
+        disk_state=status.disk_state,
+    )

@@ -46,16 +46,22 @@ class ProtocolCounters:
         """One more answer with this error code."""
         self.errors[code] = self.errors.get(code, 0) + 1
 
+    def add(self, other: ProtocolCounters) -> None:
+        """Adds another listener's numbers, as they are now."""
+        self.connections += other.connections
+        self.connections_open += other.connections_open + sum(source() for source in other.open_sources)
+        self.connections_refused += other.connections_refused
+        self.bytes_in += other.bytes_in
+        self.bytes_out += other.bytes_out
+        for api, count in other.requests.items():
+            self.requests[api] = self.requests.get(api, 0) + count
+        for code, count in other.errors.items():
+            self.errors[code] = self.errors.get(code, 0) + count
+
     def copy(self) -> ProtocolCounters:
         """The numbers as they are now."""
         copied = ProtocolCounters()
-        copied.connections = self.connections
-        copied.connections_open = self.connections_open + sum(source() for source in self.open_sources)
-        copied.connections_refused = self.connections_refused
-        copied.bytes_in = self.bytes_in
-        copied.bytes_out = self.bytes_out
-        copied.requests = dict(self.requests)
-        copied.errors = dict(self.errors)
+        copied.add(self)
         return copied
 
 
@@ -64,6 +70,7 @@ class Counters:
 
     __slots__ = (
         "_protocols",
+        "_watched",
         "batches_in",
         "fetches",
         "fsync_seconds",
@@ -76,6 +83,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._protocols: dict[str, ProtocolCounters] = {}
+        self._watched: list[tuple[str, Callable[[], ProtocolCounters]]] = []
         self.messages_in = 0
         self.batches_in = 0
         self.fetches = 0
@@ -89,6 +97,10 @@ class Counters:
         """The counters of one protocol (`kafka`, `http`, `admin`); listeners of one protocol share them."""
         return self._protocols.setdefault(name, ProtocolCounters())
 
+    def watch(self, name: str, source: Callable[[], ProtocolCounters]) -> None:
+        """Adds the numbers of a listener that counts in a way of its own, asked for when `copy` is made."""
+        self._watched.append((name, source))
+
     @property
     def protocols(self) -> dict[str, ProtocolCounters]:
         """Protocol name to its counters."""
@@ -98,7 +110,10 @@ class Counters:
         """The numbers as they are now, for a reader in another thread."""
         copied = Counters()
         for name in self.__slots__:
-            if name != "_protocols":
+            if not name.startswith("_"):
                 setattr(copied, name, getattr(self, name))
-        copied._protocols = {name: counters.copy() for name, counters in self._protocols.items()}
+        for name, counters in self._protocols.items():
+            copied.protocol(name).add(counters)
+        for name, source in self._watched:
+            copied.protocol(name).add(source())
         return copied

@@ -17,7 +17,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from penstock.service.api import BrokerStatus
 from penstock.telemetry.counters import Counters, ProtocolCounters
 
 METRICS_MEDIA_TYPE: Final = CONTENT_TYPE_LATEST
@@ -52,13 +51,29 @@ class GroupSample(NamedTuple):
     lag: int
 
 
+class BrokerSample(NamedTuple):
+    """The broker's own numbers. `disk_state` is one of DISK_STATES."""
+
+    name: str
+    node_id: int
+    version: str
+    ready: bool
+    epoch: int
+    started_at_ms: int
+    log_bytes: int
+    log_last_index: int
+    log_commit_index: int
+    disk_total_bytes: int
+    disk_used_bytes: int
+    disk_state: str
+
+
 @dataclass(frozen=True, slots=True)
 class MetricsSnapshot:
     """Everything that one scrape shows, owned by the thread that writes it out."""
 
     counters: Counters
-    status: BrokerStatus
-    ready: bool
+    broker: BrokerSample
     topics: Sequence[TopicSample]
     groups: Sequence[GroupSample]
 
@@ -82,21 +97,21 @@ class _SnapshotCollector(Collector):
         snapshot = self._snapshot
         yield from _broker(snapshot)
         yield from _protocols(snapshot.counters.protocols)
-        yield from _log(snapshot.counters, snapshot.status)
+        yield from _log(snapshot.counters, snapshot.broker)
         yield from _topics(snapshot.topics)
         yield from _groups(snapshot.groups)
 
 
 def _broker(snapshot: MetricsSnapshot) -> Iterator[Metric]:
-    status, counters = snapshot.status, snapshot.counters
+    broker, counters = snapshot.broker, snapshot.counters
     yield InfoMetricFamily(
         "penstock_broker",
         "Who this broker is.",
-        {"name": status.name, "node_id": str(status.node_id), "version": status.version},
+        {"name": broker.name, "node_id": str(broker.node_id), "version": broker.version},
     )
-    yield GaugeMetricFamily("penstock_ready", "1 when clients may be sent here.", int(snapshot.ready))
+    yield GaugeMetricFamily("penstock_ready", "1 when clients may be sent here.", int(broker.ready))
     yield GaugeMetricFamily(
-        "penstock_start_time_seconds", "When the broker started.", status.started_at_ms / 1000
+        "penstock_start_time_seconds", "When the broker started.", broker.started_at_ms / 1000
     )
     yield GaugeMetricFamily(
         "penstock_loop_stall_seconds_max",
@@ -146,7 +161,7 @@ def _protocols(protocols: dict[str, ProtocolCounters]) -> Iterator[Metric]:
         yield metric
 
 
-def _log(counters: Counters, status: BrokerStatus) -> Iterator[Metric]:
+def _log(counters: Counters, broker: BrokerSample) -> Iterator[Metric]:
     yield CounterMetricFamily("penstock_log_appends", "Writes to the commit log.", counters.log_appends)
     yield CounterMetricFamily(
         "penstock_log_append_bytes", "Bytes written to the commit log.", counters.log_append_bytes
@@ -155,17 +170,17 @@ def _log(counters: Counters, status: BrokerStatus) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "penstock_log_fsync_seconds", "Time spent in forced writes.", counters.fsync_seconds
     )
-    yield GaugeMetricFamily("penstock_log_bytes", "Size of the commit log.", status.log_bytes)
-    yield GaugeMetricFamily("penstock_log_last_index", "Last entry of the log.", status.log_last_index)
+    yield GaugeMetricFamily("penstock_log_bytes", "Size of the commit log.", broker.log_bytes)
+    yield GaugeMetricFamily("penstock_log_last_index", "Last entry of the log.", broker.log_last_index)
     yield GaugeMetricFamily(
-        "penstock_log_commit_index", "Last committed entry of the log.", status.log_commit_index
+        "penstock_log_commit_index", "Last committed entry of the log.", broker.log_commit_index
     )
-    yield GaugeMetricFamily("penstock_epoch", "Epoch of the shard's leadership.", status.epoch)
-    yield GaugeMetricFamily("penstock_disk_total_bytes", "Size of the volume.", status.disk_total_bytes)
-    yield GaugeMetricFamily("penstock_disk_used_bytes", "What of it is used.", status.disk_used_bytes)
+    yield GaugeMetricFamily("penstock_epoch", "Epoch of the shard's leadership.", broker.epoch)
+    yield GaugeMetricFamily("penstock_disk_total_bytes", "Size of the volume.", broker.disk_total_bytes)
+    yield GaugeMetricFamily("penstock_disk_used_bytes", "What of it is used.", broker.disk_used_bytes)
     state = GaugeMetricFamily("penstock_disk_state", "1 for the state the disk is in.", labels=["state"])
     for name in DISK_STATES:
-        state.add_metric([name], int(status.disk_state == name))
+        state.add_metric([name], int(broker.disk_state == name))
     yield state
 
 
