@@ -28,17 +28,20 @@ class Extent(NamedTuple):
 
 
 def read_payloads(extents: Sequence[Extent]) -> list[memoryview]:
-    """The payloads, in the order of the extents (ascending within a segment). Raises LogDamagedError, OSError."""
-    payloads: list[memoryview] = []
+    """The payloads, in the order of the extents, which may be any: a fetch asks for one partition after the other, and
+    their batches stand in the order in which they came. Raises LogDamagedError, OSError."""
+    order = sorted(range(len(extents)), key=lambda n: (extents[n].segment.base_index, extents[n].position))
+    ascending = [extents[number] for number in order]
+    payloads: list[memoryview] = [memoryview(b"")] * len(extents)
     start = 0
-    while start < len(extents):
-        end = _group_end(extents, start)
-        first, last = extents[start], extents[end - 1]
+    while start < len(ascending):
+        end = _group_end(ascending, start)
+        first, last = ascending[start], ascending[end - 1]
         assert first.segment.file is not None
         data = first.segment.file.read_at(first.position, last.position + last.size_bytes - first.position)
         view = memoryview(data)
-        for extent in extents[start:end]:
-            payloads.append(_payload(view, extent.position - first.position, extent))
+        for number, extent in zip(order[start:end], ascending[start:end], strict=True):
+            payloads[number] = _payload(view, extent.position - first.position, extent)
         start = end
     return payloads
 
