@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from penstock.codec.murmur2 import partition_for_key
 from penstock.codec.records import Record, read_records
-from penstock.listeners.http import limits
+from penstock.listeners.http import limits, partitioner
 from penstock.model.errors import ErrorCode
 from penstock.service.api import AppendResult
 from penstock.testing.memory_services import MemoryServices
@@ -80,7 +80,7 @@ async def test_a_raw_body_is_one_message(
 @pytest.mark.parametrize(
     ("query", "media_type", "body", "status", "part"),
     [
-        ("", "application/x-www-form-urlencoded", b"a", 415, "-H 'Content-Type: application/json'"),
+        ("", "application/x-www-form-urlencoded", b"a", 415, "-H 'Content-Type: text/plain'"),
         ("", "application/json", b"", 400, "needs a JSON body"),
         ("", "application/json", b"{", 400, "not valid JSON"),
         ("", "application/json", b"[" * 100_000, 400, ""),
@@ -217,6 +217,18 @@ async def test_missing_topics_are_made_where_that_is_configured(
     async with data.post("/v1/topics/other/messages", json={"messages": [{"value": "a"}]}) as answer:
         problem = await answer.json(content_type=None)
         assert (answer.status, problem["code"]) == (404, "UNKNOWN_TOPIC_OR_PARTITION")
+
+
+async def test_a_topic_that_is_just_being_made_is_asked_for_again(
+    services: MemoryServices, data: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitioner, "METADATA_RETRY_SECONDS", 0)
+    services.topics.not_available = partitioner.METADATA_ATTEMPTS_MAX - 1
+    await produce(data, {"messages": [{"value": "a"}]})
+    services.topics.not_available = partitioner.METADATA_ATTEMPTS_MAX
+    async with data.post("/v1/topics/other/messages", json={"messages": [{"value": "a"}]}) as answer:
+        problem = await answer.json(content_type=None)
+        assert (answer.status, problem["code"]) == (503, "LEADER_NOT_AVAILABLE")
 
 
 async def test_a_body_over_the_limit_is_413(services: MemoryServices, data: aiohttp.ClientSession) -> None:

@@ -71,6 +71,7 @@ class MemoryTopics:
         self.topics: dict[str, MemoryTopic] = {}
         self.auto_create = True
         self.retention_ms: str | None = None
+        self.not_available = 0
 
     def get(self, name: str) -> MemoryTopic:
         """The topic, or PenstockError."""
@@ -87,7 +88,13 @@ class MemoryTopics:
         topic_ids: Sequence[bytes] = (),
         allow_auto_create: bool = False,
     ) -> ClusterMetadata:
-        """Makes missing topics with one partition when that is allowed."""
+        """Makes missing topics with one partition when that is allowed; the first `not_available` times it is not ready."""
+        if self.not_available:
+            self.not_available -= 1
+            error = ErrorCode.LEADER_NOT_AVAILABLE
+            return ClusterMetadata(
+                CLUSTER_ID, 0, [], [TopicMetadata(name, error=error) for name in topics or ()]
+            )
         found = []
         for name in self.topics if topics is None else topics:
             if name not in self.topics and allow_auto_create and self.auto_create:

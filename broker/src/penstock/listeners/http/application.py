@@ -175,7 +175,7 @@ def _http_refusal(request: web.Request, error: web.HTTPException) -> RefusalErro
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
         headers["Allow"] = allowed
-        sentence = f"{request.method} is not possible on {request.path}; {allowed} is."
+        sentence = f"{request.path} takes {allowed}, not {request.method}."
     elif isinstance(error, web.HTTPNotFound):
         sentence = f"There is nothing at {request.path}; /v1/openapi.json lists what there is."
     else:

@@ -71,6 +71,10 @@ PARTITION_COUNTS_MAX: Final = 10_000
 PARTITION_COUNT_SECONDS: Final = 1.0
 """How long a partition count is believed."""
 
+METADATA_ATTEMPTS_MAX: Final = 20
+METADATA_RETRY_SECONDS: Final = 0.05
+"""How often, and at what distance, a topic that is just being made is asked for."""
+
 FETCH_MESSAGES_DEFAULT: Final = 100
 FETCH_MESSAGES_MAX: Final = 1000
 """Messages in one answer."""

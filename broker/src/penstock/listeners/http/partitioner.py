@@ -8,10 +8,16 @@ short while, because asking for every message would cost more than the message.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from penstock.codec.murmur2 import partition_for_key
-from penstock.listeners.http.limits import PARTITION_COUNT_SECONDS, PARTITION_COUNTS_MAX
+from penstock.listeners.http.limits import (
+    METADATA_ATTEMPTS_MAX,
+    METADATA_RETRY_SECONDS,
+    PARTITION_COUNT_SECONDS,
+    PARTITION_COUNTS_MAX,
+)
 from penstock.listeners.http.problems import refuse_error
 from penstock.model.errors import ErrorCode, PenstockError
 
@@ -34,17 +40,28 @@ class Partitioner:
         known = self._counts.get(topic)
         if known is not None and now - known[1] < PARTITION_COUNT_SECONDS:
             return known[0]
-        metadata = await self._topics.metadata(context, [topic], allow_auto_create=True)
-        found = metadata.topics[0]
-        refuse_error(found.error, found.message, f"The topic {topic!r} cannot be written to.")
-        count = len(found.partitions)
-        if count == 0:
-            raise PenstockError(ErrorCode.LEADER_NOT_AVAILABLE, f"The topic {topic!r} has no partitions yet.")
+        count = await self._ask(context, topic)
         if len(self._counts) >= PARTITION_COUNTS_MAX:
             self._counts.clear()
             self._sticky.clear()
         self._counts[topic] = (count, now)
         return count
+
+    async def _ask(self, context: RequestContext, topic: str) -> int:
+        for attempt in range(1, METADATA_ATTEMPTS_MAX + 1):
+            metadata = await self._topics.metadata(context, [topic], allow_auto_create=True)
+            found = metadata.topics[0]
+            if found.error is ErrorCode.NONE and found.partitions:
+                break
+            if found.error not in (ErrorCode.NONE, ErrorCode.LEADER_NOT_AVAILABLE):
+                break
+            # Another client's first message is making the topic at this moment; Kafka's clients ask again, too.
+            if attempt < METADATA_ATTEMPTS_MAX:
+                await asyncio.sleep(METADATA_RETRY_SECONDS)
+        refuse_error(found.error, found.message, f"The topic {topic!r} is not ready; try again in a moment.")
+        if not found.partitions:
+            raise PenstockError(ErrorCode.LEADER_NOT_AVAILABLE, f"The topic {topic!r} has no partitions yet.")
+        return len(found.partitions)
 
     def choose(self, topic: str, partitions: int, key: bytes | None, wanted: int | None) -> int:
         """The partition of one message. A wanted one that the topic does not have is refused."""

@@ -49,8 +49,8 @@ class ProduceRoutes:
             query=ProduceQuery,
             body=RawBody,
             accepts={
-                JSON_MEDIA_TYPE: ProduceRequest,
                 "text/plain": str,
+                JSON_MEDIA_TYPE: ProduceRequest,
                 "application/octet-stream": Any,
             },
         )
