@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RETRY_S: Final = 3.0  # after a refusal that time may cure, such as a topic that is not there yet
+RETRY_S: Final = 5.0  # after a refusal; the user's next edit wakes us sooner
+WAIT_S: Final = 1.0  # for what is on its way, such as the topic of a group
 CLUSTER_WAIT_S: Final = 5.0  # while the cluster is not ready; its own events wake us sooner
 PAUSE_ANNOTATION_OFF: Final = ("false", "no", "0")
 
@@ -95,7 +96,9 @@ async def reconcile_dependent(
     await _publish(resource, verdict, store, clock)
     if verdict.ready:
         return Again(after_s=dependent.resync_s)
-    return Again(after_s=RETRY_S if cluster.state == "Ready" else CLUSTER_WAIT_S)
+    if cluster.state != "Ready":
+        return Again(after_s=CLUSTER_WAIT_S)
+    return Again(after_s=WAIT_S if verdict.progressing else RETRY_S)
 
 
 async def _settle(typed: Any, dependent: Dependent, cluster: ClusterState) -> Verdict:

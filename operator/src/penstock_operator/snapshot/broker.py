@@ -23,7 +23,13 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_value(self, wanted: Any) -> bool:
         """Whether the broker already has this value; numbers and their texts are the same."""
-        return value_text(self.value) == value_text(wanted)
+        mine, theirs = value_text(self.value), value_text(wanted)
+        if mine == theirs:
+            return True
+        try:
+            return float(mine) == float(theirs)  # 1.0 and 1, 0.50 and 0.5
+        except ValueError:
+            return False
 
 
 class MemberReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
