@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
-from groups_harness import RANGE, Bench
+from groups_harness import RANGE, SETTINGS, Bench
 from penstock.groups.requests import Leaving
 from penstock.groups.states import GroupState, check_transition
 from penstock.model.errors import ErrorCode
@@ -113,3 +114,47 @@ def test_dead_group_answers_everything_parked_and_refuses_the_rest() -> None:
 def test_transition_that_does_not_exist_names_both_states() -> None:
     with pytest.raises(AssertionError, match="from Empty to Stable"):
         check_transition("g", GroupState.EMPTY, GroupState.STABLE)
+
+
+def test_empty_generation_is_not_written_again_once_there_are_members() -> None:
+    bench = Bench()
+    (leader,) = bench.stable((None, RANGE))
+    bench.auto_save = False
+    bench.leave(Leaving(leader, None))
+    bench.settle(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+    bench.join(session=1_000_000)
+    bench.advance(20_000)
+    assert bench.appends == []
+
+
+def test_assignment_is_written_once_however_often_the_leader_syncs() -> None:
+    bench = Bench()
+    token = bench.join()
+    bench.advance(3_000)
+    member = bench.joined(token).member_id
+    bench.auto_save = False
+    bench.sync(member, assignments={member: b"first"})
+    again = bench.sync(member, assignments={member: b"second"})
+    assert len(bench.appends) == 1
+    bench.settle()
+    assert bench.synced(again).assignment == b"first"
+
+
+def test_heartbeat_of_a_member_that_has_not_joined_yet_changes_no_deadline() -> None:
+    bench = Bench(msgspec.structs.replace(SETTINGS, initial_rebalance_delay_ms=200_000))
+    token = bench.join(session=6_000, rebalance=1_000_000)
+    (newcomer,) = bench.group.roster.by_id
+    bench.heartbeat(newcomer)
+    bench.advance(100_000)
+    assert token in bench.parked
+
+
+def test_while_a_rebalance_gathers_members_the_first_to_come_are_in() -> None:
+    bench = Bench(msgspec.structs.replace(SETTINGS, members_max=2))
+    leader, late = bench.stable((None, RANGE), (None, RANGE))
+    bench.join(leader)
+    newcomer = bench.join()
+    # The group is full now, even for a member of the last generation.
+    assert bench.joined(bench.join(late)).error is ErrorCode.GROUP_MAX_SIZE_REACHED
+    bench.leave(Leaving(late, None))
+    assert bench.joined(newcomer).generation == 2

@@ -234,6 +234,15 @@ def test_snapshot_holds_nothing_that_is_only_staged() -> None:
     assert machine.snapshot() == before
 
 
+def test_dropped_overlay_leaves_nothing_behind() -> None:
+    machine = GroupsMachine()
+    machine.stage(1, offsets("g", 0, ("t", 0)))
+    machine.stage(2, generation("h"))
+    assert machine.count == 1
+    machine.drop_staged()
+    assert (machine.count, machine.names(), machine.topic_deleted("t", 0)) == (0, [], [])
+
+
 def test_foreign_command_is_a_fault_of_ours() -> None:
     class Foreign(Command, frozen=True, tag="foreign"):
         pass

@@ -41,8 +41,8 @@ class GroupLife(RuleBasedStateMachine):
         self.leaders: dict[int, set[str]] = {}
         self.protocols: dict[int, set[str | None]] = {}
         self.retired: set[Seat] = set()
-        self.told: dict[str, str] = {}
         self.seen: set[int] = set()
+        self.written = 0
 
     @rule(
         target=tokens,
@@ -137,6 +137,7 @@ class GroupLife(RuleBasedStateMachine):
     @rule(outcome=OUTCOMES)
     def settle(self, outcome: ErrorCode) -> None:
         self.bench.settle(outcome)
+        self.written = max(self.written - 1, 0)
 
     @rule()
     def evict(self) -> None:
@@ -184,6 +185,13 @@ class GroupLife(RuleBasedStateMachine):
         assert len(roster.pending) <= group.settings.pending_members_max
         waiting = [t for m in roster.by_id.values() for t in (m.join_token, m.sync_token) if t is not None]
         assert sorted(waiting) == sorted(self.bench.parked)
+
+    @invariant()
+    def only_an_empty_group_is_written_as_empty(self) -> None:
+        for append in self.bench.appends[self.written :]:
+            if isinstance(append.command, GroupGeneration):
+                assert bool(append.command.members) == bool(self.bench.group.roster.by_id)
+        self.written = len(self.bench.appends)
 
     @invariant()
     def members_support_the_protocol_of_their_generation(self) -> None:

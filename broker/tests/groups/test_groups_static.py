@@ -194,6 +194,16 @@ def test_write_of_a_member_id_that_was_replaced_again_no_longer_matters(outcome:
     assert bench.joined(second).error is ErrorCode.NONE
 
 
+def test_write_of_a_member_id_whose_member_left_holds_nobody_up() -> None:
+    bench = Bench()
+    leader, _ = bench.stable(*TWO)
+    bench.auto_save = False
+    bench.join(instance="b")
+    rejoin = bench.join(leader, "a")
+    bench.leave(Leaving("", "b"))
+    assert bench.joined(rejoin).generation == 2
+
+
 def _settled(bench: Bench, token: int) -> int:
     bench.advance(3_000)
     return token
