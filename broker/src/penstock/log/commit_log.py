@@ -9,6 +9,7 @@ is refused before it gets an index when no spare is left for its kind, so a full
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
@@ -54,6 +55,8 @@ class WriteJob:
         self.last_index = last_index
         self.sync = sync
         self.bytes_written = 0
+        self.syncs = 0
+        self.sync_seconds = 0.0
         self.sealed: list[tuple[Segment, dict[int, RunSummary]]] = []
 
     @property
@@ -72,7 +75,10 @@ class WriteJob:
                 self.bytes_written += segment.file.write_at(write.position, write.buffers)
             left_behind = number < len(self._writes) - 1
             if left_behind or self.sync:
+                began = time.monotonic()
                 segment.file.sync()
+                self.syncs += 1
+                self.sync_seconds += time.monotonic() - began
             if left_behind:
                 self._seal(segment)
         return self

@@ -230,7 +230,9 @@ class Broker:
                 connections_max=config.integer("max.connections"),
                 connection_idle_ms_max=config.integer("connections.max.idle.ms"),
             )
-            return KafkaListener(*where, services, limits)
+            kafka = KafkaListener(*where, services, limits)
+            self.counters.watch("kafka", kafka.counters.shared)
+            return kafka
         http = HttpServices(self.data, self.topics, self.groups, self.broker_service, self.counters)
         return (
             DataHttpListener(*where, http) if listener.protocol == "http" else AdminHttpListener(*where, http)

@@ -261,12 +261,15 @@ class Maintenance:
         index = log.written_index
         log.bytes_since_sync = 0
         segments = [log.active]
+        began = self._clock.monotonic_ms()
         try:
             await self._shard.threads.flush(lambda: sync_segments(segments))
         except OSError as error:
             self._shard.fail(error)
             return
         log.mark_durable(index)
+        self._shard.counters.fsyncs += 1
+        self._shard.counters.fsync_seconds += (self._clock.monotonic_ms() - began) / 1000
 
 
 def _needs(partition: Partition, run: Any) -> bool:

@@ -195,6 +195,9 @@ class Shard:
             self._on_fatal(error or RuntimeError("the log's writer ended without an outcome"))
             return
         self.log.complete(job)
+        self.counters.log_append_bytes += job.bytes_written
+        self.counters.fsyncs += job.syncs
+        self.counters.fsync_seconds += job.sync_seconds
         self.advance()
         if job.sealed:
             self.on_sealed()

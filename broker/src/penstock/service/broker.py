@@ -56,7 +56,7 @@ class BrokerServiceImpl:
 
     def sample(self) -> None:
         """Notes the counters, so that `status` can tell rates."""
-        protocols = self._counters.protocols.values()
+        protocols = self._counters.copy().protocols.values()
         self._samples.append(
             (
                 self._clock.monotonic_ms(),

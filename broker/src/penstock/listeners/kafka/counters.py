@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from penstock.codec.kafka.apis import APIS
+from penstock.telemetry.counters import ProtocolCounters
 
 _KEYS = max(APIS) + 1
 
@@ -42,3 +43,16 @@ class KafkaCounters:
     def refusals_by_api(self) -> dict[str, int]:
         """Requests answered with an error as a whole, by Kafka's name of the API."""
         return {api.name: self.refusals[key] for key, api in APIS.items()}
+
+    def shared(self) -> ProtocolCounters:
+        """The same numbers in the form that all protocols share; APIs that were never asked for are left out."""
+        counters = ProtocolCounters()
+        counters.connections = self.connections_opened
+        counters.connections_open = self.connections_open
+        counters.connections_refused = self.connections_refused
+        counters.bytes_in = self.bytes_in
+        counters.bytes_out = self.bytes_out
+        counters.requests = {name: count for name, count in self.requests_by_api().items() if count}
+        refused = sum(self.refusals)
+        counters.errors = {"refused": refused, "internal": self.internal_errors, "closed": self.closed_for_cause}
+        return counters
