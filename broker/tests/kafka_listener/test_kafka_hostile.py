@@ -62,7 +62,6 @@ def request(key: int, version: int, body: bytes = b"") -> bytes:
         (request(0, 1, struct.pack(">hii", 1, 1000, -7)), "a request cannot be read"),
         (request(12, 0, b"\x00\x02\xff\xfe" + bytes(6)), "a request cannot be read"),
         (struct.pack(">ihhih", 10, 3, 1, 1, 500), "a request cannot be read"),
-        (request(18, 0, b"trailing"), "a request cannot be read"),
     ],
 )
 async def test_what_is_no_request_ends_its_connection_with_a_reason(

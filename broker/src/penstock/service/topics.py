@@ -387,12 +387,14 @@ def _altered(
 ) -> dict[str, str]:
     config = dict(current)
     for operation in operations:
-        _checked(table, {operation.name: operation.value} if operation.value is not None else {})
         if operation.name not in table.options:
             _checked(table, {operation.name: ""})
         if operation.operation == "delete" or (operation.operation == "set" and operation.value is None):
+            # A value beside it means nothing; Kafka's own tools send an empty one.
             config.pop(operation.name, None)
-        elif operation.operation == "set" and operation.value is not None:
+            continue
+        _checked(table, {operation.name: operation.value} if operation.value is not None else {})
+        if operation.operation == "set" and operation.value is not None:
             config[operation.name] = operation.value.strip()
         else:
             raise PenstockError(

@@ -105,25 +105,30 @@ class Api:
         return 1 if version >= self.first_flexible and self.key != API_VERSIONS_KEY else 0
 
     def parse_request(self, version: int, frame: memoryview, position: int) -> Any:
-        """Read a request's body that begins at `position` and must end where the frame ends."""
-        return self._parse(self.decode_request, version, frame, position, "Request")
+        """Read a request's body that begins at `position`.
+
+        Bytes after it are ignored, as Apache Kafka does: librdkafka leaves three of them behind its request for the
+        metadata of all topics (version 12, seen with 2.16.0).
+        """
+        message, _ = self._parse(self.decode_request, version, frame, position)
+        return message
 
     def parse_response(self, version: int, frame: memoryview, position: int) -> Any:
         """Read a response's body that begins at `position` and must end where the frame ends."""
-        return self._parse(self.decode_response, version, frame, position, "Response")
+        message, end = self._parse(self.decode_response, version, frame, position)
+        if end != len(frame):
+            raise trailing_bytes(f"{self.name}Response version {version}", end, len(frame))
+        return message
 
     def _parse(
-        self, functions: Mapping[int, Decode], version: int, frame: memoryview, position: int, role: str
-    ) -> Any:
+        self, functions: Mapping[int, Decode], version: int, frame: memoryview, position: int
+    ) -> tuple[Any, int]:
         decode = functions.get(version)
         if decode is None:
             raise CodecError(
                 f"{self.name} version {version} is not served: versions are {self.first_decodable} to {self.maximum}"
             )
-        message, end = decode(frame, position)
-        if end != len(frame):
-            raise trailing_bytes(f"{self.name}{role} version {version}", end, len(frame))
-        return message
+        return decode(frame, position)
 
 
 def _table(module: ModuleType, name: str) -> Mapping[int, Any]:
