@@ -14,8 +14,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import environment as penstock
 import pytest
+
+import environment as penstock
 from dump import dump
 from kube import wait_for
 from operator_log import OperatorLog

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import show
 from confluent_kafka.admin import AdminClient
+
+import show
 from kafka_load import KafkaLoad, LoadError, LoadPlan
 from penstock.testing.ledger import Ledger
 

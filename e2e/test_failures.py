@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+
 from kube import wait_for
 from load import LoadPod
 from resources import CLUSTER, GROUP, TOPIC, bootstrap, consumer_group, message_cluster, topic

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from kube import KubectlError, wait_for
 from load import Report
 from operator_log import is_error

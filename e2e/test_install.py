@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import environment as penstock
 import pytest
+
+import environment as penstock
 from kube import wait_for
 from resources import CLUSTER, message_cluster
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import environment as penstock
 import pytest
+
+import environment as penstock
 from kafka_load import KafkaLoad, LoadPlan
 from kube import wait_for
 from load import run_load

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import environment as penstock
 import pytest
 import yaml
+
+import environment as penstock
 from kube import KubectlError, wait_for
 from resources import CLUSTER, GROUP, PAUSED, TOPIC, message_cluster
 

@@ -6,6 +6,7 @@ import uuid
 from typing import Any
 
 from aiohttp import web
+
 from penstock_operator.api.topic import value_text
 
 DEFAULTS: dict[str, tuple[Any, bool]] = {  # name -> (default, dynamic)

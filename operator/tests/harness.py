@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+
 from fake_broker import FakeBroker
 from fake_controllers import FakeControllers
 from penstock_operator.api.names import API_VERSION

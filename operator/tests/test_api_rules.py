@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from penstock_operator.api.check import check_resource
 from penstock_operator.api.crd import KINDS
 

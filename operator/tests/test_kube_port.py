@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
+
 from fake_kube import FakeKube
 from penstock_operator.kube import AioKubeApi, KubeApi
 from penstock_operator.kube_errors import KubeError

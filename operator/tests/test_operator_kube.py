@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 import yaml
+
 from fake_broker import FakeBroker
 from harness import Harness, condition, eventually, has_reason, is_ready
 from penstock_operator.desired.identity import Environment

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from fake_kube import FakeKube
 from harness import Harness, condition, has_reason, is_ready, running
 from penstock_operator.kube_errors import KubeError

@@ -71,7 +71,9 @@ def test_functions_fit_a_screen() -> None:
         for function in functions(ast.parse(path.read_text())):
             lines = (function.end_lineno or function.lineno) - function.lineno + 1
             if lines > FUNCTION_LINES_MAX:
-                long.append(f"{name(path)}: {function.name} has {lines} lines; keep the branching, move the leaves out")
+                long.append(
+                    f"{name(path)}: {function.name} has {lines} lines; keep the branching, move the leaves out"
+                )
     assert not long, "\n".join(long)
 
 
@@ -94,6 +96,8 @@ def test_no_banned_call() -> None:
                 continue
             if call == "time.sleep" and any(part in name(path) for part in MAY_SLEEP):
                 continue
+            if call == "exec" and is_test(path):
+                continue  # a generator's test has to run what it wrote
             found.append(f"{name(path)}:{node.lineno}: {call}: {BANNED_CALLS[call]}")
     assert not found, "\n".join(found)
 
@@ -102,7 +106,9 @@ def test_modules_say_what_they_are_for() -> None:
     silent = [
         f"{name(path)}: begin with a docstring: what problem, what idea, what it leaves to others"
         for path in sources()
-        if not is_test(path) and path.read_text().strip() and ast.get_docstring(ast.parse(path.read_text())) is None
+        if not is_test(path)
+        and path.read_text().strip()
+        and ast.get_docstring(ast.parse(path.read_text())) is None
     ]
     assert not silent, "\n".join(silent)
 
@@ -130,7 +136,9 @@ def test_no_swallowed_exception() -> None:
             broad = dotted(node.type) in ("Exception", "BaseException")
             empty = all(isinstance(item, ast.Pass) for item in node.body)
             if broad and empty:
-                found.append(f"{name(path)}:{node.lineno}: say which error is expected, and why it may be passed over")
+                found.append(
+                    f"{name(path)}:{node.lineno}: say which error is expected, and why it may be passed over"
+                )
     assert not found, "\n".join(found)
 
 
@@ -147,7 +155,9 @@ def test_test_files_have_names_of_their_own() -> None:
 
 
 def test_the_operator_folder_does_not_shadow_the_standard_library() -> None:
-    assert not (ROOT / "operator/__init__.py").exists(), "operator/__init__.py hides Python's operator module: remove it"
+    assert not (ROOT / "operator/__init__.py").exists(), (
+        "operator/__init__.py hides Python's operator module: remove it"
+    )
 
 
 def test_no_host_of_a_registry_and_no_path_of_one_machine() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+
 from penstock.admin.listener import AdminHttpListener
 from penstock.cli.main import run
 from penstock.listeners.http.listener import DataHttpListener

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
+
 from penstock.cli.main import COMMANDS, penstock
 from penstock.cli.output import printable, size_text
 
@@ -44,7 +47,7 @@ def test_every_command_explains_itself_with_an_example(name: tuple[str, ...], cl
 def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
     command = penstock.get_command(click.Context(penstock), name)
     assert command is not None
-    assert command.get_short_help_str(200) == COMMANDS[name][1]
+    assert command.get_short_help_str(200) == COMMANDS[name]
 
 
 def test_help_names_commands_of_other_packages_without_importing_them() -> None:
@@ -195,8 +198,35 @@ def test_wrong_configuration_is_exit_2(cli: Cli, tmp_path: Path) -> None:
 def test_an_unreachable_server_says_which_and_what_to_start(cli: Cli) -> None:
     result = cli("topic", "list", "--admin", "127.0.0.1:1")
     assert result.code == 1
-    assert "nothing answers at http://127.0.0.1:1" in result.err
+    assert "nothing answers at http://127.0.0.1:1 (connection refused)" in result.err
     assert "penstock broker --data DIR" in result.err
+
+
+@pytest.mark.parametrize("command", [("consume", "greetings", "--follow"), ("produce", "greetings")])
+def test_control_c_is_quiet(cli: Cli, server: Server, command: tuple[str, ...]) -> None:
+    cli("produce", "greetings", "here")
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "penstock.main", *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    if command[0] == "consume":
+        assert process.stdout.readline() == "here\n"
+    else:
+        process.stdin.write("there\n")
+        process.stdin.flush()
+        partition = server.services.topics.topics["greetings"].partitions[0]
+        deadline = time.monotonic() + 30
+        while partition.high_watermark < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err.strip()) == (130, "", "")
 
 
 def test_another_server_is_recognised(cli: Cli, server: Server) -> None:

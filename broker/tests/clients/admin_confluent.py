@@ -7,7 +7,6 @@ import functools
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from client_driver import ALL_CALLS, AdminError, GroupView
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
@@ -18,6 +17,8 @@ from confluent_kafka.admin import (
     NewTopic,
     ResourceType,
 )
+
+from client_driver import ALL_CALLS, AdminError, GroupView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

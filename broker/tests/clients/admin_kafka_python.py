@@ -6,10 +6,11 @@ import contextlib
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from client_driver import ALL_CALLS, AdminError, GroupView
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, NoError
+
+from client_driver import ALL_CALLS, AdminError, GroupView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

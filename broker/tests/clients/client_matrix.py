@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from admin_aiokafka import AiokafkaAdmin
 from admin_confluent import ConfluentAdmin
 from admin_java import JavaAdmin

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from client_driver import eventually
 from confluent_kafka.admin import AdminClient, NewTopic
+
+from client_driver import eventually
 from penstock.testing.apache_kafka import ApacheKafka
 from penstock.testing.process import BrokerProcess
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from client_peer import create_topic, make_peer
 from driver_kcat import KcatMissingError, kcat
 from penstock.testing.apache_kafka import KafkaMissingError, java_command

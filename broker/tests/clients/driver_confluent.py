@@ -6,6 +6,8 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
 from client_driver import (
     HEARTBEAT_INTERVAL_MS,
     KEYS,
@@ -18,7 +20,6 @@ from client_driver import (
     ThreadedLoad,
     ThreadedMember,
 )
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 if TYPE_CHECKING:
     from confluent_kafka import Message

@@ -45,7 +45,14 @@ class JavaDriver:
     def start_load(
         self, bootstrap: str, topic: str, messages: int, *, per_second: int | None = None, codec: str = "none"
     ) -> Load:
-        settings = {"compression.type": codec, "linger.ms": "5", "reconnect.backoff.max.ms": "500"}
+        settings = {
+            "compression.type": codec,
+            "linger.ms": "5",
+            "reconnect.backoff.max.ms": "500",
+            # The tool switches retries off, and with them idempotence; the client's own defaults have both.
+            "retries": "2147483647",
+            "enable.idempotence": "true",
+        }
         arguments = ["--bootstrap-server", bootstrap, "--topic", topic, "--max-messages", str(messages)]
         arguments += ["--repeating-keys", str(KEYS), "--acks", "-1"]
         if per_second is not None:

@@ -6,6 +6,11 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.codec import has_snappy, has_zstd
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+
 from client_driver import (
     HEARTBEAT_INTERVAL_MS,
     KEYS,
@@ -18,10 +23,6 @@ from client_driver import (
     ThreadedLoad,
     ThreadedMember,
 )
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.codec import has_snappy, has_zstd
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.coordinator.assignors.range import RangePartitionAssignor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,9 +6,10 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+from confluent_kafka import Consumer, Producer
+
 from client_driver import AdminError, eventually
 from client_matrix import every_admin, scenario
-from confluent_kafka import Consumer, Producer
 from wire_probe import end_offsets, start_offsets
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from book import judge
 from client_matrix import DRIVERS, every_client_and_codec, scenario
 from client_peer import create_topic

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from confluent_kafka import Consumer, TopicPartition
+
 from book import judge
 from client_driver import eventually
 from client_matrix import every_client, every_client_and_protocol, scenario
-from confluent_kafka import Consumer, TopicPartition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from confluent_kafka import Producer
+
 from client_matrix import every_client, scenario
 from client_peer import create_topic
-from confluent_kafka import Producer
 from wire_probe import stored_batches
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import strategies as st
+
 from penstock.codec.kafka.apis import APIS, Api
 
 # kafka-python shortens two names.

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from penstock.codec.errors import CodecError
 from penstock.codec.kafka.generated import fetch, join_group, metadata, produce
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from penstock.codec.errors import CodecError
 from penstock.codec.kafka.apis import API_BY_NAME, APIS, api_for
 from penstock.codec.kafka.frames import FrameReader, frame_prefix

@@ -5,6 +5,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
+
 from codec_oracle import CASES, functions
 from penstock.codec.errors import CodecError
 from penstock.codec.kafka.apis import API_BY_NAME

@@ -5,9 +5,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from codec_oracle import CASES, THEIRS, functions, plain, to_ours, to_theirs, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from codec_oracle import CASES, THEIRS, functions, plain, to_ours, to_theirs, values
 from penstock.codec.errors import CodecError
 from penstock.codec.kafka.apis import API_BY_NAME
 

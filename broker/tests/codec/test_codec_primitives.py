@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from penstock.base.crc import crc32c
 from penstock.codec.errors import CodecError
 from penstock.codec.murmur2 import murmur2, partition_for_key

@@ -12,9 +12,10 @@ import cramjam
 import lz4.frame
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
-from codec_oracle import THEIRS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from codec_oracle import THEIRS
 from penstock.codec import compression as compression_module
 from penstock.codec.compression import Compression, compress, decompress
 from penstock.codec.errors import CodecError

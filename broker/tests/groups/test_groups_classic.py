@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+
 from groups_harness import RANGE, SETTINGS, Bench
 from penstock.groups.requests import Leaving
 from penstock.groups.settings import GroupSettings

@@ -6,9 +6,10 @@ import contextlib
 import struct
 
 import pytest
-from groups_harness import assignment, subscription
 from hypothesis import given
 from hypothesis import strategies as st
+
+from groups_harness import assignment, subscription
 from penstock.groups.consumer_protocol import decode_assignment, decode_subscription, subscribed_topics
 
 TOPICS = st.lists(st.text("abc.", min_size=1, max_size=5), max_size=4, unique=True)

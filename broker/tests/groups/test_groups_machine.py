@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from groups_harness import subscription
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from groups_harness import subscription
 from penstock.groups.commands import (
     GroupDeclared,
     GroupDeleted,

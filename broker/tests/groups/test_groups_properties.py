@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import msgspec
-from groups_harness import SETTINGS, Bench
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+
+from groups_harness import SETTINGS, Bench
 from penstock.groups.commands import GroupGeneration, GroupMemberReplaced
 from penstock.groups.machine import GroupsMachine
 from penstock.groups.requests import Joined, Leaving

@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 import pytest
+
 from groups_harness import SETTINGS, subscription
 from groups_service_fakes import CONTEXT, NO_QUORUM, House, at, settle
 from penstock.groups.commands import GroupGeneration, GroupOffsets

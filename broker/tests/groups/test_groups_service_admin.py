@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from groups_harness import assignment
 from groups_service_fakes import CONTEXT, NO_QUORUM, House, at, settle
 from penstock.model.errors import ErrorCode, PenstockError

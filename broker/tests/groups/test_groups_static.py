@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+
 from groups_harness import RANGE, SETTINGS, Bench, subscription
 from penstock.groups.commands import GroupMemberReplaced
 from penstock.groups.requests import Leaving

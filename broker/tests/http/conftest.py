@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 import pytest_asyncio
+
 from penstock.admin.listener import AdminHttpListener
 from penstock.listeners.http.listener import DataHttpListener
 from penstock.testing.memory_services import MemoryServices

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from penstock.codec.compression import Compression
 from penstock.codec.records import BatchOptions, Record, build_batch
 from penstock.listeners.http import limits, reading

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+
 from penstock.listeners.http import batcher, bodies
 from penstock.listeners.http.application import HttpApplication
 from penstock.listeners.http.listener import DataHttpListener

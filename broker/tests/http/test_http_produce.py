@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+
 from penstock.codec.murmur2 import partition_for_key
 from penstock.codec.records import Record, read_records
 from penstock.listeners.http import limits, partitioner

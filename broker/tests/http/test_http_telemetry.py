@@ -9,12 +9,13 @@ from collections.abc import Iterator
 
 import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
 from penstock.admin.health import broker_sample
 from penstock.telemetry import logs, metrics
 from penstock.telemetry.counters import ProtocolCounters
 from penstock.telemetry.metrics import OTHER, GroupSample, MetricsSnapshot, TopicSample, render
 from penstock.testing.memory_services import MemoryServices
-from prometheus_client.parser import text_string_to_metric_families
 
 
 def parsed(text: str) -> dict[str, dict[tuple[str, ...], float]]:

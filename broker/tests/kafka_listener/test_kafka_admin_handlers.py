@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from penstock.codec.kafka.generated import alter_configs as legacy
 from penstock.codec.kafka.generated import create_topics as create
 from penstock.codec.kafka.generated import incremental_alter_configs as incremental

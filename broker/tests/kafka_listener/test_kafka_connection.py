@@ -9,6 +9,7 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from penstock.session.kafka_connection import ConnectionLimits, KafkaConnection, Slot
 from penstock.session.request_memory import RequestMemory
 

@@ -7,6 +7,7 @@ import struct
 from typing import Any
 
 import pytest
+
 from penstock.codec.kafka.apis import APIS, Api
 from penstock.codec.kafka.generated import metadata
 from penstock.codec.kafka.generated.join_group import JoinGroupRequestProtocol

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+
 from penstock.codec.kafka.apis import APIS
 from penstock.listeners.kafka.limits import FETCH_BYTES_MIN, KafkaLimits
 from penstock.listeners.kafka.server import KafkaListener

@@ -6,8 +6,8 @@ import os
 import random
 
 import pytest
-from log_harness import Log
 
+from log_harness import Log
 from penstock.log.errors import LogDamagedError
 from penstock.testing.simulated_disk import PowerLossError, SimulatedDisk
 
@@ -41,7 +41,10 @@ class Lives:
             ends = list(self.ends)
             for _ in range(self.chance.randint(1, 4)):
                 partition = self.chance.randrange(PARTITIONS)
-                values = [self.chance.randbytes(self.chance.randint(1, 300)) for _ in range(self.chance.randint(1, 3))]
+                values = [
+                    self.chance.randbytes(self.chance.randint(1, 300))
+                    for _ in range(self.chance.randint(1, 3))
+                ]
                 index = log.append(partition, ends[partition], values)
                 ends[partition] += len(values)
                 payload = b"".join(log.log.cache.get((log.log.active.base_index, self._position(log))) or ())

@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest
+
 from penstock.codec.entry import ENTRY_HEADER_SIZE, KIND_BATCH, encode_header
 from penstock.log.disk import RealDisk
 from penstock.log.errors import LogDamagedError

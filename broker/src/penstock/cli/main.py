@@ -1,6 +1,6 @@
 """The `penstock` command: its commands are loaded when they are used, so that each starts as fast as it can.
 
-Commands of this package are named here with their module. Other packages add commands through the entry points of
+Commands of this package are named here and imported by `_own`. Other packages add commands through the entry points of
 group `penstock.commands` (`up` comes from the operator package that way); `--help` names them without importing them,
 and one whose packages are not installed says which extra it needs.
 """
@@ -9,44 +9,34 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from penstock import __version__
 
-COMMANDS: Final = {
-    "broker": ("penstock.cli.broker:broker", "Run a broker until it is told to stop (Ctrl-C or SIGTERM)."),
-    "broker-config": (
-        "penstock.cli.broker:broker_config",
-        "List every setting of a broker with its default.",
-    ),
-    "produce": (
-        "penstock.cli.produce:produce",
-        "Write MESSAGES to TOPIC, or each line of standard input when there are none.",
-    ),
-    "consume": (
-        "penstock.cli.consume:consume",
-        "Print the messages of TOPIC, oldest first, one per line.",
-    ),
-    "topic": ("penstock.cli.topic:topic", "List, create, describe, alter and delete topics."),
-    "group": ("penstock.cli.group:group", "List, describe, declare, reset and delete consumer groups."),
-    "config": ("penstock.cli.config:config", "Show and change the settings of a running broker."),
-    "cluster": (
-        "penstock.cli.cluster:cluster",
-        "Show the cluster's shards and members, and the state of the broker that answers.",
-    ),
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+COMMANDS: Final[Mapping[str, str]] = {
+    "broker": "Run a broker until it is told to stop (Ctrl-C or SIGTERM).",
+    "broker-config": "List every setting of a broker with its default.",
+    "produce": "Write MESSAGES to TOPIC, or each line of standard input when there are none.",
+    "consume": "Print the messages of TOPIC, oldest first, one per line.",
+    "topic": "List, create, describe, alter and delete topics.",
+    "group": "List, describe, declare, reset and delete consumer groups.",
+    "config": "Show and change the settings of a running broker.",
+    "cluster": "Show the cluster's shards and members, and the state of the broker that answers.",
 }
-"""Name to where the command is and what `--help` says about it without importing it; a test compares the two."""
+"""Name to what `--help` says about it without importing it; a test compares the two."""
 
 PLUGIN_GROUP: Final = "penstock.commands"
 PLUGIN_HELP: Final = {"up": "Run clusters described in YAML files as local processes."}
 PLUGIN_EXTRAS: Final = {"up": "operator"}
 
 EXIT_INTERRUPTED: Final = 130
-EXIT_BROKEN_PIPE: Final = 141
+EXIT_BROKEN_PIPE: Final = 1
 
 
 class LazyGroup(click.Group):
@@ -59,9 +49,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, imported; None when there is none of that name."""
         if cmd_name in COMMANDS:
-            module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-            command: click.Command = getattr(import_module(module), attribute)
-            return command
+            return _own(cmd_name)
         plugin = _plugins().get(cmd_name)
         return None if plugin is None else _load(plugin)
 
@@ -70,11 +58,49 @@ class LazyGroup(click.Group):
         rows: list[tuple[str, str]] = []
         for name in self.list_commands(ctx):
             if name in COMMANDS:
-                rows.append((name, COMMANDS[name][1]))
+                rows.append((name, COMMANDS[name]))
             else:
                 rows.append((name, PLUGIN_HELP.get(name, f"A command of {_plugins()[name].module}.")))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def _own(name: str) -> click.Command:
+    """Imports one of COMMANDS."""
+    match name:
+        case "broker":
+            from penstock.cli.broker import broker
+
+            return broker
+        case "broker-config":
+            from penstock.cli.broker import broker_config
+
+            return broker_config
+        case "produce":
+            from penstock.cli.produce import produce
+
+            return produce
+        case "consume":
+            from penstock.cli.consume import consume
+
+            return consume
+        case "topic":
+            from penstock.cli.topic import topic
+
+            return topic
+        case "group":
+            from penstock.cli.group import group
+
+            return group
+        case "config":
+            from penstock.cli.config import config
+
+            return config
+        case "cluster":
+            from penstock.cli.cluster import cluster
+
+            return cluster
+    raise KeyError(name)
 
 
 def _plugins() -> dict[str, EntryPoint]:

@@ -7,6 +7,7 @@ is left to the caller, who knows whether a request may be sent twice.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import quote
 
@@ -158,6 +159,6 @@ def _reason(error: BaseException) -> str:
         error = error.os_error
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno).lower()
     return str(error) or type(error).__name__

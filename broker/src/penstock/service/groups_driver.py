@@ -7,15 +7,19 @@ of them waits between reading the group's state and changing it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from penstock.groups.classic import ClassicGroup
 from penstock.groups.requests import Append, Effect, Join, Joined, Leaving, Reply, Sync, Synced
+from penstock.groups.states import GroupState
 from penstock.model.commands import Command
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.service.ports import Clock, CommandLog, TimerHandle
+
+_log = logging.getLogger(__name__)
 
 # A client knows what to do about its coordinator, not about the coordinator's log.
 _FROM_LOG = {
@@ -48,6 +52,7 @@ class GroupDriver:
         self._writes: set[asyncio.Future[None]] = set()
         self._timer: TimerHandle | None = None
         self._timer_ms = 0
+        self._told = group.state
         self._arm()
 
     def join(self, request: Join) -> asyncio.Future[Joined]:
@@ -95,7 +100,22 @@ class GroupDriver:
     def _run(self, effects: list[Effect]) -> None:
         self._perform(effects)
         self._arm()
+        self._tell()
         self._on_change(self)
+
+    def _tell(self) -> None:
+        group = self.group
+        if group.state is not self._told:
+            self._told = group.state
+            level = logging.INFO if group.state in (GroupState.STABLE, GroupState.EMPTY) else logging.DEBUG
+            _log.log(
+                level,
+                "group is %s group=%r generation=%d members=%d",
+                group.state.value,
+                group.name,
+                group.generation,
+                len(group.roster),
+            )
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:

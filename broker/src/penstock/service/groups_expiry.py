@@ -10,7 +10,6 @@ import asyncio
 import logging
 
 from penstock.groups.expiry import decide_expired
-from penstock.groups.states import GroupState
 from penstock.model.commands import Command
 from penstock.model.errors import PenstockError
 from penstock.service.groups_registry import GroupRegistry
@@ -55,13 +54,13 @@ class OffsetExpiry:
             await asyncio.sleep(0)
 
     def _decide(self, group: str) -> list[Command]:
-        state = self._registry.state(group)
-        if group in self._registry.live and state is not GroupState.STABLE:
-            # Its members are about to come, or have just gone: there is time until the next pass.
-            return []
         settings = self._registry.settings
         return decide_expired(
-            self._registry.machine, group, self._registry.clock.now_ms(), settings.offsets_retention_ms, state
+            self._registry.machine,
+            group,
+            self._registry.clock.now_ms(),
+            settings.offsets_retention_ms,
+            self._registry.state(group),
         )
 
     def _arm(self) -> None:

@@ -74,7 +74,9 @@ class SimulatedFile:
 
     def write_at(self, position: int, buffers: Sequence[Buffer]) -> int:
         data = b"".join(buffers)
-        self._disk.operation(lambda: self._content.write(position, data[: self._disk.chance.randint(0, len(data))]))
+        self._disk.operation(
+            lambda: self._content.write(position, data[: self._disk.chance.randint(0, len(data))])
+        )
         self._content.write(position, data)
         return len(data)
 
@@ -104,7 +106,9 @@ class SimulatedFile:
         self._disk.operation()
         del self._content.volatile[size:]
         self._content.unsynced = [
-            (position, data[: max(size - position, 0)]) for position, data in self._content.unsynced if position < size
+            (position, data[: max(size - position, 0)])
+            for position, data in self._content.unsynced
+            if position < size
         ]
         del self._content.durable[size:]
 

@@ -54,5 +54,9 @@ class KafkaCounters:
         counters.bytes_out = self.bytes_out
         counters.requests = {name: count for name, count in self.requests_by_api().items() if count}
         refused = sum(self.refusals)
-        counters.errors = {"refused": refused, "internal": self.internal_errors, "closed": self.closed_for_cause}
+        counters.errors = {
+            "refused": refused,
+            "internal": self.internal_errors,
+            "closed": self.closed_for_cause,
+        }
         return counters

@@ -179,9 +179,8 @@ class _Exchange:
         if response is None:
             self._connection.finish(self._slot, (), 0)
             return
-        api = self._api
-        buffers = encode(api, self._version, self._correlation_id, response)
-        self._connection.finish(self._slot, buffers, sum(map(len, buffers)))
+        buffers, count = encode(self._api, self._version, self._correlation_id, response)
+        self._connection.finish(self._slot, buffers, count)
 
     def _fail(self, error: BaseException) -> None:
         connection = self._connection
@@ -204,18 +203,16 @@ class _Exchange:
             connection.close_for("the broker failed to answer a request; its log has the cause")
 
 
-def encode(api: Api, version: int, correlation_id: int, response: Any) -> list[Buffer]:
-    """The response as it goes on the wire, length first; large records stay buffers of their own."""
+def encode(api: Api, version: int, correlation_id: int, response: Any) -> tuple[list[Buffer], int]:
+    """The response as it goes on the wire, length first, and its bytes; large records stay buffers of their own."""
     buffers: list[Buffer] = [b""]
     api.encode_response[version](response, buffers)
     prefix = _flexible_prefix if api.response_header_version(version) else _prefix
-    count = sum(map(len, buffers))
-    start = prefix.pack(prefix.size - _LENGTH_SIZE + count, correlation_id)
+    count = prefix.size + sum(map(len, buffers))
+    buffers[0] = prefix.pack(count - _LENGTH_SIZE, correlation_id)
     if count <= _JOIN_BYTES_MAX:
-        buffers[0] = start
-        return [b"".join(buffers)]
-    buffers[0] = start
-    return buffers
+        buffers = [b"".join(buffers)]
+    return buffers, count
 
 
 def _check_size(limits: KafkaLimits, key: int, name: str, size: int) -> None:
@@ -236,8 +233,8 @@ def _answer_unsupported(connection: Connection, frame: memoryview, header: Reque
         )
     connection.counters.requests[api.key] += 1
     slot = connection.begin(frame)
-    buffers = encode(api, 0, header.correlation_id, unsupported_api_versions())
-    connection.finish(slot, buffers, sum(map(len, buffers)))
+    buffers, count = encode(api, 0, header.correlation_id, unsupported_api_versions())
+    connection.finish(slot, buffers, count)
 
 
 def _answer_legacy(

@@ -2,6 +2,9 @@
 
 `session.kafka_connection` decides what may start, what may be written and whether to read; `exchange` serves a request;
 this module calls the transport. Ten thousand of these idle must be cheap, so all that is rare is made when needed.
+
+A plain Protocol and not a BufferedProtocol: reading straight into the request's buffer was measured with requests of
+100 kB to 10 MB and cost more, since Python clears each buffer before the kernel fills it.
 """
 
 from __future__ import annotations
