@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 
+# What Python keeps for one payload beside its bytes: views, tuples, the entries of dict and deque. Without it a cache of
+# tiny batches would take several times its bound.
+PAYLOAD_OVERHEAD_BYTES = 700
+
 Payload = tuple[bytes | bytearray | memoryview, ...]
 
 
@@ -23,6 +27,7 @@ class TailCache:
 
     def put(self, key: tuple[int, int], payload: Payload, size_bytes: int) -> None:
         """Keeps a payload and drops the oldest beyond the bound."""
+        size_bytes += PAYLOAD_OVERHEAD_BYTES
         self._payloads[key] = payload
         self._order.append((key, size_bytes))
         self.size_bytes += size_bytes
