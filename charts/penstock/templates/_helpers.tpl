@@ -1,0 +1,70 @@
+{{/* Everything is named after the release, so that two releases do not meet. */}}
+{{- define "penstock.name" -}}
+{{- printf "%s-operator" (trunc 50 .Release.Name | trimSuffix "-") -}}
+{{- end -}}
+
+{{- define "penstock.selector" -}}
+app.kubernetes.io/name: penstock-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "penstock.labels" -}}
+{{ include "penstock.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
+{{- end -}}
+
+{{- define "penstock.image" -}}
+{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- end -}}
+
+{{/* What the operator may do in the namespaces that it watches. */}}
+{{- define "penstock.rules" -}}
+# The resources themselves: read and watch them.
+- apiGroups: [penstock.io]
+  resources: [messageclusters, topics, consumergroups]
+  verbs: [get, list, watch]
+# What was found out about them.
+- apiGroups: [penstock.io]
+  resources: [messageclusters/status, topics/status, consumergroups/status]
+  verbs: [patch]
+# Finalizers of topics and groups whose reclaimPolicy is Delete. MessageClusters get none.
+- apiGroups: [penstock.io]
+  resources: [topics, consumergroups]
+  verbs: [patch]
+# Owner references that block the owner's deletion are checked against this where
+# OwnerReferencesPermissionEnforcement is on (OpenShift).
+- apiGroups: [penstock.io]
+  resources: [messageclusters/finalizers]
+  verbs: [update]
+# The brokers: one StatefulSet per shard. Deleted only to make it anew around its running pods.
+- apiGroups: [apps]
+  resources: [statefulsets]
+  verbs: [get, list, watch, create, patch, delete]
+# What brokers need: names, addresses, configuration, an account without rights. Never Secrets.
+- apiGroups: [""]
+  resources: [services, configmaps, serviceaccounts]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
+# Pods are only looked at; a restart is an eviction, which disruption budgets can forbid.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [pods/eviction]
+  verbs: [create]
+# Volumes: expanded, and marked with the shard that they hold. Never deleted.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, watch, patch]
+# What users read in `kubectl describe`.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create]
+{{- end -}}
