@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import signal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
 import kopf
@@ -112,6 +112,8 @@ async def _work(settings: OperatorSettings, engine: Engine) -> None:
         kopf.operator(
             registry=handlers.registry(engine),
             settings=handlers.settings(),
+            # kopf would ask for the user's name, and a container's user has none.
+            identity=cast("Any", settings.identity),
             namespaces=settings.namespaces,
             clusterwide=not settings.namespaces,
         ),
