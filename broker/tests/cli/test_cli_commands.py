@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
+from penstock.cli import consume as consume_module
 from penstock.cli.main import COMMANDS, penstock
 from penstock.cli.output import printable, size_text
 
@@ -227,6 +228,19 @@ def test_control_c_is_quiet(cli: Cli, server: Server, command: tuple[str, ...]) 
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err.strip()) == (130, "", "")
+
+
+def test_following_outlasts_a_broker_that_is_away(
+    cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("produce", "greetings", "one")
+    monkeypatch.setattr(consume_module, "FOLLOW_RETRY_SECONDS", 0)
+    server.services.data.unavailable = 2
+    out = cli("consume", "greetings", "--follow", "--limit", "1", "--partition", "0", "--from", "0")
+    assert (out.code, out.out) == (0, "one\n")
+    assert out.err.count("trying again") == 1
+    server.services.data.unavailable = 1
+    assert cli("consume", "greetings", "--partition", "0", "--from", "0").code == 1
 
 
 def test_another_server_is_recognised(cli: Cli, server: Server) -> None:

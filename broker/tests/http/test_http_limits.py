@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import pytest
@@ -182,3 +183,42 @@ async def test_a_taken_address_is_an_error_and_leaves_nothing_behind(services: M
     await first.stop()
     await second.stop()
     assert services.counters.copy().protocols["http"].connections_open == 0
+
+
+async def test_a_stopping_listener_ends_long_polls_and_finishes_the_rest(services: MemoryServices) -> None:
+    services.add_topic("orders")
+    gate = asyncio.Event()
+    polling = asyncio.Semaphore(0)
+    fetch, produce = services.data.fetch, services.data.produce
+
+    async def slow_produce(*arguments: Any, **options: Any) -> Any:
+        polling.release()
+        await gate.wait()
+        return await produce(*arguments, **options)
+
+    async def announced_fetch(*arguments: Any, **options: Any) -> Any:
+        polling.release()
+        return await fetch(*arguments, **options)
+
+    services.data.produce = slow_produce  # type: ignore[method-assign]
+    services.data.fetch = announced_fetch  # type: ignore[method-assign]
+    listener = DataHttpListener("http", "127.0.0.1", 0, services.http)
+    await listener.start()
+    async with aiohttp.ClientSession("http://{}:{}".format(*listener.address)) as session:
+
+        async def status(method: str, path: str, body: object = None) -> int:
+            async with session.request(method, f"/v1/topics/orders/{path}", json=body) as answer:
+                return answer.status
+
+        polls = [
+            asyncio.create_task(status("GET", "partitions/0/messages?waitMs=30000")),
+            asyncio.create_task(status("GET", "messages?waitMs=30000")),
+        ]
+        written = asyncio.create_task(status("POST", "messages", {"messages": [{"value": "a"}]}))
+        for _ in range(3):
+            await polling.acquire()
+        stopping = asyncio.create_task(listener.stop())
+        assert [await asyncio.wait_for(poll, 5) for poll in polls] == [503, 503]
+        gate.set()
+        assert await asyncio.wait_for(written, 5) == 200
+        await asyncio.wait_for(stopping, 5)

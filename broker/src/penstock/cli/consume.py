@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, TypeVar
 
 import click
 import msgspec
 
 from penstock.cli.common import data_server_option, json_option, rfc3339, run_async
 from penstock.cli.output import printable
-from penstock.client.http import HttpClient, path
+from penstock.client.http import HttpClient, ServerProblemError, UnreachableError, path
 from penstock.listeners.http.models import BrowseReply, ContentOut, FetchReply, Message
 
 FOLLOW_WAIT_MS: Final = 25_000
 """How long one request of --follow waits at the server."""
 
+FOLLOW_ATTEMPTS_MAX: Final = 60
+FOLLOW_RETRY_SECONDS: Final = 1.0
+"""How often, and at what distance, --follow asks a broker that is away."""
+
+HTTP_UNAVAILABLE: Final = 503
 REQUEST_MESSAGES: Final = 500
+
+T = TypeVar("T")
 
 
 @click.command()
@@ -93,15 +101,30 @@ async def _consume(
                     return
 
 
+async def _patient_get(
+    client: HttpClient, where: str, kind: type[T], query: dict[str, str], follow: bool
+) -> T:
+    """One page; with --follow, a broker that is away for a while is asked again until it is back."""
+    for attempt in range(FOLLOW_ATTEMPTS_MAX):
+        try:
+            return await client.get(where, kind, query=query, wait_seconds=FOLLOW_WAIT_MS / 1000)
+        except (UnreachableError, ServerProblemError) as error:
+            away = isinstance(error, UnreachableError) or error.status == HTTP_UNAVAILABLE
+            if not follow or not away or attempt == FOLLOW_ATTEMPTS_MAX - 1:
+                raise
+            if attempt == 0:
+                click.echo(f"{error}; trying again", err=True)
+            await asyncio.sleep(FOLLOW_RETRY_SECONDS)
+    raise AssertionError("the last attempt returns or raises")
+
+
 async def _topic_pages(
     client: HttpClient, topic: str, start: str, follow: bool
 ) -> AsyncIterator[list[Message]]:
     where = {"from": start}
     while True:
         query = {**where, "limit": str(REQUEST_MESSAGES), "waitMs": str(FOLLOW_WAIT_MS if follow else 0)}
-        page = await client.get(
-            path("topics", topic, "messages"), BrowseReply, query=query, wait_seconds=FOLLOW_WAIT_MS / 1000
-        )
+        page = await _patient_get(client, path("topics", topic, "messages"), BrowseReply, query, follow)
         yield page.messages
         if page.at_end and not follow:
             return
@@ -118,12 +141,8 @@ async def _partition_pages(
             "limit": str(REQUEST_MESSAGES),
             "waitMs": str(FOLLOW_WAIT_MS if follow else 0),
         }
-        page = await client.get(
-            path("topics", topic, "partitions", str(partition), "messages"),
-            FetchReply,
-            query=query,
-            wait_seconds=FOLLOW_WAIT_MS / 1000,
-        )
+        where = path("topics", topic, "partitions", str(partition), "messages")
+        page = await _patient_get(client, where, FetchReply, query, follow)
         yield page.messages
         if page.next_offset >= page.high_watermark and not follow:
             return

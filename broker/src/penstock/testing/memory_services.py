@@ -51,6 +51,7 @@ class MemoryData:
         self.batch_bytes_max = 1024 * 1024
         self.failure: AppendResult | None = None
         self.crash: Exception | None = None
+        self.unavailable = 0
         self._arrived = asyncio.Event()
 
     async def produce(
@@ -92,7 +93,11 @@ class MemoryData:
         max_bytes: int,
         max_wait_ms: int,
     ) -> list[FetchedPartition]:
-        """Whole batches; waits until there are some, or the wait is over."""
+        """Whole batches; waits until there are some, or the wait is over. The first `unavailable` times it fails."""
+        if self.unavailable:
+            self.unavailable -= 1
+            error = ErrorCode.LEADER_NOT_AVAILABLE
+            return [FetchedPartition(each.topic, each.partition, error) for each in partitions]
         loop = asyncio.get_running_loop()
         deadline = loop.time() + max_wait_ms / 1000
         while True:

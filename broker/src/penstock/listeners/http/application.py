@@ -6,6 +6,7 @@ translation between one request and one use-case.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
@@ -57,6 +58,8 @@ class HttpApplication:
         self._counters = counters
         self._requests_max = requests_in_flight_max
         self._requests = 0
+        self._waiting: set[asyncio.Task[object]] = set()
+        self._stopping = False
         self._budget = BodyBudget()
         self.web = web.Application(client_max_size=body_bytes_max, middlewares=[self._answer_errors])
         self.web.on_response_prepare.append(_name_server)
@@ -78,11 +81,38 @@ class HttpApplication:
             self._requests += 1
             try:
                 self._counters.request(route.name)
+                if route.waits:
+                    return await self._serve_waiting(route, queries, request)
                 return await self._serve(route, queries, request)
             finally:
                 self._requests -= 1
 
         return serve
+
+    def stop_waiting(self) -> None:
+        """Ends long polls, the running ones and those to come: the listener stops."""
+        self._stopping = True
+        for task in self._waiting:
+            task.cancel()
+
+    async def _serve_waiting(
+        self, route: Route[Any, Any], queries: QueryDecoder, request: web.Request
+    ) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting.add(task)
+        try:
+            if self._stopping:
+                raise _stopping()
+            return await self._serve(route, queries, request)
+        except asyncio.CancelledError:
+            # Also raised when the client went away; then nobody reads an answer.
+            if not self._stopping:
+                raise
+            task.uncancel()
+            raise _stopping() from None
+        finally:
+            self._waiting.discard(task)
 
     async def _serve(
         self, route: Route[Any, Any], queries: QueryDecoder, request: web.Request
@@ -153,6 +183,10 @@ class HttpApplication:
             log.exception("request failed: %s %s", request.method, request.path)
             sentence = "The broker failed on this request; its log says why."
             return problem_response(PenstockError(ErrorCode.UNKNOWN_SERVER_ERROR, sentence))
+
+
+def _stopping() -> RefusalError:
+    return RefusalError(ErrorCode.LEADER_NOT_AVAILABLE, "The broker is stopping; ask again in a moment.")
 
 
 async def _name_server(request: web.Request, response: web.StreamResponse) -> None:

@@ -76,6 +76,7 @@ class BrowseRoutes:
             replies={200: BrowseReply},
             query=BrowseQuery,
             body=NoBody,
+            waits=True,
         )
         return [route]
 

@@ -44,6 +44,7 @@ class FetchRoutes:
             replies={200: FetchReply},
             query=FetchQuery,
             body=NoBody,
+            waits=True,
         )
         return [route]
 

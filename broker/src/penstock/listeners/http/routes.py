@@ -64,7 +64,8 @@ class Route(Generic[Q, B]):
 
     `name` is its operation id and its name in the metrics. `replies` maps each successful status to the type of its
     body. `accepts` maps media types to the types of the request body where it is not the JSON of `body`.
-    `quick` routes (probes) are served even when the listener is at its bound of requests in flight.
+    `quick` routes (probes) are served even when the listener is at its bound of requests in flight; `waits` routes
+    (long polls) are ended when the listener stops, instead of waited for.
     """
 
     method: str
@@ -78,6 +79,7 @@ class Route(Generic[Q, B]):
     accepts: Mapping[str, Any] = field(default_factory=dict)
     reply_media_type: str = JSON_MEDIA_TYPE
     quick: bool = False
+    waits: bool = False
 
     @property
     def reads_body(self) -> bool:

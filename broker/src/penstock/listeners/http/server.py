@@ -46,6 +46,7 @@ class HttpServer:
         connections_max: int = CONNECTIONS_MAX,
         handler_cancellation: bool = False,
     ) -> None:
+        self._application = application
         self._host = host
         self._port = port
         self._counters = counters
@@ -83,6 +84,7 @@ class HttpServer:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+            self._application.stop_waiting()
             await self._close()
 
     async def _close(self) -> None:
