@@ -48,6 +48,7 @@ class ConfluentDriver:
                 "linger.ms": 5,
                 "delivery.timeout.ms": DELIVERY_TIMEOUT_MS,
                 "reconnect.backoff.max.ms": 500,
+                "log_level": 0,  # That a killed broker does not answer is no news here.
             }
         )
 
@@ -121,6 +122,7 @@ def _consumer(bootstrap: str, group: str, **settings: Any) -> Consumer:
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
             "reconnect.backoff.max.ms": 500,
+            "log_level": 0,
             **settings,
         }
     )

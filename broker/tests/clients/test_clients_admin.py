@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, Producer
 
 from client_driver import AdminError, eventually
 from client_matrix import every_admin, scenario
-from wire_probe import end_offsets, start_offsets
+from penstock.testing.wire_probe import end_offsets, start_offsets
 
 if TYPE_CHECKING:
     from client_driver import Admin

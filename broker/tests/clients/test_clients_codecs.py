@@ -9,7 +9,7 @@ import pytest
 from book import judge
 from client_matrix import DRIVERS, every_client_and_codec, scenario
 from client_peer import create_topic
-from wire_probe import CODECS, end_offsets, stored_batches
+from penstock.testing.wire_probe import CODECS, end_offsets, stored_batches
 
 if TYPE_CHECKING:
     from client_driver import Ack, Driver

@@ -11,7 +11,7 @@ from book import judge
 from client_driver import eventually
 from client_matrix import every_client, scenario
 from client_peer import create_topic
-from wire_probe import end_offsets
+from penstock.testing.wire_probe import end_offsets
 
 if TYPE_CHECKING:
     from client_driver import Driver

@@ -9,7 +9,7 @@ from confluent_kafka import Producer
 
 from client_matrix import every_client, scenario
 from client_peer import create_topic
-from wire_probe import stored_batches
+from penstock.testing.wire_probe import stored_batches
 
 if TYPE_CHECKING:
     from client_driver import Driver

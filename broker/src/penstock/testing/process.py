@@ -75,13 +75,17 @@ class BrokerProcess(ManagedProcess):
 
     def start(self, timeout_s: float = READY_TIMEOUT_S) -> BrokerProcess:
         """Starts and waits until it is ready. Raises ServerError, with the log's end, when it does not get there."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.ready_file.unlink(missing_ok=True)
         started = time.monotonic()
-        self.launch(self._command())
+        self.launch_only()
         self.wait_until(self._is_ready, timeout_s, "its ready file")
         self.ready_after_s = time.monotonic() - started
         return self
+
+    def launch_only(self) -> None:
+        """Starts without waiting for readiness, for those who want to kill it on the way there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.ready_file.unlink(missing_ok=True)
+        self.launch(self._command())
 
     def restart(self, timeout_s: float = READY_TIMEOUT_S) -> BrokerProcess:
         """Starts again on the same ports and data; a broker that still runs is stopped with SIGTERM first."""

@@ -1,0 +1,203 @@
+"""kill -9 at random moments under load: nothing acknowledged is lost, moved, doubled or out of order, offsets are dense.
+
+An idempotent producer sends without pause to one topic; meanwhile topics are created and a group's offsets committed.
+The moments are drawn from a seed, and some come while the broker is still recovering from the last one. Five rounds
+are a smoke test; PENSTOCK_CRASH_ROUNDS=50 is what a release runs. A failure names its seed: set PENSTOCK_CRASH_SEED.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from penstock.testing.ledger import Ledger
+from penstock.testing.process import BrokerProcess
+from penstock.testing.wire_probe import end_offsets, stored_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from confluent_kafka import KafkaError, Message
+
+ROUNDS = int(os.environ.get("PENSTOCK_CRASH_ROUNDS", "5"))
+SEED = int(os.environ.get("PENSTOCK_CRASH_SEED", str(random.SystemRandom().randrange(1 << 32))))
+TOPIC = "crash"
+GROUP = "crash-group"
+PARTITIONS = 4
+SHORTEST_LIFE_S = 0.02
+LONGEST_LIFE_S = 1.5
+KILL_DURING_RECOVERY = 0.3
+PER_SECOND = 4000
+DELIVERY_TIMEOUT_MS = 60_000
+CALL_TIMEOUT_S = 30.0
+
+
+class SteadyProducer:
+    """Sends numbered messages until told to stop, and keeps the ledger; one thread does both."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.ledger = Ledger()
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "acks": "all",
+                "enable.idempotence": True,
+                "linger.ms": 2,
+                "delivery.timeout.ms": DELIVERY_TIMEOUT_MS,
+                "reconnect.backoff.max.ms": 100,
+                "retry.backoff.ms": 20,
+                "log_level": 0,  # That a killed broker does not answer is no news here.
+            }
+        )
+        self._stopping = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Sends no more, and waits for the answers to what was sent."""
+        self._stopping.set()
+        self._thread.join(DELIVERY_TIMEOUT_MS / 1000 + CALL_TIMEOUT_S)
+        if self._failure is not None:
+            raise self._failure
+        assert not self._thread.is_alive(), "the producer still waits for answers"
+
+    def _run(self) -> None:
+        try:
+            started = time.monotonic()
+            while not self._stopping.is_set():
+                if self.ledger.sent > (time.monotonic() - started) * PER_SECOND:
+                    self._producer.poll(0.005)
+                    continue
+                self._send()
+            self._producer.flush()
+        except BaseException as failure:
+            self._failure = failure
+
+    def _send(self) -> None:
+        number = self.ledger.send()
+        while True:
+            try:
+                self._producer.produce(
+                    TOPIC,
+                    str(number),
+                    partition=number % PARTITIONS,
+                    on_delivery=lambda error, message: self._note(error, message, number),
+                )
+                return
+            except BufferError:
+                self._producer.poll(0.01)  # The broker is down for a while: the client's queue is full.
+
+    def _note(self, error: KafkaError | None, message: Message, number: int) -> None:
+        if error is None:
+            self.ledger.acknowledge(number, message.partition(), message.offset(), _now_ms())
+
+
+@pytest.mark.clients
+@pytest.mark.timeout(120 + 10 * ROUNDS)
+@pytest.mark.parametrize("policy", ["sync", "async"])
+def test_kill_at_random_moments(policy: str, tmp_path: Path) -> None:
+    seed = f"PENSTOCK_CRASH_SEED={SEED}"
+    moments = random.Random(SEED)
+    config = {"flush.policy": policy, "log.segment.bytes": 1 << 20}
+    broker = BrokerProcess(tmp_path, config=config, listeners=("kafka",))
+    with broker:
+        _create(broker.kafka, TOPIC, PARTITIONS)
+        producer = SteadyProducer(broker.kafka)
+        for number in range(ROUNDS):
+            _create(broker.kafka, f"round-{number}", 1)
+            _commit(broker.kafka, number)
+            acked = producer.ledger.acked
+            _wait(lambda acked=acked: producer.ledger.acked > acked, f"an answer in round {number}; {seed}")
+            time.sleep(moments.uniform(SHORTEST_LIFE_S, LONGEST_LIFE_S))
+            producer.ledger.interrupt(_now_ms())
+            broker.kill()
+            if moments.random() < KILL_DURING_RECOVERY:
+                broker.launch_only()
+                time.sleep(moments.uniform(SHORTEST_LIFE_S, LONGEST_LIFE_S))
+                broker.kill()
+            broker.restart()
+            topics = (
+                AdminClient({"bootstrap.servers": broker.kafka}).list_topics(timeout=CALL_TIMEOUT_S).topics
+            )
+            assert {f"round-{one}" for one in range(number + 1)} <= set(topics), seed
+            assert _committed(broker.kafka) == number, seed
+        producer.stop()
+        _check(broker.kafka, producer.ledger, seed)
+        assert broker.terminate() == 0
+
+
+def _check(bootstrap: str, ledger: Ledger, seed: str) -> None:
+    ends = end_offsets(bootstrap, TOPIC, PARTITIONS)
+    for partition, end in ends.items():
+        expected = 0
+        for batch in stored_batches(bootstrap, TOPIC, partition):
+            assert batch.base_offset == expected, f"a gap before {batch} of partition {partition}; {seed}"
+            assert batch.last_offset - batch.base_offset + 1 == batch.records, f"{batch}; {seed}"
+            expected = batch.last_offset + 1
+        assert expected == end, f"partition {partition}; {seed}"
+    _read(bootstrap, ledger, sum(ends.values()))
+    verdict = ledger.judge()
+    print(verdict.line(), f"unacked={verdict.unacked}", seed)
+    assert verdict.good, (verdict.examples, seed)
+    assert verdict.duplicated == 0, f"an idempotent producer doubled messages; {seed}"
+    assert verdict.acked == verdict.sent, f"the client gave messages up: {verdict}; {seed}"
+
+
+def _read(bootstrap: str, ledger: Ledger, count: int) -> None:
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "reader", "enable.auto.commit": False})
+    consumer.assign([TopicPartition(TOPIC, partition, 0) for partition in range(PARTITIONS)])
+    read = 0
+    deadline = time.monotonic() + 60
+    try:
+        while read < count:
+            assert time.monotonic() < deadline, f"{read} of {count} messages read after a minute"
+            for message in consumer.consume(10_000, 0.2):
+                assert message.error() is None, message.error()
+                ledger.receive(int(message.value()), message.partition(), message.offset())
+                read += 1
+    finally:
+        consumer.close()
+
+
+def _create(bootstrap: str, topic: str, partitions: int) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(topic, partitions)])[topic].result(CALL_TIMEOUT_S)
+
+
+def _commit(bootstrap: str, offset: int) -> None:
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": GROUP, "enable.auto.commit": False})
+    try:
+        consumer.commit(offsets=[TopicPartition(TOPIC, 0, offset)], asynchronous=False)
+    finally:
+        consumer.close()
+
+
+def _committed(bootstrap: str) -> int:
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": GROUP, "enable.auto.commit": False})
+    try:
+        (found,) = consumer.committed([TopicPartition(TOPIC, 0)], timeout=CALL_TIMEOUT_S)
+        if found.error is not None:
+            raise KafkaException(found.error)
+        return int(found.offset)
+    finally:
+        consumer.close()
+
+
+def _wait(done: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + CALL_TIMEOUT_S
+    while not done():
+        assert time.monotonic() < deadline, f"no {what} within {CALL_TIMEOUT_S:g} s"
+        time.sleep(0.005)
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
