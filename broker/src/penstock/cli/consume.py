@@ -113,7 +113,7 @@ async def _patient_get(
             if not follow or not away or attempt == FOLLOW_ATTEMPTS_MAX - 1:
                 raise
             if attempt == 0:
-                click.echo(f"{error}; trying again", err=True)
+                click.echo(f"{str(error).rstrip('.')}; trying again", err=True)
             await asyncio.sleep(FOLLOW_RETRY_SECONDS)
     raise AssertionError("the last attempt returns or raises")
 
