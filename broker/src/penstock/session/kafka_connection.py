@@ -132,9 +132,9 @@ class KafkaConnection:
         read its answers, for room among the requests in flight), false when more bytes are needed.
         """
         self.blocked = False
-        frame = self._peek()
+        frame = self._peek() if self._chunk or self._partial is not None else None
         if frame is None:
-            if len(self._slots) >= self._limits.inflight_requests_max or self.write_paused:
+            if self.write_paused or len(self._slots) >= self._limits.inflight_requests_max:
                 self.blocked = True
             return None
         if not self._may_start(_api_key(frame)[0]):

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
-from penstock.codec.errors import CodecError
+from penstock.codec.errors import CodecError, trailing_bytes
 from penstock.codec.kafka.apis import API_VERSIONS_KEY, Api, api_for
 from penstock.codec.kafka.headers import RequestHeader, decode_request_header
 from penstock.listeners.kafka.counters import KafkaCounters
@@ -93,12 +93,15 @@ def start_exchange(connection: Connection, frame: memoryview) -> None:
         if not api.minimum <= header.api_version <= api.maximum:
             _answer_unsupported(connection, frame, header, api)
             return
-        _check_size(connection.limits, header.api_key, api.name, len(frame))
+        if header.api_key != PRODUCE_KEY:
+            _check_size(connection.limits, header.api_key, api.name, len(frame))
         connection.counters.requests[header.api_key] += 1
         if header.api_version < api.first_decodable:
             _answer_legacy(connection, frame, header, position, api)
             return
-        request = api.parse_request(header.api_version, frame, position)
+        request, end = api.decode_request[header.api_version](frame, position)
+        if end != len(frame):
+            raise trailing_bytes(f"{api.name}Request version {header.api_version}", end, len(frame))
     except CodecError as error:
         connection.close_for(f"a request cannot be read: {error}")
         return
@@ -130,14 +133,14 @@ class _Exchange:
         call = connection.call(client_id, self._version)
         endpoint = self._endpoint
         try:
-            if isinstance(endpoint, Immediate):
-                self._respond(endpoint.serve(call, self._request))
-                return
             if isinstance(endpoint, Direct):
                 work = endpoint.start(call, self._request)
                 if isinstance(work, Answered):
                     self._respond(work.response)
                     return
+            elif isinstance(endpoint, Immediate):
+                self._respond(endpoint.serve(call, self._request))
+                return
             else:
                 work = endpoint.serve(call, self._request)
             future = connection.spawn(work)
@@ -217,7 +220,7 @@ def encode(api: Api, version: int, correlation_id: int, response: Any) -> tuple[
 
 def _check_size(limits: KafkaLimits, key: int, name: str, size: int) -> None:
     """Refuses what could only be large to be harmful: all but records become many small objects when decoded."""
-    if size <= limits.control_request_bytes_max or key == PRODUCE_KEY:
+    if size <= limits.control_request_bytes_max:
         return
     size_max = limits.group_request_bytes_max if key in GROUP_KEYS else limits.control_request_bytes_max
     if size > size_max:
