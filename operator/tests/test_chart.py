@@ -1,0 +1,91 @@
+"""The chart: lints, renders the same bytes each time, and grants no more than the operator uses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "penstock"
+KUBERNETES = "1.34"
+pytestmark = pytest.mark.kube
+
+
+@pytest.fixture(scope="module")
+def helm() -> str:
+    """The helm program, built when it is missing."""
+    done = subprocess.run(
+        [str(ROOT / "e2e" / "kind" / "binaries.sh"), "helm"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return str(Path(done.stdout.splitlines()[-1]) / "helm")
+
+
+def run(helm: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "KUBECONFIG": os.devnull}
+    return subprocess.run([helm, *arguments], capture_output=True, text=True, check=False, env=environment)
+
+
+def rendered(helm: str, *settings: str) -> list[dict[str, Any]]:
+    done = run(helm, "template", "penstock", str(CHART), "--namespace", "penstock-system", *settings)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def test_lints_without_a_warning(helm: str) -> None:
+    done = run(helm, "lint", "--strict", str(CHART))
+    assert done.returncode == 0, done.stdout
+    assert "[WARNING]" not in done.stdout
+
+
+def test_renders_the_same_each_time_and_validly(helm: str) -> None:
+    settings = ("--set", "replicas=2", "--set", "watchNamespaces={shop,bank}", "--set", "image.tag=x")
+    assert rendered(helm, *settings) == rendered(helm, *settings)
+    for documents in (rendered(helm), rendered(helm, *settings)):
+        for document in documents:
+            kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+
+def test_unknown_values_are_refused(helm: str) -> None:
+    for setting in ("replica=2", "image.name=x", "replicas=9", "logFormat=xml"):
+        done = run(helm, "template", "penstock", str(CHART), "--set", setting)
+        assert done.returncode != 0, setting
+
+
+def test_watching_some_namespaces_grants_nothing_elsewhere(helm: str) -> None:
+    documents = rendered(helm, "--set", "watchNamespaces={shop}")
+    cluster_rules = [rule for item in documents if item["kind"] == "ClusterRole" for rule in item["rules"]]
+    assert [rule["resources"] for rule in cluster_rules] == [["customresourcedefinitions"]]
+    assert {item["metadata"]["namespace"] for item in documents if item["kind"] == "Role"} == {
+        "shop",
+        "penstock-system",
+    }
+
+
+def test_rights_are_the_least(helm: str) -> None:
+    rules = [
+        rule for item in rendered(helm) if item["kind"] in ("ClusterRole", "Role") for rule in item["rules"]
+    ]
+    for rule in rules:
+        assert "*" not in (*rule["apiGroups"], *rule["resources"], *rule["verbs"])
+        assert "secrets" not in rule["resources"]
+        if "persistentvolumeclaims" in rule["resources"] or "pods" in rule["resources"]:
+            assert "delete" not in rule["verbs"]
+
+
+def test_the_pod_is_restricted(helm: str) -> None:
+    (deployment,) = [item for item in rendered(helm) if item["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    (container,) = pod["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
