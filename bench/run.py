@@ -1,0 +1,110 @@
+"""Measures Penstock beside Apache Kafka and writes a Markdown report: `python -m bench.run [--quick] [--report FILE]`.
+
+Rounds alternate, and so does who goes first, so that a machine that gets warm or busy treats both alike. Everything
+runs on loopback; a machine with other work on it measures that work too, so the load it has is in the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.disk import sync_cost
+from bench.drive import BROKER_CORE, LOAD_CORE, run_durability
+from bench.plan import DURABILITIES, FULL, PEERS, QUICK
+from bench.report import Results, shortfalls, write_report
+from penstock.testing.apache_kafka import KafkaMissingError, kafka_jars
+
+CORES_MIN = 2
+FREE_BYTES_MIN = 8 << 30
+QUIET_LOAD = 0.5
+
+
+def main() -> int:
+    """Runs the rounds; 0 when no figure is behind, 1 when one is, 2 when it cannot run."""
+    options = _options()
+    refusal = _refusal(options.folder)
+    if refusal:
+        print(f"bench: {refusal}", file=sys.stderr)
+        return 2
+    effort = (QUICK if options.quick else FULL)._replace(
+        **({"rounds": options.rounds} if options.rounds else {})
+    )
+    machine = _machine()
+    started = time.monotonic()
+    results = Results()
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-", dir=options.folder) as folder:
+        cost = sync_cost(Path(folder))
+        _say(f"fdatasync p50 {cost.p50_ms:.2f} ms, p99 {cost.p99_ms:.2f} ms")
+        for number in range(effort.rounds):
+            for durability in DURABILITIES:
+                for peer in PEERS if number % 2 == 0 else PEERS[::-1]:
+                    home = Path(folder) / f"{peer}-{durability.name}-{number}"
+                    results.add(peer, *run_durability(peer, durability, effort, home, _say))
+    report = write_report(results, effort, cost, machine)
+    if options.report:
+        options.report.write_text(report)
+        _say(f"written to {options.report}")
+    print(report)
+    behind = shortfalls(results)
+    _say(f"{time.monotonic() - started:.0f} s; figures behind Kafka: {len(behind)}")
+    for words in behind:
+        print(f"behind: {words}")
+    return 1 if behind else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round: a check that it runs, not a figure"
+    )
+    parser.add_argument("--rounds", type=int, help="alternated rounds (default: 3, quick 1)")
+    parser.add_argument("--report", type=Path, help="write the report to this file as well")
+    parser.add_argument(
+        "--folder", type=Path, help="where both brokers keep data (default: the temporary folder)"
+    )
+    return parser.parse_args()
+
+
+def _refusal(folder: Path | None) -> str | None:
+    """Why it cannot run here; None when it can."""
+    if len(os.sched_getaffinity(0)) < CORES_MIN or not {BROKER_CORE, LOAD_CORE} <= os.sched_getaffinity(0):
+        return "two cores are needed, one for the broker and one for the load"
+    if shutil.which("taskset") is None:
+        return "taskset is missing: install util-linux"
+    if shutil.disk_usage(folder or tempfile.gettempdir()).free < FREE_BYTES_MIN:
+        return f"{FREE_BYTES_MIN >> 30} GiB of free disk are needed: choose another place with --folder"
+    try:
+        kafka_jars()
+    except KafkaMissingError as error:
+        return str(error)
+    return None
+
+
+def _machine() -> str:
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    load = os.getloadavg()[0]
+    state = "quiet" if load < QUIET_LOAD else "busy with other work, which disturbs the figures"
+    return (
+        f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, Python {platform.python_version()}; "
+        f"broker on core {BROKER_CORE}, load generator on core {LOAD_CORE}; load average before the start {load:.2f} "
+        f"({state})."
+    )
+
+
+def _say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
