@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest_asyncio
 import uvloop
+
 from penstock.testing.kafka_wire import KafkaWire, ServedWire, fake_broker
 
 
