@@ -249,6 +249,10 @@ async def test_a_refused_expansion_is_degraded_with_kubernetes_own_words(harness
     await harness.edit("MessageCluster", "orders", {"spec": {"storage": {"size": "20Gi"}}})
     cluster = await harness.settle("MessageCluster", "orders", has_reason("RefusedByKubernetes"))
     assert message in condition(cluster, "Degraded")["message"]
+    # Everything else still works, a restart too: the user cannot take the size back.
+    before = pod_uid(harness)
+    await harness.edit("MessageCluster", "orders", {"spec": {"image": "penstock:other"}})
+    await harness.settle("MessageCluster", "orders", lambda _: pod_uid(harness) not in ("", before))
 
 
 async def test_foreign_objects_are_not_taken_over(harness: Harness) -> None:

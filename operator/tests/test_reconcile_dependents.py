@@ -191,6 +191,19 @@ async def test_paused_topics_are_left_alone(harness: Harness) -> None:
     assert condition(await harness.get("Topic", "payments"), "Paused")["status"] == "True"
 
 
+async def test_a_paused_topic_does_not_hold_up_a_namespace_that_goes(harness: Harness) -> None:
+    await harness.create("Topic", "payments", {**REFERENCE, "reclaimPolicy": "Delete"})
+    await harness.settle("Topic", "payments", is_ready)
+    await harness.edit("Topic", "payments", {"metadata": {"annotations": {"penstock.io/paused": "true"}}})
+    await delete(harness, "Topic", "payments")
+    await harness.turn(("Topic", "payments"))
+    assert await exists(harness, "Topic", "payments")
+    await delete(harness, "MessageCluster", "orders")
+    await harness.turn(("Topic", "payments"))
+    assert not await exists(harness, "Topic", "payments")
+    assert "payments" in harness.broker.topics
+
+
 async def test_a_group_waits_for_its_topic_and_reports(harness: Harness) -> None:
     await harness.create(
         "ConsumerGroup", "billing", {**REFERENCE, "topics": ["payments"], "start": {"at": "earliest"}}

@@ -37,6 +37,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     status: type[msgspec.Struct]
     rules: tuple[Rule, ...]
     columns: tuple[tuple[str, str, str, str], ...]  # name, type, JSON path, description
+    wide_columns: tuple[tuple[str, str, str, str], ...] = ()  # with `-o wide` only
     scale: bool = False
 
 
@@ -62,8 +63,10 @@ KINDS: Final = (
             *_READY_COLUMNS,
             ("Leader", "string", ".status.shards[*].leader", "Leader of each shard"),
             ("Brokers", "integer", ".status.replicas", "Brokers that exist"),
-            ("Bootstrap", "string", ".status.bootstrap.internal", "Address for clients inside Kubernetes"),
             _AGE_COLUMN,
+        ),
+        wide_columns=(
+            ("Bootstrap", "string", ".status.bootstrap.internal", "Address for clients inside Kubernetes"),
         ),
         scale=True,
     ),
@@ -158,6 +161,16 @@ def custom_resource_definition(kind: Kind) -> dict[str, Any]:
                     "additionalPrinterColumns": [
                         {"name": name, "type": type_, "jsonPath": path, "description": description}
                         for name, type_, path, description in kind.columns
+                    ]
+                    + [
+                        {
+                            "name": name,
+                            "type": type_,
+                            "jsonPath": path,
+                            "description": description,
+                            "priority": 1,
+                        }
+                        for name, type_, path, description in kind.wide_columns
                     ],
                 }
             ],

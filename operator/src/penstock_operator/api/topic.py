@@ -67,8 +67,8 @@ class Topic(Model, frozen=True, kw_only=True):
 
 
 def config_text(config: dict[str, Any]) -> dict[str, str]:
-    """Configuration values as Kafka writes them: text, with `true` and `false` in lower case."""
-    return {name: value_text(value) for name, value in config.items()}
+    """Configuration values as Kafka writes them: text, with `true` and `false` in lower case; null is no value."""
+    return {name: value_text(value) for name, value in config.items() if value is not None}
 
 
 def value_text(value: Any) -> str:

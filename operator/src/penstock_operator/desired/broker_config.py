@@ -47,7 +47,7 @@ def config_problems(spec: MessageClusterSpec) -> list[str]:
 def settings(spec: MessageClusterSpec) -> dict[str, Any]:
     """Settings of all brokers by name: those of spec.config and those that have fields of their own."""
     return {
-        **spec.config,
+        **{name: value for name, value in spec.config.items() if value is not None},
         "flush.policy": spec.flush.policy,
         "flush.interval.ms": duration_ms(spec.flush.interval),
         "flush.bytes": quantity_bytes(spec.flush.bytes),

@@ -66,7 +66,8 @@ def plan_cluster(
     unknown_names, setting_actions, restart_reasons = _settings(desired, snapshot)
     problems += unknown_names
     actions += setting_actions
-    if not actions and not leaving and desired.shards:
+    # A volume that cannot grow (its class may not allow it) is tried again and again; nothing else waits for it.
+    if not leaving and desired.shards and all(isinstance(action, ExpandClaim) for action in actions):
         restart = _restart(desired, snapshot, restart_reasons)
         actions += [restart] if restart is not None else []
     return Plan(actions=actions, waits=waits, problems=problems)

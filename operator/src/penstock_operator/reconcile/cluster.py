@@ -18,7 +18,7 @@ from penstock_operator.desired.build import Desired, build
 from penstock_operator.desired.identity import Environment, Identity
 from penstock_operator.kube import KubeApi
 from penstock_operator.kube_errors import KubeError
-from penstock_operator.plan.actions import Action, Plan
+from penstock_operator.plan.actions import Action, ExpandClaim, Plan
 from penstock_operator.plan.cluster import plan_cluster
 from penstock_operator.plan.cluster_status import broken_status, cluster_status, paused_status
 from penstock_operator.plan.conditions import transitions
@@ -129,10 +129,12 @@ class ClusterReconciler:
                 break
             for action in plan.actions:
                 failure = await self._try(cluster, action, snapshot)
-                if failure is not None:
-                    failures.append(failure)
-                    break
-                done.append(action)
+                if failure is None:
+                    done.append(action)
+                    continue
+                failures.append(failure)
+                if not isinstance(action, ExpandClaim):
+                    break  # what comes next may rely on it; nothing relies on a bigger volume
         return Outcome(
             identity=identity, desired=desired, snapshot=snapshot, plan=plan, failures=failures, done=done
         )

@@ -77,10 +77,7 @@ async def reconcile_dependent(
         await _publish(resource, Verdict(ready=False, reason="InvalidSpec", message=message), store, clock)
         return Again()
     if is_paused(resource):
-        await _write(
-            resource, paused_status(typed.metadata.generation, resource.get("status", {}), clock()), store
-        )
-        return Again()
+        return await _pause(resource, typed, dependent, store, clusters, clock)
     owner = owner_of(typed.wire_name, typed.spec.cluster_ref.name, store.claimants(key.kind, key.namespace))
     if typed.metadata.deletion_timestamp is not None:
         owns = owner is None or owner.uid == typed.metadata.uid
@@ -99,6 +96,29 @@ async def reconcile_dependent(
     if cluster.state != "Ready":
         return Again(after_s=CLUSTER_WAIT_S)
     return Again(after_s=WAIT_S if verdict.progressing else RETRY_S)
+
+
+async def _pause(
+    resource: dict[str, Any],
+    typed: Any,
+    dependent: Dependent,
+    store: ResourceStore,
+    clusters: Clusters,
+    clock: Clock,
+) -> Again:
+    """A paused resource is left alone; but when its cluster is gone too, its deletion must not wait for ever."""
+    if typed.metadata.deletion_timestamp is not None and dependent.finalizer in typed.metadata.finalizers:
+        cluster = await clusters.find(typed.metadata.namespace, typed.spec.cluster_ref.name)
+        if cluster.state in ("Missing", "Leaving"):
+            await store.write_finalizers(resource, _without(typed.metadata.finalizers, dependent.finalizer))
+            return Again()
+    status = paused_status(typed.metadata.generation, resource.get("status", {}), clock())
+    await _write(resource, status, store)
+    return Again(after_s=dependent.resync_s if typed.metadata.deletion_timestamp is not None else None)
+
+
+def _without(finalizers: list[str], ours: str) -> list[str]:
+    return [name for name in finalizers if name != ours]
 
 
 async def _settle(typed: Any, dependent: Dependent, cluster: ClusterState) -> Verdict:
@@ -127,7 +147,7 @@ async def _keep_finalizer(
     needed = typed.spec.reclaim_policy == "Delete"
     if needed == (dependent.finalizer in present):
         return False
-    others = [name for name in present if name != dependent.finalizer]
+    others = _without(present, dependent.finalizer)
     await store.write_finalizers(resource, [*others, dependent.finalizer] if needed else others)
     return True
 
@@ -168,8 +188,7 @@ async def _leave(
                 )
                 return Again(after_s=RETRY_S)
             logger.info("deleted in the broker", extra={"object": typed.wire_name})
-    remaining = [name for name in typed.metadata.finalizers if name != dependent.finalizer]
-    await store.write_finalizers(resource, remaining)
+    await store.write_finalizers(resource, _without(typed.metadata.finalizers, dependent.finalizer))
     return Again()
 
 
