@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 import platform
 import shutil
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+
+from docker_images import docker, forget_other_tags, run
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = ("kafka_load.py", "pod_load.py")
 IMAGE = "penstock-e2e-client"
 CLIENT_PACKAGE = "confluent-kafka"
-BUILD_SECONDS_MAX = 600
 DOCKERFILE = """\
 ARG BASE
 FROM $BASE
@@ -31,7 +31,7 @@ ENTRYPOINT ["python3", "/client/pod_load.py"]
 def build_client_image(product_image: str) -> str:
     """Builds the image from the product's and returns its name, with a tag that changes with its content."""
     version = metadata.version(CLIENT_PACKAGE)
-    python = _output("docker", "run", "--rm", "--entrypoint", "python3", product_image, "-c", _PRINT_VERSION)
+    python = docker("run", "--rm", "--entrypoint", "python3", product_image, "-c", _PRINT_VERSION)
     context = HERE.parent / "build" / "e2e-client"
     site = context / "site"
     stamp = context / ".unpacked"
@@ -40,16 +40,15 @@ def build_client_image(product_image: str) -> str:
         shutil.rmtree(context, ignore_errors=True)
         _unpack(f"{CLIENT_PACKAGE}=={version}", python, site)
         stamp.write_text(wanted)
-    digest = hashlib.sha256(
-        f"{_output('docker', 'image', 'inspect', '-f', '{{.Id}}', product_image)}{wanted}".encode()
-    )
+    digest = hashlib.sha256(f"{docker('image', 'inspect', '-f', '{{.Id}}', product_image)}{wanted}".encode())
     for program in PROGRAMS:
         shutil.copy(HERE / program, context / program)
         digest.update((HERE / program).read_bytes())
     (context / "Dockerfile").write_text(DOCKERFILE)
     (context / ".dockerignore").write_text("Dockerfile\n.dockerignore\n.unpacked\n")
     image = f"{IMAGE}:{digest.hexdigest()[:12]}"
-    _output("docker", "build", "-q", "--build-arg", f"BASE={product_image}", "-t", image, str(context))
+    docker("build", "-q", "--build-arg", f"BASE={product_image}", "-t", image, str(context))
+    forget_other_tags(image)
     return image
 
 
@@ -64,11 +63,4 @@ def _unpack(requirement: str, python: str, site: Path) -> None:
     command += ["--python-version", python, "--implementation", "cp", "--target", str(site), requirement]
     for name in platforms:
         command += ["--platform", name]
-    _output(*command)
-
-
-def _output(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=BUILD_SECONDS_MAX)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout.strip()
+    run(*command)

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 QUEUED_MESSAGES_MAX = 20_000
 """How many messages the client may hold back; small enough that a kill in the middle meets work in flight."""
-DELIVERY_MS_MAX = 180_000
+DELIVERY_MS_MAX = 120_000
 """How long the client retries one message; longer than any restart that a scenario waits for."""
 READ_BATCH_MESSAGES = 2_000
-READ_SECONDS_MAX = 180.0
+READ_SECONDS_MAX = 120.0
 KEYS = 997
 """Number of different keys; prime, so that keys and partitions do not march in step."""
 PROGRESS_SECONDS = 0.5
@@ -146,13 +146,19 @@ class KafkaLoad:
 
     def _partitions(self, consumer: Consumer) -> list[int]:
         deadline = time.monotonic() + READ_SECONDS_MAX
-        while True:
-            found = consumer.list_topics(self.plan.topic, timeout=READ_SECONDS_MAX).topics[self.plan.topic]
-            if found.error is None and found.partitions:
-                return sorted(found.partitions)
-            if time.monotonic() > deadline:
-                raise LoadError(f"topic {self.plan.topic} cannot be read: {found.error}")
+        why: object = "nothing was asked"
+        while time.monotonic() < deadline:
+            try:
+                topic = consumer.list_topics(self.plan.topic, timeout=READ_SECONDS_MAX).topics[
+                    self.plan.topic
+                ]
+                if topic.error is None and topic.partitions:
+                    return sorted(topic.partitions)
+                why = topic.error
+            except KafkaException as error:
+                why = error
             time.sleep(PROGRESS_SECONDS)
+        raise LoadError(f"topic {self.plan.topic} cannot be read: {why}")
 
     def _send(self, producer: Producer, number: int) -> None:
         head = f"{self.plan.run}:{number}:"

@@ -21,12 +21,24 @@ def message_cluster(name: str, **spec: Any) -> dict[str, Any]:
     return {"apiVersion": API, "kind": "MessageCluster", "metadata": {"name": name}, "spec": content}
 
 
-def outside_listeners() -> list[dict[str, Any]]:
-    """An internal listener, and one that the host reaches through a port of the node, whose address is the default."""
+def outside_listeners(kube: Kube) -> list[dict[str, Any]]:
+    """An internal listener, and one that the host reaches through a port of the node."""
     return [
         {"name": "internal", "type": "internal", "protocol": "kafka", "port": 9092},
-        {"name": "outside", "type": "nodePort", "protocol": "kafka", "port": 9094},
+        {
+            "name": "outside",
+            "type": "nodePort",
+            "protocol": "kafka",
+            "port": 9094,
+            "advertisedHost": node_address(kube),
+        },
     ]
+
+
+def node_address(kube: Kube) -> str:
+    """The address of the first node, which the host can reach."""
+    addresses = kube.items("nodes")[0]["status"]["addresses"]
+    return next(str(address["address"]) for address in addresses if address["type"] == "InternalIP")
 
 
 def topic(name: str, cluster: str, **spec: Any) -> dict[str, Any]:

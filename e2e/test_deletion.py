@@ -33,7 +33,7 @@ def test_topics_and_groups_go_or_stay_by_their_reclaim_policy(kube: Kube) -> Non
     3. The broker still has those to be kept, and only those.
     """
     kube.apply(
-        message_cluster("orders", listeners=outside_listeners()),
+        message_cluster("orders", listeners=outside_listeners(kube)),
         topic("kept", "orders", reclaimPolicy="Retain"),
         topic("dropped", "orders", reclaimPolicy="Delete"),
         consumer_group("readers", "orders", ["kept"], reclaimPolicy="Retain"),

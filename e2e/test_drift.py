@@ -53,7 +53,7 @@ def test_topics_are_repaired(kube: Kube) -> None:
     3. A Kafka tool deletes the topic: it is made again.
     """
     kube.apply(
-        message_cluster("orders", listeners=outside_listeners()),
+        message_cluster("orders", listeners=outside_listeners(kube)),
         topic("payments", "orders", partitions=2, config={"retention.ms": 3600000}),
     )
     kube.wait_ready(TOPIC, "payments")

@@ -38,7 +38,7 @@ def test_topic_gets_more_partitions_and_other_settings(kube: Kube) -> None:
     3. A setting taken out of the spec is back at its default.
     """
     kube.apply(
-        message_cluster("orders", listeners=outside_listeners()),
+        message_cluster("orders", listeners=outside_listeners(kube)),
         topic("payments", "orders", partitions=2, config={"retention.ms": 3600000}),
     )
     kube.wait_ready(TOPIC, "payments")
@@ -118,7 +118,7 @@ def test_group_is_reset_by_a_token_once(environment: Environment, kube: Kube) ->
     4. Another token resets again; another topic is declared.
     """
     kube.apply(
-        message_cluster("orders", listeners=outside_listeners()),
+        message_cluster("orders", listeners=outside_listeners(kube)),
         topic("payments", "orders", partitions=1),
         topic("refunds", "orders", partitions=1),
         consumer_group("billing", "orders", ["payments"]),

@@ -46,7 +46,7 @@ def test_installing_again_changes_nothing(environment: Environment, operator: Op
     2. The operator's pods are the same ones as before.
     """
     before = sorted(operator.pods())
-    penstock.install(environment.kube, len(before))
+    penstock.install(environment.kube, environment.image, len(before))
     assert sorted(operator.pods()) == before
 
 
@@ -66,7 +66,7 @@ def test_clusters_outlive_the_operator(environment: Environment, operator: Opera
         assert kube.get(CLUSTER, "steady")["metadata"].get("deletionTimestamp") is None
         assert kube.get("pod", "steady-0-0")["metadata"]["uid"] == broker
     finally:
-        penstock.install(environment.kube, 2)
+        penstock.install(environment.kube, environment.image, 2)
     kube.patch(CLUSTER, "steady", {"spec": {"config": {"log.retention.ms": 3600000}}})
     kube.wait_ready(CLUSTER, "steady")
     assert kube.get("pod", "steady-0-0")["metadata"]["uid"] == broker

@@ -42,7 +42,7 @@ def test_messages_flow_inside_and_from_outside(environment: Environment, kube: K
     6. A warning Event says that a listener has no authentication.
     """
     kube.apply(
-        message_cluster("orders", listeners=outside_listeners()),
+        message_cluster("orders", listeners=outside_listeners(kube)),
         topic("payments", "orders", topicName="payments.v1", partitions=3, config={"retention.ms": 86400000}),
         consumer_group("billing", "orders", ["payments.v1"], start={"at": "earliest"}),
     )

@@ -26,7 +26,7 @@ def test_two_clusters_of_one_name_in_two_namespaces(environment: Environment, ku
     try:
         for namespace in (kube, other):
             namespace.apply(
-                message_cluster("orders", listeners=outside_listeners()), topic("payments", "orders")
+                message_cluster("orders", listeners=outside_listeners(kube)), topic("payments", "orders")
             )
         for namespace in (kube, other):
             namespace.wait_ready(TOPIC, "payments")

@@ -18,7 +18,7 @@ def test_paused_resources_are_not_reconciled(kube: Kube) -> None:
     3. The annotations go: both edits arrive.
     """
     kube.apply(
-        message_cluster("orders", listeners=outside_listeners(), config={"num.partitions": 2}),
+        message_cluster("orders", listeners=outside_listeners(kube), config={"num.partitions": 2}),
         topic("payments", "orders", partitions=2),
     )
     kube.wait_ready(TOPIC, "payments")
