@@ -17,16 +17,6 @@ KUBERNETES = "1.34"
 pytestmark = pytest.mark.kube
 
 
-@pytest.fixture(scope="module")
-def helm() -> str:
-    """The helm program, built when it is missing."""
-    done = subprocess.run(
-        [str(ROOT / "e2e" / "kind" / "binaries.sh"), "helm"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return str(Path(done.stdout.splitlines()[-1]) / "helm")
-
-
 def run(helm: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "KUBECONFIG": os.devnull}
     return subprocess.run([helm, *arguments], capture_output=True, text=True, check=False, env=environment)

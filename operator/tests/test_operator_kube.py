@@ -16,16 +16,21 @@ import pytest
 import yaml
 
 from fake_broker import FakeBroker
+from fake_controllers import FakeControllers
 from harness import Harness, condition, eventually, has_reason, is_ready
+from penstock_operator.api.names import API_VERSION
 from penstock_operator.desired.identity import Environment
 from penstock_operator.engine import Engine
 from penstock_operator.kube import AioKubeApi
+from penstock_operator.kube_errors import KubeError
 from penstock_operator.kube_store import HttpBrokers
-from penstock_operator.run import _end, _work
+from penstock_operator.leader import LeaderElection
+from penstock_operator.run import _end, _work, check_definitions
 from penstock_operator.settings import OperatorSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from kube_apiserver import KubeApiServer
 
@@ -224,6 +229,75 @@ async def test_conflict_passes_to_the_next_when_the_owner_goes(
         assert "Topic a-first" in condition(second, "Ready")["message"]
         await kube.delete("penstock.io/v1alpha1", "Topic", namespace, "a-first")
         await live.until("Topic", "b-second", is_ready, "the heir")
+
+
+def kubeconfig_of_the_chart(server: KubeApiServer, namespace: str, folder: Path, helm: str) -> Path:
+    """A kubeconfig that may do what the chart's Roles allow in one namespace, and nothing else."""
+    from test_chart import rendered
+
+    documents = rendered(helm, "--namespace", namespace, "--set", f"watchNamespaces={{{namespace}}}")
+    rights = [item for item in documents if item["kind"] != "Deployment"]
+    done = server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(rights))
+    assert done.returncode == 0, done.stderr
+    token = server.kubectl("-n", namespace, "create", "token", "penstock-operator")
+    assert token.returncode == 0, token.stderr
+    content = yaml.safe_load(server.kubeconfig.read_text())
+    content["users"][0]["user"] = {"token": token.stdout.strip()}
+    path = folder / "operator.kubeconfig"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+async def test_the_charts_rights_are_enough(
+    kube: AioKubeApi,
+    namespace: str,
+    broker: FakeBroker,
+    server: KubeApiServer,
+    helm: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig_of_the_chart(server, namespace, tmp_path, helm)))
+    restricted = await AioKubeApi.connect()
+    try:
+        with pytest.raises(KubeError, match="forbidden"):
+            await restricted.list_objects("v1", "ConfigMap", "kube-system")
+        await check_definitions(restricted)
+        async with operator(restricted, namespace, broker) as live:
+            live.kube = kube  # what people and controllers do, they do with their own rights
+            live.controllers = FakeControllers(kube, namespace)
+            listeners = [{"name": "in", "port": 9092}, {"name": "out", "type": "nodePort", "port": 9094}]
+            spec = {"mode": "Raft", "listeners": listeners, "networkPolicy": {"enabled": True}}
+            await live.create("MessageCluster", "orders", spec)
+            await load_file(live)
+            reference = {"clusterRef": {"name": "orders"}, "reclaimPolicy": "Delete"}
+            await live.create("Topic", "payments", reference)
+            await live.create("ConsumerGroup", "billing", {**reference, "topics": ["payments"]})
+            await live.until("ConsumerGroup", "billing", is_ready, "the group")
+            # Apply over a change, prune, evict, write and release finalizers.
+            await live.edit(
+                "MessageCluster",
+                "orders",
+                {"spec": {"listeners": listeners[:1], "networkPolicy": {"enabled": False}}},
+            )
+            await live.until("MessageCluster", "orders", is_ready, "the edit")
+
+            async def gone() -> bool:
+                return await kube.get(API_VERSION, "Topic", namespace, "payments") is None
+
+            await kube.delete(API_VERSION, "Topic", namespace, "payments")
+            await eventually(gone, "the topic is gone")
+        election = LeaderElection(
+            restricted, namespace, "penstock-operator", "me", asyncio.get_running_loop().time
+        )
+        await election.acquire()
+        assert await election._try()
+        events = await kube.list_objects("v1", "Event", namespace)
+        assert {"TopicReady", "GroupReady", "BrokerRestart"} <= {event["reason"] for event in events}
+        assert "forbidden" not in caplog.text
+    finally:
+        await restricted.close()
 
 
 async def start_process(server: KubeApiServer, namespace: str, identity: str) -> asyncio.subprocess.Process:
