@@ -1,0 +1,86 @@
+"""The bench reads Kafka's tools rightly and says who leads rightly; the fuzzer's frames repeat by their seed."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[3])
+)  # bench/ is a folder of the repository, not installed.
+
+from bench.disk import SyncCost
+from bench.frames import Frames
+from bench.measures import (
+    Consumed,
+    Measured,
+    Produced,
+    Start,
+    UnreadableError,
+    middle,
+    read_consumed,
+    read_produced,
+    spread,
+)
+from bench.plan import DURABILITIES, PEERS, QUICK, cells
+from bench.report import Results, shortfalls, write_report
+
+PRODUCER_SAID = """\
+99 records sent, 19.8 records/sec (0.00 MB/sec), 9.0 ms avg latency, 15.0 ms max latency.
+550000 records sent, 84112.7 records/sec (8.02 MB/sec), 61.13 ms avg latency, 640.00 ms max latency, 5 ms 50th, 301 ms 95th, 510 ms 99th, 630 ms 99.9th.
+400000 records sent, 98765.4 records/sec (9.42 MB/sec), 3.10 ms avg latency, 40.00 ms max latency, 2 ms 50th, 9 ms 95th, 17 ms 99th, 33 ms 99.9th.
+"""
+CONSUMER_SAID = """\
+start.time, end.time, data.consumed.in.MB, MB.sec, data.consumed.in.nMsg, nMsg.sec, rebalance.time.ms, fetch.time.ms, fetch.MB.sec, fetch.nMsg.sec
+2026-11-21 09:00:00:000, 2026-11-21 09:00:05:000, 38.1470, 7.6294, 400000, 80000.0000, 3200, 1800, 21.1928, 222222.2222
+"""
+
+
+def test_the_steady_summary_is_read() -> None:
+    assert read_produced(PRODUCER_SAID) == Produced(400_000, 98765.4, 9.42, 2, 17, 33)
+    with pytest.raises(UnreadableError, match="no summary"):
+        read_produced("org.apache.kafka.common.errors.TimeoutException")
+
+
+def test_the_consumer_is_read_without_the_time_its_group_took() -> None:
+    assert read_consumed(CONSUMER_SAID) == Consumed(400_000, 222222.2222, 21.1928)
+    with pytest.raises(UnreadableError, match="no result"):
+        read_consumed(CONSUMER_SAID.splitlines()[0])
+
+
+def test_middle_and_spread_of_rounds() -> None:
+    assert middle([3.0, 100.0, 2.0]) == 3.0
+    assert spread([90.0, 100.0, 120.0]) == pytest.approx(0.3)
+    assert spread([5.0]) == 0.0
+
+
+def test_the_report_says_who_leads() -> None:
+    results = Results()
+    for peer, factor in zip(PEERS, (2.0, 1.0), strict=True):
+        for durability in DURABILITIES:
+            measured = Measured(
+                Produced(1, 1000 * factor, factor, 1, 1, 1),
+                Produced(1, 1, 1, 4 / factor, 20 / factor, 40),
+                Consumed(1, 500 / factor, 5),
+                1.0,
+                1.0,
+                round((64 << 20) / factor),
+            )
+            results.add(peer, Start(0.5, 1 << 20), dict.fromkeys(cells(durability.name), measured))
+    report = write_report(results, QUICK, SyncCost(1.0, 2.0, 3.0), "a machine")
+    assert "| 100 B, 1 partition | 2,000 | 1,000 | **2.00** |" in report
+    assert "| 1 KiB, 100 partitions | 2 | 4 | **2.00** | 10 | 20 | **2.00** |" in report
+    assert "fdatasync on this disk: p50 1.00 ms" in report
+    behind = shortfalls(results)
+    assert len(behind) == 8
+    assert behind[0] == "async, 1 KiB, 1 partition: consume records/s 0.50"
+
+
+def test_frames_repeat_by_their_seed_and_differ_by_it() -> None:
+    first, again, other = (list(itertools.islice(iter(Frames(seed).next, None), 500)) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+    assert len(set(first)) > 300
