@@ -14,7 +14,7 @@ import struct
 from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
-from penstock.codec.errors import CodecError, trailing_bytes
+from penstock.codec.errors import CodecError
 from penstock.codec.kafka.apis import API_VERSIONS_KEY, Api, api_for
 from penstock.codec.kafka.headers import RequestHeader, decode_request_header
 from penstock.listeners.kafka.counters import KafkaCounters
@@ -99,9 +99,9 @@ def start_exchange(connection: Connection, frame: memoryview) -> None:
         if header.api_version < api.first_decodable:
             _answer_legacy(connection, frame, header, position, api)
             return
-        request, end = api.decode_request[header.api_version](frame, position)
-        if end != len(frame):
-            raise trailing_bytes(f"{api.name}Request version {header.api_version}", end, len(frame))
+        # Bytes behind a request are ignored, as Apache Kafka does: librdkafka 2.16 leaves three of them behind its
+        # request for the metadata of all topics.
+        request, _ = api.decode_request[header.api_version](frame, position)
     except CodecError as error:
         connection.close_for(f"a request cannot be read: {error}")
         return
