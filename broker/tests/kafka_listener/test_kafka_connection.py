@@ -248,3 +248,10 @@ def test_request_memory_favours_someone_only_when_answers_cannot_help() -> None:
     assert memory.needs_favour
     memory.answering = 1
     assert not memory.needs_favour
+
+
+def test_a_request_that_is_never_begun_is_given_back_with_its_connection() -> None:
+    connection = machine()
+    connection.receive(frame(METADATA, b"unreadable"))
+    assert connection.next_request() is not None
+    assert connection.forget() == len(frame(METADATA, b"unreadable"))

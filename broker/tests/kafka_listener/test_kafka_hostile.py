@@ -18,6 +18,7 @@ from penstock.codec.kafka.apis import APIS
 from penstock.listeners.kafka.limits import FETCH_BYTES_MIN, KafkaLimits
 from penstock.listeners.kafka.server import KafkaListener
 from penstock.testing.fake_services import FakeCluster
+from penstock.testing.kafka_fuzz import KafkaFuzz
 from penstock.testing.kafka_wire import KafkaWire, batch_of, fake_broker, to_fetch, to_produce, until
 
 MIB = 1024 * 1024
@@ -35,6 +36,8 @@ async def besieged(
         assert (await honest.ask("Metadata", 12, topics=None)).topics[0].name == "t"
         assert listener.counters.internal_errors == 0
         await honest.close()
+        await until(lambda: listener.counters.connections_open == 0, "everybody is gone")
+        assert (listener.memory.held, listener.memory.answering, listener._unsent_bytes) == (0, 0, 0)
 
 
 def sweep_after(cluster: FakeCluster, listener: KafkaListener, milliseconds: int) -> None:
@@ -391,3 +394,35 @@ async def test_idle_connections_are_cheap() -> None:
             peer.close()
         await until(lambda: listener.counters.connections_open == 1, "all of them are gone")
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_requests_that_are_almost_right_are_answered_or_closed() -> None:
+    """3,000 frames with odd values and changed bytes reach every handler; only what the fakes get wrong may fail."""
+    fuzz = KafkaFuzz(seed=7)
+    sent = 0
+    async with fake_broker() as (cluster, listener):
+        cluster.topics.create("t")
+        honest = await KafkaWire.connect(listener.address)
+        while sent < 3000:
+            frames = fuzz.burst()
+            sent += len(frames)
+            wire = await KafkaWire.connect(listener.address)
+            wire.writer.write(b"".join(frames))
+            wire.writer.write_eof()
+            async with asyncio.timeout(10):
+                try:
+                    answer = await wire.reader.read()
+                except ConnectionError:
+                    answer = b""
+            while answer:
+                (size, correlation_id) = struct.unpack_from(">ii", answer)
+                assert correlation_id == 7
+                answer = answer[4 + size :]
+            await wire.close()
+            assert (await honest.ask("ApiVersions", 3)).error_code == 0
+        await until(lambda: listener.counters.connections_open == 1, "all of them are closed")
+        await until(
+            lambda: listener.memory.held == listener.memory.answering == 0, "all memory is given back"
+        )
+        assert min(listener.counters.requests[key] for key in APIS) > 10
+        await honest.close()

@@ -149,7 +149,6 @@ class KafkaConnection:
             if self._position == len(self._chunk):
                 self._chunk = b""
                 self._position = 0
-        self.unstarted_bytes -= LENGTH_SIZE + len(frame)
         return frame
 
     @property
@@ -177,9 +176,14 @@ class KafkaConnection:
     # --- output ----------------------------------------------------------------------------------
 
     def begin(self, frame: memoryview) -> Slot:
-        """Reserves the place of the response to `frame`, which `next_request` gave."""
+        """Reserves the place of the response to `frame`, which `next_request` gave.
+
+        A request that is never begun (it could not be read) stays among the unstarted bytes until `forget`.
+        """
+        count = len(frame) + LENGTH_SIZE
+        self.unstarted_bytes -= count
         if _api_key(frame)[0] == PRODUCE_KEY:
-            slot = Slot(len(frame) + LENGTH_SIZE)
+            slot = Slot(count)
         else:
             slot = Slot(0)
             self._solo = True
