@@ -284,6 +284,14 @@ async def test_bad_configuration_names_are_degraded(
     assert sentence in condition(cluster, "Ready")["message"]
 
 
+async def test_objects_that_people_labelled_are_not_pruned(harness: Harness) -> None:
+    await ready_cluster(harness)
+    mine = {"name": "mine", "namespace": "shop", "labels": {"penstock.io/cluster": "orders"}}
+    await harness.kube.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": mine})
+    await harness.turn(("MessageCluster", "orders"))
+    assert await harness.kube.get("v1", "ConfigMap", "shop", "mine") is not None
+
+
 async def test_an_annotation_restarts(harness: Harness) -> None:
     await ready_cluster(harness)
     before = pod_uid(harness)

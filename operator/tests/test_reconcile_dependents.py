@@ -169,6 +169,16 @@ async def test_the_oldest_claimant_owns_the_name(harness: Harness) -> None:
     assert "payments" in harness.broker.topics
 
 
+async def test_a_remembered_owner_that_is_gone_turns_nobody_away(harness: Harness) -> None:
+    # The watch missed the deletion of the older claimant.
+    first = await harness.create("Topic", "first", {**REFERENCE, "topicName": "payments"})
+    await harness.create("Topic", "second", {**REFERENCE, "topicName": "payments"})
+    await harness.settle("Topic", "second", has_reason("Conflict"))
+    await delete(harness, "Topic", "first")
+    harness.engine._directory.put(first)
+    await harness.settle("Topic", "second", is_ready)
+
+
 async def test_a_missing_cluster_is_named(harness: Harness) -> None:
     await harness.create("Topic", "payments", {"clusterRef": {"name": "elsewhere"}})
     topic = await harness.settle("Topic", "payments", has_reason("ClusterNotFound"))

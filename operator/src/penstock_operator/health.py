@@ -9,9 +9,12 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from penstock_operator.reconcile.queue import WorkQueue
 
 OVERDUE_SECONDS_MAX: Final = 300.0  # more than the longest pass: then workers hang
@@ -24,17 +27,21 @@ class Health:
         self._queue = queue
         self.leading = False
         self._registry = CollectorRegistry()
-        self._gauge(
-            "penstock_operator_leading", "1 while this operator holds the Lease", lambda: float(self.leading)
-        )
-        self._gauge(
-            "penstock_operator_passes", "Reconcile passes since the start", lambda: float(queue.passes)
-        )
-        self._gauge("penstock_operator_failed_passes", "Passes that failed", lambda: float(queue.failures))
-        self._gauge("penstock_operator_overdue_seconds", "Wait of the oldest due object", self._overdue)
+        self._registry.register(self)
 
-    def _gauge(self, name: str, text: str, value: object) -> None:
-        Gauge(name, text, registry=self._registry).set_function(value)  # type: ignore[arg-type]
+    def collect(self) -> Iterator[Metric]:
+        """The metrics, read from plain numbers when somebody scrapes."""
+        name = "penstock_operator"
+        yield GaugeMetricFamily(
+            f"{name}_leading", "1 while this operator holds the Lease", value=float(self.leading)
+        )
+        yield CounterMetricFamily(f"{name}_passes", "Reconcile passes", value=self._queue.passes)
+        yield CounterMetricFamily(
+            f"{name}_failed_passes", "Reconcile passes that failed", value=self._queue.failures
+        )
+        yield GaugeMetricFamily(
+            f"{name}_overdue_seconds", "Wait of the oldest due object", value=self._overdue()
+        )
 
     def _overdue(self) -> float:
         return self._queue.overdue_s(asyncio.get_running_loop().time())

@@ -107,7 +107,8 @@ class AioKubeApi:
                 await kubernetes_config.load_kube_config(  # type: ignore[no-untyped-call]
                     config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration
                 )
-            except kubernetes_config.ConfigException as error:
+            except (kubernetes_config.ConfigException, OSError, TypeError, KeyError, ValueError) as error:
+                # A file that is empty or no kubeconfig makes the library stumble in many ways.
                 message = f"no way to the Kubernetes API: neither a pod's service account nor a kubeconfig ({error})"
                 raise KubeError(0, "NoCredentials", message) from error
         return cls(kubernetes_client.ApiClient(configuration))

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 CLUSTER_CACHE_S: Final = 2.0  # topics and groups of one cluster ask where it is all at once
 CLUSTER_CACHE_MAX: Final = 1000
+EVENT_NAME_PREFIX_MAX: Final = 200  # the longest resource name and a number would not fit
 EVENT_MESSAGE_MAX: Final = 1024  # Kubernetes' own limit
 
 
@@ -91,7 +92,11 @@ class KubeStore:
 
     async def get(self, key: Key) -> dict[str, Any] | None:
         """See `ports.ResourceStore`."""
-        return await self._kube.get(API_VERSION, key.kind, key.namespace, key.name)
+        resource = await self._kube.get(API_VERSION, key.kind, key.namespace, key.name)
+        if resource is None:
+            # A watch that was interrupted does not report what was deleted meanwhile.
+            self._directory.drop(key)
+        return resource
 
     def claimants(self, kind: str, namespace: str) -> list[Claimant]:
         """See `ports.ResourceStore`."""
@@ -122,7 +127,7 @@ class KubeStore:
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{metadata['name']}.{time.time_ns():x}",
+                "name": f"{metadata['name'][:EVENT_NAME_PREFIX_MAX]}.{time.time_ns():x}",
                 "namespace": metadata["namespace"],
             },
             "involvedObject": {

@@ -13,7 +13,7 @@ import msgspec
 import yaml
 
 from penstock_operator.api.cluster import MessageCluster
-from penstock_operator.api.names import ADMIN_PORT
+from penstock_operator.api.names import ADMIN_PORT, ANNOTATION_RESTART
 from penstock_operator.broker_admin import HttpBrokerAdmin
 from penstock_operator.desired import broker_config, names
 from penstock_operator.local.broker_process import BrokerProcess
@@ -140,7 +140,7 @@ class LocalCluster:
         }
 
     def _token(self, cluster: MessageCluster) -> str:
-        return cluster.metadata.annotations.get("penstock.io/restart", "")
+        return cluster.metadata.annotations.get(ANNOTATION_RESTART, "")
 
     def _write_config(self) -> dict[str, Any]:
         """The broker's file; identity is left to the broker, which keeps it in its data folder."""

@@ -89,7 +89,7 @@ def dependent_rows(runtime: LocalRuntime) -> list[Row]:
         status = resource.get("status", {})
         ready: dict[str, Any] = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
         role = status.get("state") or ready.get("reason", "waiting")
-        rows.append((f"{kind} {name}", role, ready.get("message", "-"), "-", str(status.get("lag", "-"))))
+        rows.append((f"{kind} {name}", role, "-", "-", str(status.get("lag", "-"))))
     return rows
 
 

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from penstock_operator.api.names import ANNOTATION_CLUSTER_ID, ANNOTATION_SHARD_UID, LABEL_CLUSTER
+from penstock_operator.api.names import (
+    ANNOTATION_APPLIED,
+    ANNOTATION_CLUSTER_ID,
+    ANNOTATION_CONFIG_HASH,
+    ANNOTATION_RESTART_HASH,
+    ANNOTATION_SHARD_UID,
+    LABEL_CLUSTER,
+    LABEL_SHARD,
+)
 from penstock_operator.api.units import quantity_exact
 from penstock_operator.desired import names
 from penstock_operator.plan.actions import (
@@ -76,6 +84,11 @@ def plan_cluster(
 def _name(action: ApplyObject) -> str:
     name: str = action.manifest["metadata"]["name"]
     return name
+
+
+def _is_made_by_us(live: dict[str, Any]) -> bool:
+    """Whether the operator applied the object; people may put our label on objects of their own."""
+    return ANNOTATION_APPLIED in live["metadata"].get("annotations", {})
 
 
 def _is_leaving(live: dict[str, Any]) -> bool:
@@ -154,7 +167,10 @@ def _prune(desired: Desired, snapshot: ClusterSnapshot) -> list[Action]:
             uid=live["metadata"]["uid"],
         )
         for (kind, name), live in sorted(snapshot.objects.items())
-        if kind in PRUNED_KINDS and (kind, name) not in wanted and not _is_leaving(live)
+        if kind in PRUNED_KINDS
+        and (kind, name) not in wanted
+        and _is_made_by_us(live)
+        and not _is_leaving(live)
     ]
 
 
@@ -229,7 +245,7 @@ def _restart(
             or live.get("status", {}).get("observedGeneration", 0) < live["metadata"]["generation"]
         ):
             continue  # the pod would be made from the old template
-        shard = int(manifest["spec"]["template"]["metadata"]["labels"]["penstock.io/shard"])
+        shard = int(manifest["spec"]["template"]["metadata"]["labels"][LABEL_SHARD])
         pods = sorted((pod for pod in snapshot.pods.values() if pod.shard == shard), key=lambda pod: pod.name)
         for pod in pods:
             why = _restart_reason(manifest, pod, settings.get(pod.name, []))
@@ -241,8 +257,8 @@ def _restart(
 
 def _restart_reason(manifest: dict[str, Any], pod: PodSeen, settings: list[str]) -> str | None:
     annotations = manifest["spec"]["template"]["metadata"]["annotations"]
-    stale_file = pod.config_hash != annotations["penstock.io/config-hash"]
-    if pod.restart_hash != annotations["penstock.io/restart-hash"]:
+    stale_file = pod.config_hash != annotations[ANNOTATION_CONFIG_HASH]
+    if pod.restart_hash != annotations[ANNOTATION_RESTART_HASH]:
         if pod.ready or pod.stuck:
             return f"{pod.name} is restarted because its image, arguments, resources or placement changed"
         return None  # it is still recovering; what it is doing now would be lost

@@ -31,6 +31,7 @@ from penstock_operator.reconcile.ports import (
 if TYPE_CHECKING:
     from penstock_operator.api.group import ConsumerGroup
     from penstock_operator.api.topic import Topic
+    from penstock_operator.plan.dependents import Claimant
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ async def reconcile_dependent(
     if typed.metadata.deletion_timestamp is not None:
         owns = owner is None or owner.uid == typed.metadata.uid
         return await _leave(resource, typed, dependent, owns, store, clusters, clock)
-    if owner is not None and owner.uid != typed.metadata.uid:
+    if owner is not None and owner.uid != typed.metadata.uid and await _is_there(store, key, owner):
         message = f"{typed.wire_name} belongs to {key.kind} {owner.name}, which is older: delete one of the two or rename it"
         await _publish(resource, Verdict(ready=False, reason="Conflict", message=message), store, clock)
         return Again(after_s=dependent.resync_s)
@@ -115,6 +116,12 @@ async def _pause(
     status = paused_status(typed.metadata.generation, resource.get("status", {}), clock())
     await _write(resource, status, store)
     return Again(after_s=dependent.resync_s if typed.metadata.deletion_timestamp is not None else None)
+
+
+async def _is_there(store: ResourceStore, key: Key, owner: Claimant) -> bool:
+    """Whether the owner of a name still exists: nobody is turned away for the sake of a memory."""
+    resource = await store.get(Key(key.kind, key.namespace, owner.name))
+    return resource is not None and resource["metadata"]["uid"] == owner.uid
 
 
 def _without(finalizers: list[str], ours: str) -> list[str]:

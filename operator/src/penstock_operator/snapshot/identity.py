@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock_operator.api.names import ANNOTATION_CLUSTER_ID, ANNOTATION_SHARD_UID
+from penstock_operator.api.names import ANNOTATION_CLUSTER_ID, ANNOTATION_SHARD_UID, LABEL_SHARD
 from penstock_operator.desired.identity import Identity
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def find_identity(
     for (kind, name), live in snapshot.objects.items():
         if kind == "StatefulSet":
             annotations = live["metadata"].get("annotations", {})
-            shard = live["metadata"].get("labels", {}).get("penstock.io/shard", "0")
+            shard = live["metadata"].get("labels", {}).get(LABEL_SHARD, "0")
             _note(seen, "cluster", annotations.get(ANNOTATION_CLUSTER_ID), f"StatefulSet {name}")
             _note(seen, shard, annotations.get(ANNOTATION_SHARD_UID), f"StatefulSet {name}")
     for claim in snapshot.claims.values():
