@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 import show
@@ -32,9 +33,10 @@ EXAMPLE = ROOT / "examples" / "quickstart.yaml"
 CLUSTER = "quickstart"
 TOPIC = "orders"
 MESSAGES = 100_000
-UP_SECONDS_MAX = 30.0
+UP_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 20.0
 POLL_SECONDS = 0.1
+ANSWER_SECONDS_MAX = 5.0
 LOG_TAIL_CHARACTERS = 3000
 
 
@@ -80,14 +82,20 @@ class LocalPenstock:
             if self.process.poll() is not None:
                 raise DemoError(f"penstock up ended with code {self.process.returncode}")
             found = self.status()
-            if found and found.get("bootstrap"):
-                client = AdminClient({"bootstrap.servers": found["bootstrap"], "log_level": 0})
-                # All topics are listed, because asking for one by name may create it.
-                topic = client.list_topics(timeout=5).topics.get(TOPIC)
-                if topic is not None and topic.error is None:
-                    return found["bootstrap"], len(topic.partitions)
+            if found and found.get("bootstrap") and (partitions := self._partitions(found["bootstrap"])):
+                return found["bootstrap"], partitions
             time.sleep(POLL_SECONDS)
         raise DemoError(f"topic {TOPIC} was not there within {UP_SECONDS_MAX:.0f} s")
+
+    def _partitions(self, bootstrap: str) -> int:
+        """Number of the topic's partitions, 0 while it is not there or nobody answers."""
+        client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+        try:
+            # All topics are listed, because asking for one by name may create it.
+            topic = client.list_topics(timeout=ANSWER_SECONDS_MAX).topics.get(TOPIC)
+        except KafkaException:
+            return 0  # the broker is still starting
+        return 0 if topic is None or topic.error is not None else len(topic.partitions)
 
     def broker_pid(self) -> int:
         """Process id of the cluster's only broker."""

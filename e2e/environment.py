@@ -6,6 +6,7 @@ Every step does nothing when its result is there, says what it does on stderr, a
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import time
@@ -68,6 +69,7 @@ def tear_down(name: str) -> None:
     _script(KIND / "cluster.sh", "down", name)
 
 
+@functools.cache
 def build_product_image() -> str:
     """Builds the image from the source tree. Its tag changes with its content, so that a kept cluster notices."""
     base = _script(KIND / "base-image.sh")
@@ -94,6 +96,9 @@ def install(kube: Kube, image: str, operator_replicas: int = 1) -> None:
         f"image.tag={image.partition(':')[2]}",
         f"replicas={operator_replicas}",
     ]
+    if "pending-" in helm(kube, "list", "--all", "--output=json"):
+        # A run that was killed in the middle of this leaves a release that helm refuses to touch.
+        helm(kube, "uninstall", RELEASE)
     helm(kube, "upgrade", "--install", RELEASE, str(CHART), *(f"--set={value}" for value in values))
 
 

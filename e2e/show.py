@@ -25,7 +25,7 @@ _started = time.monotonic()
 
 def step(text: str) -> None:
     """One line that says what happens now, with the seconds since the start."""
-    _people.print(f"[dim]{time.monotonic() - _started:6.1f} s[/dim]  {text}")
+    _people.print(f"[dim]{time.monotonic() - _started:6.1f} s[/dim]  {text}", soft_wrap=True)
 
 
 @contextmanager
