@@ -8,7 +8,7 @@ from penstock.codec.entry import KIND_BATCH, EntryHeader
 from penstock.codec.records import Record, build_batch
 from penstock.log.commit_log import SPARES_READY, CommitLog
 from penstock.log.disk import Disk
-from penstock.log.maintenance import make_spare
+from penstock.log.maintenance import make_spare, write_index
 from penstock.log.recovery import LogOptions, RecoveryReport, open_log
 from penstock.model.record_batch import parse_header
 
@@ -57,6 +57,8 @@ class Log:
         job = self.log.take_job()
         if job is not None:
             self.log.complete(job.run())
+        for segment in self.log.unsealed_segments():
+            segment.seal(write_index(segment))
         self.fill_spares()
 
     def batches(self) -> list[tuple[int, int, bytes]]:

@@ -5,9 +5,12 @@ It holds what a partition's batches cannot tell: that it exists although it is e
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+
 import msgspec
 
 from penstock.model.commands import Command
+from penstock.model.snapshots import encode_list
 from penstock.model.staged import StagedMap
 
 
@@ -20,6 +23,11 @@ class PartitionState(msgspec.Struct, frozen=True):
     topic_id: bytes
     epoch_base: int = 0
     log_start: int = 0
+
+
+# Partitions that one command opens, and start offsets that one command moves: they bound the size of a log entry.
+OPENED_PER_COMMAND_MAX = 1_000
+STARTS_PER_COMMAND_MAX = 10_000
 
 
 class PartitionsOpened(Command, frozen=True, tag="partition.opened"):
@@ -38,6 +46,23 @@ class LogStartsMoved(Command, frozen=True, tag="partition.start"):
     """New first offsets by partition key; they only go up."""
 
     starts: dict[int, int]
+
+
+def opened(states: Sequence[PartitionState]) -> list[Command]:
+    """The commands that open these partitions, of bounded size each."""
+    return [
+        PartitionsOpened(tuple(states[start : start + OPENED_PER_COMMAND_MAX]))
+        for start in range(0, len(states), OPENED_PER_COMMAND_MAX)
+    ]
+
+
+def starts_moved(starts: Mapping[int, int]) -> list[Command]:
+    """The commands that move these partitions' starts, of bounded size each."""
+    items = list(starts.items())
+    return [
+        LogStartsMoved(dict(items[start : start + STARTS_PER_COMMAND_MAX]))
+        for start in range(0, len(items), STARTS_PER_COMMAND_MAX)
+    ]
 
 
 class Partitions:
@@ -81,7 +106,12 @@ class Partitions:
 
     def snapshot(self) -> bytes:
         """See `StateMachine.snapshot`."""
-        return msgspec.msgpack.encode(list(self.states.committed.values()))
+        return self.freeze()()
+
+    def freeze(self) -> Callable[[], bytes]:
+        """See `StateMachine.freeze`."""
+        states = list(self.states.committed.values())
+        return lambda: bytes(encode_list(states))
 
     def restore(self, data: bytes) -> None:
         """See `StateMachine.restore`."""

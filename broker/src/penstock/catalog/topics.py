@@ -7,12 +7,13 @@ and carried by a command; time, ids and defaults come in as arguments.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 
 import msgspec
 
 from penstock.model.commands import Command
 from penstock.model.errors import ErrorCode, PenstockError
+from penstock.model.snapshots import encode_list
 from penstock.model.staged import StagedMap
 
 # Kafka's rule for names (`Topic.validate`).
@@ -82,6 +83,12 @@ class _Snapshot(msgspec.Struct):
     next_key: int
 
 
+class _EncodedSnapshot(msgspec.Struct):
+    topics: msgspec.Raw
+    cluster_config: dict[str, str]
+    next_key: int
+
+
 _CONFIG_KEY = "cluster"
 _NEXT_KEY = "next"
 
@@ -102,6 +109,8 @@ class Catalog:
     def __init__(self) -> None:
         self.topics: StagedMap[str, Topic] = StagedMap()
         self.topic_names: StagedMap[bytes, str] = StagedMap()
+        # Name with '.' as '_' to the name itself: names that differ only in these collide.
+        self._folded: StagedMap[str, str] = StagedMap()
         self._cluster: StagedMap[str, dict[str, str]] = StagedMap()
         self._next: StagedMap[str, int] = StagedMap()
         # Goes up with every applied change, so that answers made from the catalog can be cached.
@@ -125,7 +134,7 @@ class Catalog:
         check_topic_name(name)
         if self.topics.get(name) is not None:
             raise PenstockError(ErrorCode.TOPIC_ALREADY_EXISTS, f"topic {name} exists already")
-        clash = self._collision(name)
+        clash = self._folded.get(folded_name(name))
         if clash is not None:
             raise PenstockError(
                 ErrorCode.INVALID_TOPIC_EXCEPTION,
@@ -155,15 +164,6 @@ class Catalog:
             raise PenstockError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic named {name}")
         return topic
 
-    def _collision(self, name: str) -> str | None:
-        if "." not in name and "_" not in name:
-            return None
-        folded = name.replace(".", "_")
-        for other, _ in self.topics.items():
-            if other.replace(".", "_") == folded:
-                return other
-        return None
-
     # --- transitions -----------------------------------------------------------------------------
 
     def stage(self, index: int, command: Command) -> None:
@@ -181,11 +181,13 @@ class Catalog:
             case TopicCreated(topic=topic):
                 topics[topic.name] = topic
                 self.topic_names.writer(index, staged=staged)[topic.topic_id] = topic.name
+                self._folded.writer(index, staged=staged)[folded_name(topic.name)] = topic.name
                 self._reserve(self._next.writer(index, staged=staged), topic.partitions)
             case TopicDeleted(name=name):
                 topic = topics[name]
                 del topics[name]
                 del self.topic_names.writer(index, staged=staged)[topic.topic_id]
+                del self._folded.writer(index, staged=staged)[folded_name(name)]
             case PartitionsAdded(name=name, partitions=partitions):
                 topics[name] = msgspec.structs.replace(topics[name], partitions=partitions)
                 self._reserve(self._next.writer(index, staged=staged), partitions)
@@ -203,28 +205,35 @@ class Catalog:
 
     def drop_staged(self) -> None:
         """See `StateMachine.drop_staged`."""
-        for mapping in (self.topics, self.topic_names, self._cluster, self._next):
+        for mapping in (self.topics, self.topic_names, self._folded, self._cluster, self._next):
             mapping.drop_staged()
 
     def snapshot(self) -> bytes:
         """See `StateMachine.snapshot`."""
-        return msgspec.msgpack.encode(
-            _Snapshot(
-                list(self.topics.committed.values()),
-                self._cluster.committed.get(_CONFIG_KEY, {}),
-                self._next.committed.get(_NEXT_KEY, 1),
-            )
-        )
+        return self.freeze()()
+
+    def freeze(self) -> Callable[[], bytes]:
+        """See `StateMachine.freeze`."""
+        topics = list(self.topics.committed.values())
+        config = self._cluster.committed.get(_CONFIG_KEY, {})
+        next_key = self._next.committed.get(_NEXT_KEY, 1)
+        return lambda: msgspec.msgpack.encode(_EncodedSnapshot(encode_list(topics), config, next_key))
 
     def restore(self, data: bytes) -> None:
         """See `StateMachine.restore`."""
         state = msgspec.msgpack.decode(data, type=_Snapshot)
         self.topics.committed = {topic.name: topic for topic in state.topics}
         self.topic_names.committed = {topic.topic_id: topic.name for topic in state.topics}
+        self._folded.committed = {folded_name(topic.name): topic.name for topic in state.topics}
         self._cluster.committed = {_CONFIG_KEY: state.cluster_config}
         self._next.committed = {_NEXT_KEY: state.next_key}
         self.drop_staged()
         self.revision += 1
+
+
+def folded_name(name: str) -> str:
+    """What names that collide have in common (Kafka: `Topic.unifyCollisionChars`)."""
+    return name.replace(".", "_")
 
 
 def check_topic_name(name: str) -> None:

@@ -7,7 +7,7 @@ What to write is decided elsewhere: commits by the service, expiry by `expiry`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -22,6 +22,7 @@ from penstock.groups.commands import (
     OffsetEntry,
 )
 from penstock.model.commands import Command
+from penstock.model.snapshots import encode_list
 from penstock.model.staged import StagedMap
 
 TopicPartition = tuple[str, int]
@@ -50,6 +51,11 @@ class _SnapshotGroup(msgspec.Struct, array_like=True):
 class _Snapshot(msgspec.Struct):
     version: int
     groups: list[_SnapshotGroup]
+
+
+class _EncodedSnapshot(msgspec.Struct):
+    version: int
+    groups: msgspec.Raw
 
 
 class _SnapshotVersion(msgspec.Struct):
@@ -215,21 +221,32 @@ class GroupsMachine:
 
     def snapshot(self) -> bytes:
         """See `StateMachine.snapshot`. Sorted, so that equal states give equal bytes."""
-        names = {*self._generations.committed, *self._declared.committed}
-        names.update(name for name, offsets in self._offsets.items() if offsets.committed)
-        groups = [
-            _SnapshotGroup(
-                name,
-                self._generations.committed.get(name),
-                self._declared.committed.get(name),
-                sorted(
-                    (topic, partition, stored)
-                    for (topic, partition), stored in self._committed_offsets(name).items()
-                ),
+        return self.freeze()()
+
+    def freeze(self) -> Callable[[], bytes]:
+        """See `StateMachine.freeze`."""
+        generations, declared = dict(self._generations.committed), dict(self._declared.committed)
+        positions = {
+            name: list(offsets.committed.items())
+            for name, offsets in self._offsets.items()
+            if offsets.committed
+        }
+
+        def encode() -> bytes:
+            groups = (
+                _SnapshotGroup(
+                    name,
+                    generations.get(name),
+                    declared.get(name),
+                    sorted(
+                        (topic, partition, stored) for (topic, partition), stored in positions.get(name, ())
+                    ),
+                )
+                for name in sorted({*generations, *declared, *positions})
             )
-            for name in sorted(names)
-        ]
-        return msgspec.msgpack.encode(_Snapshot(self.version, groups))
+            return msgspec.msgpack.encode(_EncodedSnapshot(self.version, encode_list(groups)))
+
+        return encode
 
     def restore(self, data: bytes) -> None:
         """See `StateMachine.restore`. Raises ValueError on a snapshot of a later release."""
@@ -252,10 +269,6 @@ class GroupsMachine:
                 offsets.committed = {(topic, partition): stored for topic, partition, stored in group.offsets}
                 self._offsets[group.name] = offsets
                 self._index_topics(group.name, offsets.committed)
-
-    def _committed_offsets(self, group: str) -> dict[TopicPartition, StoredOffset]:
-        offsets = self._offsets.get(group)
-        return {} if offsets is None else offsets.committed
 
 
 def offsets_committed(

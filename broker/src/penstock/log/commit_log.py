@@ -4,7 +4,8 @@ One thread (the loop) calls everything but `WriteJob.run`; nothing here blocks. 
 hands all that was gathered since the last job to the writer, which writes it with one `writev` per segment and, under
 `flush: sync`, one `fdatasync`; `complete` takes the outcome back. At most one job is under way, so whatever arrives
 meanwhile becomes the next group commit. New segments are made of spares that another thread allocates ahead: an entry
-is refused before it gets an index when no spare is left for its kind, so a full disk never tears a log.
+is refused before it gets an index when no spare is left for its kind, so a full disk never tears a log. The last spares
+are for commands alone, and so are the segments made of them: retention must go on when producing cannot.
 """
 
 from __future__ import annotations
@@ -23,9 +24,7 @@ from penstock.log.segment import (
     SEGMENT_HEADER_SIZE,
     Segment,
     encode_segment_header,
-    index_name,
 )
-from penstock.log.segment_index import RunSummary, encode_index, summarise
 from penstock.log.tail_cache import Payload, TailCache
 
 # Spares that only commands may use, so that retention works on a full disk.
@@ -57,12 +56,16 @@ class WriteJob:
         self.bytes_written = 0
         self.syncs = 0
         self.sync_seconds = 0.0
-        self.sealed: list[tuple[Segment, dict[int, RunSummary]]] = []
+
+    @property
+    def fills_segment(self) -> bool:
+        """Whether the job leaves a segment behind."""
+        return len(self._writes) > 1
 
     @property
     def touches_files(self) -> bool:
-        """Whether the job opens or seals a segment besides writing to one."""
-        return len(self._writes) > 1 or any(write.spare is not None for write in self._writes)
+        """Whether the job opens or leaves a segment besides writing to one."""
+        return self.fills_segment or any(write.spare is not None for write in self._writes)
 
     def run(self) -> WriteJob:
         """Writes; syncs where asked, and always what a segment leaves behind. Raises OSError, which is final."""
@@ -79,8 +82,6 @@ class WriteJob:
                 segment.file.sync()
                 self.syncs += 1
                 self.sync_seconds += time.monotonic() - began
-            if left_behind:
-                self._seal(segment)
         return self
 
     def _open_spare(self, segment: Segment, spare: str) -> None:
@@ -90,13 +91,6 @@ class WriteJob:
         segment.file.sync()
         self._disk.rename(spare, segment.name)
         self._disk.sync_folder()
-
-    def _seal(self, segment: Segment) -> None:
-        # The loop appends to a later segment by now, so this one's arrays no longer change.
-        assert segment.index is not None
-        encoded = encode_index(segment.index, segment.base_index, segment.last_index)
-        self._disk.write_atomic(index_name(segment.base_index), encoded)
-        self.sealed.append((segment, summarise(segment.index, encoded)))
 
 
 class CommitLog:
@@ -152,10 +146,24 @@ class CommitLog:
 
     def has_room(self, payload_bytes: int, kind: int) -> bool:
         """Whether an entry of that kind and size can be appended now."""
+        spares = len(self.spares) - (0 if kind == KIND_COMMAND else SPARES_RESERVED_FOR_COMMANDS)
         if self.segments and self.active.room_bytes >= payload_bytes + ENTRY_HEADER_SIZE:
-            return True
-        reserved = 0 if kind == KIND_COMMAND else SPARES_RESERVED_FOR_COMMANDS
-        return len(self.spares) > reserved and payload_bytes <= self.payload_bytes_max
+            # Below zero, the active segment was opened with a reserved spare: its rest is for commands too.
+            return spares >= 0
+        return spares > 0 and payload_bytes <= self.payload_bytes_max
+
+    def has_room_for_commands(self, payload_sizes: Sequence[int]) -> bool:
+        """Whether all these commands can be appended now, one after the other."""
+        room = self.active.room_bytes if self.segments else 0
+        spares = len(self.spares)
+        for size in payload_sizes:
+            if size > self.payload_bytes_max:
+                return False
+            room -= size + ENTRY_HEADER_SIZE
+            if room < 0:
+                spares -= 1
+                room = self.payload_bytes_max - size
+        return spares >= 0
 
     def append_batch(
         self, partition: int, payload: Payload, size_bytes: int, base: int, end: int, max_timestamp: int
@@ -176,8 +184,10 @@ class CommitLog:
         return index
 
     def _place(self, kind: int, partition: int, payload: Payload, size: int) -> tuple[Segment, int, int]:
+        if not self.has_room(size, kind):
+            raise DiskFullError("no segment is left that this entry may use")
         if not self.segments or self.active.room_bytes < size + ENTRY_HEADER_SIZE:
-            self._roll(size, kind)
+            self._roll()
         segment = self.active
         index = self.next_index
         position = segment.write_position
@@ -194,12 +204,10 @@ class CommitLog:
         self.next_index = index + 1
         return segment, index, position
 
-    def _roll(self, size: int, kind: int) -> None:
-        if not self.has_room(size, kind):
-            raise DiskFullError("no segment is left that this entry may use")
+    def _roll(self) -> None:
         previous = self.segments[-1] if self.segments else None
         if previous is not None and (not self._writes or self._writes[-1].segment is not previous):
-            # Even with nothing pending for it, the segment left behind is synced and sealed by the next job.
+            # Even with nothing pending for it, the segment left behind is synced by the next job.
             self._writes.append(_Write(previous, previous.write_position, []))
         segment = Segment(self.disk, self.next_index, None, self.segment_bytes)
         self.segments.append(segment)
@@ -220,7 +228,7 @@ class CommitLog:
         )
 
     def complete(self, job: WriteJob) -> None:
-        """Takes a job's outcome back: what is written, what is durable, which segments are sealed."""
+        """Takes a job's outcome back: what is written, what is durable."""
         self._job_under_way = False
         self.written_index = job.last_index
         if job.sync:
@@ -228,14 +236,29 @@ class CommitLog:
             self.bytes_since_sync = 0
         else:
             self.bytes_since_sync += job.bytes_written
-        for segment, summaries in job.sealed:
-            segment.seal(summaries)
 
     def mark_durable(self, index: int) -> None:
         """A sync outside of a job (flush: async) made everything up to `index` durable."""
         self.durable_index = max(self.durable_index, index)
 
+    def unsynced_segment(self) -> Segment | None:
+        """The one segment that holds what is written and not synced: earlier ones were synced when they were left behind,
+        later ones are still being opened by the job under way."""
+        if self.written_index <= self.durable_index:
+            return None
+        return next(
+            (segment for segment in reversed(self.segments) if segment.base_index <= self.written_index), None
+        )
+
     # --- what is kept ----------------------------------------------------------------------------
+
+    def unsealed_segments(self) -> list[Segment]:
+        """Segments that are no longer written to and have no index file yet. The next segment of each is durable."""
+        return [
+            segment
+            for segment in self.segments[:-1]
+            if segment.index is not None and segment.last_index < self.written_index
+        ]
 
     @property
     def first_index(self) -> int:

@@ -68,7 +68,8 @@ class Disk(Protocol):
 
 
 class RealFile:
-    """A file descriptor."""
+    """A file descriptor. It is closed by `close`, or when the last who could read from it lets go: a removed segment may
+    still be read by a fetch that is under way, and its blocks are free only once nobody holds it open."""
 
     __slots__ = ("_descriptor",)
 
@@ -114,6 +115,9 @@ class RealFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class RealDisk:

@@ -1,4 +1,8 @@
-"""File work beside the log's writing, for a background thread: spare segments, removal, synchronising at intervals."""
+"""File work beside the log's writing, for a background thread: spare segments, index files, removal, synchronising.
+
+Index files are written here and not by the log's writer, so that sealing a segment neither delays a group commit nor,
+on a full disk, ends the broker: until its index file is written, a segment keeps its index in memory.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,14 @@ import errno
 
 from penstock.log.disk import Disk
 from penstock.log.segment import SPARE_SUFFIX, Segment, index_name
+from penstock.log.segment_index import RunSummary, encode_index, summarise
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def disk_is_full(error: OSError) -> bool:
+    """Whether freeing space would help; every other error of a disk is final."""
+    return error.errno in _NO_SPACE
 
 
 def spare_name(number: int) -> str:
@@ -25,12 +35,21 @@ def make_spare(disk: Disk, number: int, size_bytes: int) -> str | None:
     except OSError as error:
         file.close()
         disk.remove(name)
-        if error.errno in _NO_SPACE:
+        if disk_is_full(error):
             return None
         raise
     file.close()
     disk.sync_folder()
     return name
+
+
+def write_index(segment: Segment) -> dict[int, RunSummary]:
+    """Writes the index file of a segment that is no longer written to; returns what `Segment.seal` wants. The file is a
+    proof that the next segment's exists, so this comes after it was opened. Raises OSError."""
+    assert segment.index is not None
+    encoded = encode_index(segment.index, segment.base_index, segment.last_index)
+    segment.disk.write_atomic(index_name(segment.base_index), encoded)
+    return summarise(segment.index, encoded)
 
 
 def remove_segment(disk: Disk, segment: Segment) -> None:
@@ -41,8 +60,7 @@ def remove_segment(disk: Disk, segment: Segment) -> None:
     disk.sync_folder()
 
 
-def sync_segments(segments: list[Segment]) -> None:
-    """Makes everything written to these segments durable (flush: async). An error is final."""
-    for segment in segments:
-        if segment.file is not None and not segment.removed:
-            segment.file.sync()
+def sync_segment(segment: Segment) -> None:
+    """Makes everything written to the segment durable (flush: async). An error is final."""
+    assert segment.file is not None
+    segment.file.sync()

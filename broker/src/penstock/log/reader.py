@@ -1,17 +1,22 @@
 """Reading entries' payloads back from segment files, in a reader's thread.
 
-Entries that stand near each other come with one read; each is checked against its CRC before it is handed on.
+Entries that stand near each other come with one read; each is checked against its CRC before it is handed on. An index
+file that is damaged or gone is made again from its segment, which has checksums of its own.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from penstock.codec.entry import ENTRY_HEADER_SIZE, entry_is_intact, parse_entry_header
 from penstock.log.errors import LogDamagedError
+from penstock.log.indexing import index_segment
 from penstock.log.segment import Segment, index_name
-from penstock.log.segment_index import PartitionRun, RunSummary, decode_run, run_size
+from penstock.log.segment_index import PartitionRun, RunSummary, decode_run, encode_index, run_size
+
+logger = logging.getLogger(__name__)
 
 # Entries with at most this many bytes between them are fetched by one read.
 READ_GAP_BYTES_MAX = 32 * 1024
@@ -76,8 +81,30 @@ def _payload(view: memoryview, at: int, extent: Extent) -> memoryview:
 
 def load_run(segment: Segment, summary: RunSummary) -> PartitionRun:
     """A sealed segment's arrays for one partition, from the index file. Raises LogDamagedError, OSError."""
-    file = segment.disk.open(index_name(segment.base_index))
     try:
-        return decode_run(summary, file.read_at(summary.file_position, run_size(summary)))
-    finally:
-        file.close()
+        file = segment.disk.open(index_name(segment.base_index))
+        try:
+            return decode_run(summary, file.read_at(summary.file_position, run_size(summary)))
+        finally:
+            file.close()
+    except (LogDamagedError, FileNotFoundError) as error:
+        if segment.removed:
+            raise
+        logger.warning("the index of %s is made anew: %s", segment.name, error)
+        return _rebuild_run(segment, summary)
+
+
+def _rebuild_run(segment: Segment, summary: RunSummary) -> PartitionRun:
+    scan, index = index_segment(segment)
+    if scan.next_index - 1 != segment.last_index:
+        raise LogDamagedError(
+            f"{segment.name} is damaged at position {scan.end_position}: entry {scan.next_index} cannot be read;"
+            " restore the volume from a replica or a backup"
+        )
+    encoded = encode_index(index, segment.base_index, segment.last_index)
+    try:
+        segment.disk.write_atomic(index_name(segment.base_index), encoded)
+    except OSError as error:
+        # The answer does not need the file; it is tried again with the next read.
+        logger.warning("the index of %s could not be written: %s", segment.name, error)
+    return decode_run(summary, encoded[summary.file_position : summary.file_position + run_size(summary)])

@@ -2,20 +2,22 @@
 
 Sealed segments are trusted by their index file (its CRC, and the chain of indexes from segment to segment) and read
 only where the snapshots do not cover them; the last one is read whole. Every intact entry behind the snapshots is
-handed to `on_entry`, in order, so that one pass checks, indexes and replays.
+handed to `on_entry`, in order, so that one pass checks, indexes and replays. A segment without an index file keeps its
+index in memory, and whoever runs the log writes the file (`CommitLog.unsealed_segments`).
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 
 import msgspec
 
-from penstock.codec.entry import ENTRY_HEADER_SIZE, KIND_BATCH, EntryHeader
+from penstock.codec.entry import EntryHeader
 from penstock.log.commit_log import CommitLog
 from penstock.log.disk import Disk
 from penstock.log.errors import LogDamagedError
+from penstock.log.indexing import OnEntry, index_segment
+from penstock.log.maintenance import disk_is_full
 from penstock.log.scan import SegmentScan
 from penstock.log.segment import (
     INDEX_SUFFIX,
@@ -28,20 +30,11 @@ from penstock.log.segment import (
     index_name,
     segment_name,
 )
-from penstock.log.segment_index import (
-    SegmentIndex,
-    decode_directory,
-    encode_index,
-    index_directory_size,
-    summarise,
-)
+from penstock.log.segment_index import decode_directory, index_directory_size
 from penstock.log.tail_cache import TailCache
-from penstock.model.record_batch import HEADER_SIZE, parse_header
 
 # Read first of an index file; a directory that is longer is read in a second step.
 _INDEX_HEAD_BYTES = 64 * 1024
-
-OnEntry = Callable[[EntryHeader, memoryview], None]
 
 
 class LogOptions(msgspec.Struct, frozen=True):
@@ -72,9 +65,10 @@ def open_log(
     """The log, ready for appending. `epoch` is the newest one ever persisted; entries up to `covered_index` are in
     the snapshots. Raises LogDamagedError with a sentence that names file and position."""
     report = RecoveryReport(sentences=[])
-    names = disk.names()
+    names = frozenset(disk.names())
     _sweep(disk, names)
     bases = sorted(base_index_of(name) for name in names if name.endswith(SEGMENT_SUFFIX))
+    _check_newest(bases, names, covered_index)
     segments: list[Segment] = []
     for position, base in enumerate(bases):
         last = position == len(bases) - 1
@@ -90,6 +84,7 @@ def open_log(
             _read_sealed(
                 segment,
                 next_base=bases[position + 1],
+                indexed=index_name(base) in names,
                 covered=covered_index,
                 on_entry=on_entry,
                 report=report,
@@ -105,18 +100,44 @@ def open_log(
         disk,
         shard_uid,
         segments=segments,
-        spares=sorted(name for name in disk.names() if name.endswith(SPARE_SUFFIX)),
+        spares=_usable_spares(disk, names, options.segment_bytes),
         segment_bytes=options.segment_bytes,
         cache=TailCache(options.cache_bytes_max),
         sync=options.sync,
     )
-    if not segments:
-        log.next_index = covered_index + 1
-        log.written_index = log.durable_index = covered_index
     return log, report
 
 
-def _sweep(disk: Disk, names: list[str]) -> None:
+def _usable_spares(disk: Disk, names: frozenset[str], segment_bytes: int) -> list[str]:
+    """Spares of the size that is asked for. One that is smaller was being allocated when the broker stopped, or comes from
+    other settings: a segment made of it could hit a full disk in the middle of a write."""
+    usable = []
+    for name in sorted(name for name in names if name.endswith(SPARE_SUFFIX)):
+        file = disk.open(name)
+        size = file.size()
+        file.close()
+        if size == segment_bytes:
+            usable.append(name)
+        else:
+            disk.remove(name)
+    return usable
+
+
+def _check_newest(bases: list[int], names: frozenset[str], covered: int) -> None:
+    """Raises LogDamagedError when the newest segment's file is not there: nothing behind it could tell."""
+    if not bases and covered:
+        raise LogDamagedError(
+            f"the snapshots cover entries up to {covered}, but the folder holds no segment of the log:"
+            " restore its files or the volume"
+        )
+    if bases and index_name(bases[-1]) in names:
+        raise LogDamagedError(
+            f"{index_name(bases[-1])} shows that another segment followed {segment_name(bases[-1])}, but it is missing:"
+            " restore it or the volume"
+        )
+
+
+def _sweep(disk: Disk, names: frozenset[str]) -> None:
     segments = {name.removesuffix(SEGMENT_SUFFIX) for name in names if name.endswith(SEGMENT_SUFFIX)}
     for name in names:
         orphan = name.endswith(INDEX_SUFFIX) and name.removesuffix(INDEX_SUFFIX) not in segments
@@ -132,30 +153,31 @@ def _open_segment(disk: Disk, base: int, shard_uid: uuid.UUID) -> Segment:
 
 
 def _read_sealed(
-    segment: Segment, *, next_base: int, covered: int, on_entry: OnEntry, report: RecoveryReport
+    segment: Segment,
+    *,
+    next_base: int,
+    indexed: bool,
+    covered: int,
+    on_entry: OnEntry,
+    report: RecoveryReport,
 ) -> None:
-    directory = _load_directory(segment, next_base)
-    if directory is None or next_base - 1 > covered:
+    indexed = indexed and _load_directory(segment, next_base)
+    if not indexed or next_base - 1 > covered:
         scan = _scan(segment, covered, on_entry, report)
         if segment.last_index != next_base - 1:
             raise LogDamagedError(
                 f"{segment.name} is damaged at position {scan.end_position}: entry {scan.next_index} cannot be read, and"
                 f" the log goes on in {segment_name(next_base)}; restore the volume from a replica or a backup"
             )
-        assert segment.index is not None
-        encoded = encode_index(segment.index, segment.base_index, segment.last_index)
-        if directory is None:
-            segment.disk.write_atomic(index_name(segment.base_index), encoded)
-            report.sentences.append(f"rebuilt the index of {segment.name}")
-        segment.seal(summarise(segment.index, encoded))
+        if indexed:
+            segment.seal(segment.summaries)
+        else:
+            report.sentences.append(f"the index of {segment.name} is made anew")
 
 
-def _load_directory(segment: Segment, next_base: int) -> bool | None:
-    """Fills the segment from its index file; None when there is none that can be trusted."""
-    name = index_name(segment.base_index)
-    if name not in segment.disk.names():
-        return None
-    file = segment.disk.open(name)
+def _load_directory(segment: Segment, next_base: int) -> bool:
+    """Fills the segment from its index file; False when that cannot be trusted."""
+    file = segment.disk.open(index_name(segment.base_index))
     try:
         head = file.read_at(0, _INDEX_HEAD_BYTES)
         wanted = index_directory_size(head)
@@ -164,11 +186,11 @@ def _load_directory(segment: Segment, next_base: int) -> bool | None:
         summaries, first, last, last_command = decode_directory(head)
     except LogDamagedError:
         # The index is derived: a damaged one is made again from the segment, which has checksums of its own.
-        return None
+        return False
     finally:
         file.close()
     if first != segment.base_index or last != next_base - 1:
-        return None
+        return False
     segment.seal(summaries)
     segment.last_command_index = last_command
     segment.last_index = last
@@ -177,38 +199,25 @@ def _load_directory(segment: Segment, next_base: int) -> bool | None:
 
 
 def _scan(segment: Segment, covered: int, on_entry: OnEntry, report: RecoveryReport) -> SegmentScan:
-    assert segment.file is not None
-    data = segment.file.read_at(0, segment.size_bytes)
-    view = memoryview(data)
-    scan = SegmentScan(segment.name, data, segment.base_index)
-    index = segment.index = SegmentIndex()
-    for header, position in scan:
-        start, end = position + ENTRY_HEADER_SIZE, position + header.size_bytes
-        if header.kind == KIND_BATCH:
-            if header.length < HEADER_SIZE:
-                raise LogDamagedError(
-                    f"{segment.name} holds a batch shorter than its header at position {position}"
-                )
-            batch = parse_header(data, start)
-            base = batch.base_offset
-            index.add_batch(
-                header.partition, base, base + batch.last_offset_delta + 1, position, header.size_bytes,
-                batch.max_timestamp, header.epoch,
-            )  # fmt: skip
-        else:
-            index.last_command_index = header.log_index
-        if header.log_index > covered:
-            on_entry(header, view[start:end])
-            report.entries_read += 1
+    def count(header: EntryHeader, payload: memoryview) -> None:
+        report.entries_read += 1
+        on_entry(header, payload)
+
+    scan, segment.index = index_segment(segment, count, covered)
     segment.write_position = scan.end_position
     segment.last_index = scan.next_index - 1
-    segment.last_command_index = index.last_command_index
+    segment.last_command_index = segment.index.last_command_index
     return scan
 
 
 def _read_last(segment: Segment, epoch: int, covered: int, on_entry: OnEntry, report: RecoveryReport) -> None:
     scan = _scan(segment, covered, on_entry, report)
     assert segment.file is not None
+    if segment.last_index < covered:
+        raise LogDamagedError(
+            f"{segment.name} ends with entry {segment.last_index} at position {scan.end_position}, but a snapshot covers"
+            f" entries up to {covered}: acknowledged entries are gone; restore the volume from a replica or a backup"
+        )
     if not scan.tail_is_blank:
         scan.refuse_damage(epoch)
         cut = segment.size_bytes - scan.end_position
@@ -219,11 +228,12 @@ def _read_last(segment: Segment, epoch: int, covered: int, on_entry: OnEntry, re
         )
         # Cutting and allocating again leaves zeros, so that old bytes are never taken for entries later.
         segment.file.truncate(scan.end_position)
-        segment.file.allocate(segment.size_bytes)
-    if segment.last_index < covered:
-        raise LogDamagedError(
-            f"{segment.name} ends with entry {segment.last_index} at position {scan.end_position}, but a snapshot covers"
-            f" entries up to {covered}: acknowledged entries are gone; restore the volume from a replica or a backup"
-        )
+        try:
+            segment.file.allocate(segment.size_bytes)
+        except OSError as error:
+            if not disk_is_full(error):
+                raise
+            # Somebody else took the room meanwhile: this segment is full then, and the next entry needs another.
+            segment.size_bytes = scan.end_position
     # What survived a crash may still be in the page cache only: from here on it counts as durable.
     segment.file.sync()

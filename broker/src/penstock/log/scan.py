@@ -25,6 +25,10 @@ from penstock.log.segment import SEGMENT_HEADER_SIZE
 # Where the index stands in an entry's header, and how many of its low bytes may differ between neighbours.
 _INDEX_AT = 12
 _INDEX_LOW_BYTES = 2
+# Leaderships before the newest whose entries are looked for behind a bad place, besides those seen before it.
+_EPOCHS_BACK_MAX = 16
+# What is read at once when looking for the last byte that is not zero.
+_BLANK_STEP_BYTES = 64 * 1024
 
 
 class SegmentScan:
@@ -67,7 +71,8 @@ class SegmentScan:
 
         `epoch` is the newest one that entries of this log can carry.
         """
-        for witness, position in self._later_entries(self._epochs | {epoch}):
+        epochs = self._epochs.union(range(max(epoch - _EPOCHS_BACK_MAX, 0), epoch + 1))
+        for witness, position in self._later_entries(epochs):
             if witness.durable_index >= self.next_index:
                 raise LogDamagedError(
                     f"{self.name} is damaged at position {self.end_position}: entry {self.next_index} cannot be read,"
@@ -76,15 +81,28 @@ class SegmentScan:
                 )
 
     def _later_entries(self, epochs: set[int]) -> Iterator[tuple[EntryHeader, int]]:
+        end = self._written_end()
         high = self.next_index >> (8 * _INDEX_LOW_BYTES)
-        for upper in (high, high + 1):
-            for epoch in sorted(epochs):
+        highest = (self.next_index + (end - self.end_position) // ENTRY_HEADER_SIZE) >> (8 * _INDEX_LOW_BYTES)
+        for upper in range(high, highest + 1):
+            for epoch in sorted(epochs, reverse=True):
                 pattern = upper.to_bytes(8 - _INDEX_LOW_BYTES, "little") + epoch.to_bytes(4, "little")
-                yield from self._matches(pattern)
+                yield from self._matches(pattern, end)
 
-    def _matches(self, pattern: bytes) -> Iterator[tuple[EntryHeader, int]]:
+    def _written_end(self) -> int:
+        """Behind the last byte that is not zero."""
+        end = len(self._data)
+        while end > self.end_position:
+            start = max(end - _BLANK_STEP_BYTES, self.end_position)
+            written = len(self._data[start:end].rstrip(b"\0"))
+            if written:
+                return start + written
+            end = start
+        return end
+
+    def _matches(self, pattern: bytes, limit: int) -> Iterator[tuple[EntryHeader, int]]:
         offset = _INDEX_AT + _INDEX_LOW_BYTES
-        found = self._data.find(pattern, self.end_position + offset)
+        found = self._data.find(pattern, self.end_position + offset, limit)
         while found >= 0:
             position = found - offset
             if position + ENTRY_HEADER_SIZE <= len(self._data):
@@ -97,4 +115,4 @@ class SegmentScan:
                     and entry_is_intact(self._view, position, header)
                 ):
                     yield header, position
-            found = self._data.find(pattern, found + 1)
+            found = self._data.find(pattern, found + 1, limit)

@@ -11,9 +11,9 @@ import struct
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
 
 from penstock.base.crc import crc32c
+from penstock.codec.entry import ENTRY_HEADER_SIZE
 from penstock.log.errors import LogDamagedError
 
 _FILE_HEADER = struct.Struct("<8sHHIQQQI")  # magic, version, -, run count, first, last, last command index, -
@@ -29,7 +29,8 @@ if sys.byteorder != "little":  # pragma: no cover
 
 
 class PartitionRun:
-    """One partition's batches in one segment. Positions and sizes are those of whole entries in the file."""
+    """One partition's batches in one segment. Positions and sizes are those of whole entries in the file; `size_bytes` is
+    the sum of the batches alone, as retention counts them."""
 
     __slots__ = ("base_offsets", "end_offset", "epochs", "max_timestamp", "max_timestamps", "positions",
                  "size_bytes", "sizes")  # fmt: skip
@@ -52,7 +53,7 @@ class PartitionRun:
         self.sizes.append(size)
         self.max_timestamps.append(max_timestamp)
         self.end_offset = end
-        self.size_bytes += size
+        self.size_bytes += size - ENTRY_HEADER_SIZE
         if max_timestamp > self.max_timestamp:
             self.max_timestamp = max_timestamp
         if not self.epochs or self.epochs[-1][0] != epoch:
@@ -208,13 +209,3 @@ def decode_run(summary: RunSummary, data: bytes) -> PartitionRun:
 def summarise(index: SegmentIndex, encoded: bytes) -> dict[int, RunSummary]:
     """The directory of an index that was just encoded."""
     return decode_directory(encoded[: index_directory_size(encoded)])[0]
-
-
-def iterate_epochs(summaries: Iterator[RunSummary]) -> Iterator[tuple[int, int]]:
-    """All (epoch, first offset) pairs of a partition in order, repeated epochs left out."""
-    last = -1
-    for summary in summaries:
-        for epoch, offset in summary.epochs:
-            if epoch != last:
-                yield epoch, offset
-                last = epoch

@@ -63,6 +63,11 @@ class SnapshotStore:
             for name, item in checkpoint.machines.items()
         }
 
+    @property
+    def covered_index(self) -> int:
+        """The last entry that every machine's snapshot covers; 0 without a checkpoint."""
+        return min((item.index for item in self._current.values()), default=0)
+
     def save(self, changed: Mapping[str, tuple[int, bytes]], index: int) -> None:
         """Makes `index` the covered index of every machine; `changed` has (version, state) of those to write."""
         current = dict(self._current)

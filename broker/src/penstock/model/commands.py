@@ -8,7 +8,7 @@ beside itself and all of them subclass `Command`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -44,6 +44,10 @@ class StateMachine(Protocol):
 
     def snapshot(self) -> bytes:
         """The committed state as bytes that `restore` of the same or a later version reads."""
+        ...
+
+    def freeze(self) -> Callable[[], bytes]:
+        """A function that gives `snapshot` as of now, for another thread and a later time. Freezing copies no values."""
         ...
 
     def restore(self, data: bytes) -> None:

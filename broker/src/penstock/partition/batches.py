@@ -79,7 +79,7 @@ def check_batch(header: BatchHeader, batch: memoryview, size_bytes_max: int) -> 
             ErrorCode.MESSAGE_TOO_LARGE,
             f"the record batch has {len(batch)} bytes, the topic allows max.message.bytes={size_bytes_max}",
         )
-    if crc32c(batch[CRC_START:]) != header.crc & 0xFFFFFFFF:
+    if crc32c(batch[CRC_START:]) != header.crc:
         raise PenstockError(ErrorCode.CORRUPT_MESSAGE, "the record batch does not match its checksum")
     if header.record_count < 1 or header.last_offset_delta != header.record_count - 1:
         raise PenstockError(ErrorCode.INVALID_RECORD, "the record batch's count does not match its offsets")
@@ -105,9 +105,8 @@ def with_append_time(header: BatchHeader, batch: memoryview, now_ms: int) -> tup
     stamped = header._replace(attributes=header.attributes | TIMESTAMP_TYPE_MASK, max_timestamp=now_ms)
     head = bytearray(HEADER.pack(*stamped))
     crc = crc32c(batch[HEADER_SIZE:], crc32c(head[CRC_START:]))
-    head[17:21] = crc.to_bytes(4, "big")
-    signed = crc - (1 << 32) if crc >= 1 << 31 else crc
-    return stamped._replace(crc=signed), memoryview(head)
+    head[17:CRC_START] = crc.to_bytes(4, "big")
+    return stamped._replace(crc=crc), memoryview(head)
 
 
 def first_since(batch: memoryview, timestamp: int, from_offset: int) -> tuple[int, int] | None:

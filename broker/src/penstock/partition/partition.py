@@ -54,6 +54,11 @@ class RunCache:
             self.size_bytes -= dropped.memory_bytes
 
 
+def _expired(run: PartitionRun | RunSummary, oldest_ms: int | None) -> bool:
+    # Batches without any timestamp (-1) have no age: only bytes retire them.
+    return oldest_ms is not None and 0 <= run.max_timestamp < oldest_ms
+
+
 class Partition:
     """Offsets: `log_start` <= readable < `high_watermark` <= `end_offset` (the next one to be written)."""
 
@@ -124,8 +129,9 @@ class Partition:
         while self._segments:
             run = self._segments[0].run(self.key)
             assert run is not None
-            # A segment that is still written to stays: it may get batches of this partition again.
-            if run.end_offset > self.log_start or self._segments[0].index is not None:
+            # The segment that is still written to stays: it may get batches of this partition again.
+            maybe_active = len(self._segments) == 1 and self._segments[0].index is not None
+            if run.end_offset > self.log_start or maybe_active:
                 break
             self.size_bytes -= run.size_bytes
             del self._segments[0]
@@ -162,15 +168,17 @@ class Partition:
             offset = run.end_offset
         return found
 
-    def batches_since(self, timestamp: int) -> Extent | None:
-        """The first batch whose largest timestamp is at least `timestamp`, at or above the log start, committed."""
+    def batch_since(self, timestamp: int, from_offset: int = 0) -> Extent | None:
+        """The first committed batch whose largest timestamp is at least `timestamp`, from the one that holds `from_offset`
+        or the log start on."""
+        start = max(self.log_start, from_offset)
         for segment in self._segments:
             summary = segment.run(self.key)
             assert summary is not None
-            if summary.max_timestamp < timestamp or summary.end_offset <= self.log_start:
+            if summary.max_timestamp < timestamp or summary.end_offset <= start:
                 continue
             run = self._run(segment)
-            for slot in range(run.slot_of(max(self.log_start, run.first_offset)), len(run)):
+            for slot in range(run.slot_of(start), len(run)):
                 if run.base_offsets[slot] >= self.high_watermark:
                     return None
                 if run.max_timestamps[slot] >= timestamp:
@@ -178,21 +186,41 @@ class Partition:
         return None
 
     def max_timestamp(self) -> int:
-        """The largest timestamp of all batches, -1 when there are none."""
-        runs = (segment.run(self.key) for segment in self._segments)
-        return max((run.max_timestamp for run in runs if run is not None), default=-1)
-
-    def epoch_end(self, epoch: int) -> tuple[int, int]:
-        """(largest epoch up to `epoch`, its end offset) by the shard's epochs; (-1, -1) when all are newer."""
-        found, end = -1, -1
+        """The largest timestamp of all committed batches from the log start on, -1 when there are none. Raises MissingRun."""
+        largest = -1
         for segment in self._segments:
-            run = segment.run(self.key)
-            assert run is not None
-            for start_epoch, start in run.epochs:
-                if start_epoch > epoch:
-                    return found, start if found >= 0 else -1
-                found, end = start_epoch, self.end_offset
-        return found, end
+            summary = segment.run(self.key)
+            assert summary is not None
+            if summary.end_offset <= self.log_start or summary.max_timestamp <= largest:
+                continue
+            if summary.first_offset >= self.log_start and summary.end_offset <= self.high_watermark:
+                largest = summary.max_timestamp
+                continue
+            run = self._run(segment)
+            for slot in range(run.slot_of(self.log_start), len(run)):
+                if run.base_offsets[slot] < self.high_watermark:
+                    largest = max(largest, run.max_timestamps[slot])
+        return largest
+
+    def epoch_end(self, epoch: int, current: int) -> tuple[int, int]:
+        """(largest epoch up to `epoch`, its end offset), by the shard's epochs, of which `current` is the newest.
+
+        As Kafka's `LeaderEpochFileCache.endOffsetFor`: of an epoch that the log no longer holds, the answer is where the
+        next one begins, so that a consumer whose old messages went by retention is not told that its log was cut;
+        (-1, -1) for an epoch that is yet to come.
+        """
+        if not 0 <= epoch <= current:
+            return -1, -1
+        found = epoch
+        if epoch < current:
+            for segment in self._segments:
+                run = segment.run(self.key)
+                assert run is not None
+                for start_epoch, start in run.epochs:
+                    if start_epoch > epoch:
+                        return found, max(start, self.log_start)
+                    found = start_epoch
+        return found, self.end_offset
 
     def retention_start(self, oldest_ms: int | None, bytes_max: int) -> int:
         """The log start that retention asks for: runs of sealed segments go when all their batches are older than
@@ -201,24 +229,15 @@ class Partition:
         for segment in self._segments:
             run = segment.run(self.key)
             assert run is not None
-            if (
-                segment.index is not None
-                and segment is self._segments[-1]
-                and not self._may_retire_active(run, oldest_ms)
-            ):
-                break
-            expired = oldest_ms is not None and run.max_timestamp < oldest_ms
-            oversize = bytes_max >= 0 and remaining - run.size_bytes >= bytes_max
+            # What may still be written to is only retired by age, and whole, as Kafka rolls an expired active segment.
+            active = segment.index is not None and segment is self._segments[-1]
+            expired = _expired(run, oldest_ms)
+            oversize = not active and bytes_max >= 0 and remaining - run.size_bytes >= bytes_max
             if not expired and not oversize:
                 break
             start = min(run.end_offset, self.high_watermark)
             remaining -= run.size_bytes
         return start
-
-    @staticmethod
-    def _may_retire_active(run: PartitionRun | RunSummary, oldest_ms: int | None) -> bool:
-        # What is still being written is only retired by age, and whole, as Kafka rolls an expired active segment.
-        return oldest_ms is not None and run.max_timestamp < oldest_ms
 
     def _segment_of(self, offset: int) -> int:
         return max(bisect_right(self._segments, offset, key=self._first_offset) - 1, 0)

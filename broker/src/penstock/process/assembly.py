@@ -148,8 +148,7 @@ class Broker:
         return Maintenance(opened.shard, opened.snapshots, options, self.clock, retention, self._expired)
 
     def _expired(self, now_ms: int) -> list[Command]:
-        producers = self.data.idle_producers(self._settings.integer("producer.id.expiration.ms"))
-        return [producers] if producers is not None else []
+        return [*self.data.idle_producers(self._settings.integer("producer.id.expiration.ms"))]
 
     def _group_settings(self) -> GroupSettings:
         value = self._settings.integer

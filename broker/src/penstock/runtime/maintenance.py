@@ -1,6 +1,6 @@
-"""What a shard does beside serving: spare segments, retention, checkpoints, old segments, disk marks, flushes.
+"""What a shard does beside serving: spare segments, retention, disk marks, flushes, and checkpoints when they are due.
 
-Each duty is a small step that runs on the loop, hands its file work to a thread, and is never under way twice.
+Each duty is a small step that runs on the loop and hands its file work to a thread.
 """
 
 from __future__ import annotations
@@ -8,20 +8,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import msgspec
 
-from penstock.catalog.partitions import LogStartsMoved
+from penstock.catalog.partitions import starts_moved
 from penstock.log.commit_log import SPARES_READY
-from penstock.log.maintenance import make_spare, remove_segment, sync_segments
+from penstock.log.maintenance import make_spare, sync_segment
 from penstock.log.snapshots import SnapshotStore
 from penstock.model.commands import Command
 from penstock.model.errors import PenstockError
-from penstock.partition.partition import Partition
+from penstock.runtime.checkpoints import Checkpoints
 from penstock.runtime.clock import Clock
+from penstock.runtime.duties import Duties
 from penstock.runtime.shard import Shard
 
 logger = logging.getLogger(__name__)
@@ -31,9 +31,10 @@ Retention = Callable[[str], tuple[int, int]]
 
 DISK_OK, DISK_WARN, DISK_REFUSE = "ok", "warn", "refuse"
 SPARE_RETRY_SECONDS = 1.0
+_SPARES, _CHECKPOINT = "the allocation of spare segments", "the checkpoint"
 DISK_CHECK_SECONDS = 2.0
-# Commands after which a checkpoint is made even though no segment was sealed.
-CHECKPOINT_COMMANDS_MAX = 50_000
+# Entries after which a checkpoint is made even though no segment was filled.
+CHECKPOINT_ENTRIES_MAX = 50_000
 # Partitions whose retention is looked at in one turn of the loop.
 RETENTION_PARTITIONS_PER_TURN = 500
 
@@ -70,82 +71,51 @@ class Maintenance:
         expire: Callable[[int], list[Command]],
     ) -> None:
         self._shard = shard
-        self._snapshots = snapshots
         self._options = options
         self._clock = clock
         self._retention = retention
         self._expire = expire
         self.disk = DiskState()
         self._spare_number = int(time.time() * 1000)
-        self._covered_index = 0
-        self._busy: set[str] = set()
-        self._again: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._loops: list[asyncio.Task[None]] = []
+        self._duties = Duties()
+        self._checkpoints = Checkpoints(shard, snapshots)
         self._out_of_room = False
         self._flush_timer: asyncio.TimerHandle | None = None
         self._closed = False
 
     def start(self) -> None:
         """Begins all duties."""
-        self._shard.on_sealed = self._sealed
+        self._shard.on_segment_filled = self._segment_filled
         self._shard.on_written = self._written
-        self._loops = [
-            asyncio.create_task(self._every(self._options.retention_interval_ms / 1000, self._retain)),
-            asyncio.create_task(self._every(DISK_CHECK_SECONDS, self._watch_disk)),
-            asyncio.create_task(self._every(SPARE_RETRY_SECONDS, self._spares_due)),
-        ]
+        self._duties.every(self._options.retention_interval_ms / 1000, "retention", self._retain)
+        self._duties.every(DISK_CHECK_SECONDS, "the disk watch", self._watch_disk)
+        self._duties.every(SPARE_RETRY_SECONDS, _SPARES, self._fill_spares)
 
     async def stop(self) -> None:
         """Ends all duties, flushes, and leaves a checkpoint of everything."""
-        for task in self._loops:
-            task.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._duties.stop()
         while not self._shard.idle:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._shard.when_committed(self._shard.log.next_index - 1, lambda: waiter.set_result(None))  # noqa: B023
             await waiter
+        # What the last commits set off.
+        await self._duties.settle()
         self._closed = True
         if self._flush_timer is not None:
             self._flush_timer.cancel()
         await self._flush()
-        await self.checkpoint()
-
-    async def _every(self, seconds: float, duty: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        while True:
-            await duty()
-            await asyncio.sleep(seconds)
-
-    def _begin(self, name: str, duty: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Runs a duty now, or once more after the run that is under way."""
-        if name in self._busy:
-            self._again.add(name)
-            return
-        self._busy.add(name)
-
-        async def run() -> None:
-            try:
-                await duty()
-                while name in self._again:
-                    self._again.discard(name)
-                    await duty()
-            except Exception:
-                logger.exception("%s failed and will be tried again", name)
-            finally:
-                self._busy.discard(name)
-
-        task = asyncio.create_task(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        try:
+            await self._checkpoints.make()
+        except OSError as error:
+            logger.warning("the next start takes longer, because no checkpoint could be written: %s", error)
 
     # --- segments --------------------------------------------------------------------------------
 
-    def _sealed(self) -> None:
-        self._begin("checkpoint", self.checkpoint)
-        self._begin("spare segments", self._spares_due)
+    def _segment_filled(self) -> None:
+        self._duties.begin(_SPARES, self._fill_spares)
+        self._duties.begin(_CHECKPOINT, self._checkpoints.make)
 
-    async def _spares_due(self) -> None:
+    async def _fill_spares(self) -> None:
         log = self._shard.log
         while len(log.spares) < SPARES_READY and not self._closed:
             self._spare_number += 1
@@ -156,31 +126,6 @@ class Maintenance:
                 # Retention or a larger volume will make some room; until then batches may be refused.
                 return
             log.spares.append(name)
-
-    async def checkpoint(self) -> None:
-        """Writes the state of every machine as of the last commit, then drops segments that nothing needs."""
-        index = self._shard.commit_index
-        if index > self._covered_index:
-            changed = {m.name: (m.version, m.snapshot()) for m in self._shard.machines.all()}
-            await self._shard.threads.background(lambda: self._snapshots.save(changed, index))
-            self._covered_index = index
-        await self._drop_segments()
-
-    async def _drop_segments(self) -> None:
-        log = self._shard.log
-        while len(log.segments) > 1:
-            segment = log.segments[0]
-            if segment.index is not None or segment.last_index > self._covered_index:
-                return
-            holders = [self._shard.table.by_key.get(key) for key in segment.partitions()]
-            partitions = [partition for partition in holders if partition is not None]
-            if any(_needs(partition, segment.run(partition.key)) for partition in partitions):
-                return
-            for partition in partitions:
-                partition.forget(segment)
-            log.drop_first()
-            await self._shard.threads.background(lambda: remove_segment(log.disk, segment))  # noqa: B023
-            logger.info("removed %s: every message in it is past its retention", segment.name)
 
     # --- retention -------------------------------------------------------------------------------
 
@@ -195,16 +140,16 @@ class Maintenance:
             start = partition.retention_start(oldest, keep_bytes)
             if start > partition.log_start:
                 starts[partition.key] = start
-        commands: list[Command] = [LogStartsMoved(starts)] if starts else []
-        commands.extend(self._expire(now))
+        commands = [*starts_moved(starts), *self._expire(now)]
         if commands:
             try:
                 await self._shard.propose(commands)
             except PenstockError as error:
                 logger.warning("retention has to wait: %s", error.sentence)
                 return
-        if starts or self._shard.commit_index - self._covered_index > CHECKPOINT_COMMANDS_MAX:
-            self._begin("checkpoint", self.checkpoint)
+        behind = self._shard.commit_index - self._checkpoints.covered_index
+        if behind > CHECKPOINT_ENTRIES_MAX or self._checkpoints.would_free_space:
+            self._duties.begin(_CHECKPOINT, self._checkpoints.make)
 
     # --- disk ------------------------------------------------------------------------------------
 
@@ -252,7 +197,7 @@ class Maintenance:
             self._flush_timer.cancel()
             self._flush_timer = None
         if not self._closed:
-            self._begin("flush", self._flush)
+            self._duties.begin("flush", self._flush)
 
     async def _flush(self) -> None:
         log = self._shard.log
@@ -260,17 +205,14 @@ class Maintenance:
             return
         index = log.written_index
         log.bytes_since_sync = 0
-        segments = [log.active]
+        segment = log.unsynced_segment()
         began = self._clock.monotonic_ms()
         try:
-            await self._shard.threads.flush(lambda: sync_segments(segments))
+            if segment is not None:
+                await self._shard.threads.flush(partial(sync_segment, segment))
         except OSError as error:
             self._shard.fail(error)
             return
         log.mark_durable(index)
         self._shard.counters.fsyncs += 1
         self._shard.counters.fsync_seconds += (self._clock.monotonic_ms() - began) / 1000
-
-
-def _needs(partition: Partition, run: Any) -> bool:
-    return run is not None and run.end_offset > partition.log_start

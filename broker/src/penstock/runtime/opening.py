@@ -6,16 +6,18 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from penstock.catalog.partitions import Partitions
+from penstock.catalog.partitions import Partitions, PartitionsDropped, opened
+from penstock.catalog.placement import misplaced
 from penstock.catalog.topics import Catalog
 from penstock.codec.entry import KIND_BATCH, EntryHeader
 from penstock.log.commit_log import SPARES_READY, CommitLog
-from penstock.log.errors import DataFolderError
+from penstock.log.errors import DataFolderError, LogDamagedError
 from penstock.log.maintenance import make_spare
 from penstock.log.recovery import LogOptions, RecoveryReport, open_log
 from penstock.log.segment import SPARE_SUFFIX
 from penstock.log.snapshots import Snapshot, SnapshotStore
 from penstock.model.commands import StateMachine
+from penstock.model.errors import PenstockError
 from penstock.model.record_batch import NO_PRODUCER_ID, parse_header
 from penstock.partition.partition import RunCache
 from penstock.partition.table import PartitionTable
@@ -23,7 +25,7 @@ from penstock.runtime.command_codec import CommandCodec
 from penstock.runtime.data_folder import DataFolder, Meta
 from penstock.runtime.shard import Machines, Shard
 from penstock.runtime.threads import Threads
-from penstock.session.producers import ProducerSessions
+from penstock.session.producers import PartitionProducersDropped, ProducerSessions
 from penstock.telemetry.counters import Counters
 
 # A volume holds at least this many segments, so that small volumes get small ones.
@@ -62,11 +64,16 @@ def open_shard(
     machines = Machines(Catalog(), Partitions(), ProducerSessions(meta.shard_id), others)
     store = SnapshotStore(disk)
     snapshots = store.load()
-    covered = _restore(machines.all(), snapshots)
+    _restore(machines.all(), snapshots)
     replay = _Replay(machines)
     log_options = _fit_segments(disk.space_bytes()[0], options.log)
     log, report = open_log(
-        disk, meta.shard_uid, log_options, epoch=meta.epoch, covered_index=covered, on_entry=replay.on_entry
+        disk,
+        meta.shard_uid,
+        log_options,
+        epoch=meta.epoch,
+        covered_index=store.covered_index,
+        on_entry=replay.on_entry,
     )
     meta.epoch = max(meta.epoch, replay.epoch) + 1
     folder.save_meta(meta)
@@ -82,10 +89,28 @@ def open_shard(
         pending_bytes_max=options.pending_bytes_max,
         on_fatal=on_fatal,
     )
+    _repair_placement(shard, report)
     return OpenedShard(shard, store, report, meta)
 
 
-def _restore(machines: Sequence[StateMachine], snapshots: dict[str, Snapshot]) -> int:
+def _repair_placement(shard: Shard, report: RecoveryReport) -> None:
+    missing, surplus = misplaced(shard.machines.catalog, shard.machines.partitions)
+    commands = opened(missing)
+    if surplus:
+        keys = tuple(surplus)
+        commands += [PartitionsDropped(keys), PartitionProducersDropped(keys)]
+    if not commands:
+        return
+    report.sentences.append(
+        f"a change of topics was cut short: {len(missing)} partitions are opened and {len(surplus)} dropped now"
+    )
+    try:
+        shard.propose(commands)
+    except PenstockError as error:
+        report.sentences.append(f"that has to wait for the next start: {error.sentence}")
+
+
+def _restore(machines: Sequence[StateMachine], snapshots: dict[str, Snapshot]) -> None:
     for machine in machines:
         snapshot = snapshots.get(machine.name)
         if snapshot is None:
@@ -95,9 +120,18 @@ def _restore(machines: Sequence[StateMachine], snapshots: dict[str, Snapshot]) -
                 f"the snapshot of {machine.name} has version {snapshot.version}, this release reads"
                 f" {machine.version}: upgrade Penstock"
             )
-        machine.restore(snapshot.data)
-    # A checkpoint covers all machines up to one index.
-    return min((snapshot.index for snapshot in snapshots.values()), default=0)
+        try:
+            machine.restore(snapshot.data)
+        except (msgspec.DecodeError, ValueError) as error:
+            raise LogDamagedError(
+                f"the snapshot of {machine.name} as of entry {snapshot.index} cannot be read ({error}):"
+                " restore the volume from a replica or a backup"
+            ) from error
+    unknown = snapshots.keys() - {machine.name for machine in machines}
+    if unknown:
+        raise DataFolderError(
+            f"there is a snapshot of {', '.join(sorted(unknown))}, which this release does not know: upgrade Penstock"
+        )
 
 
 class _Replay:

@@ -30,7 +30,10 @@ from penstock.session.producers import ProducerSessions
 from penstock.telemetry.counters import Counters
 
 _BATCH_PREFIX = struct.Struct(">qii")  # base offset, batch length, partition leader epoch
-BATCH_PREFIX_SIZE = _BATCH_PREFIX.size
+_DISK_FULL = "the broker's disk is full: free space or grow the volume"
+# A batch that is a view of something more than this many times its size is copied, so that what is kept for consumers
+# holds in memory what it says, and not whole requests.
+VIEW_RATIO_MAX = 4
 # A write of at most this many bytes is done on the loop under flush: async: the page cache takes it at once, and a
 # thread's turn-around would cost more.
 INLINE_WRITE_BYTES_MAX = 1024 * 1024
@@ -84,8 +87,8 @@ class Shard:
         self.codec = CommandCodec(machines.all())
         # Set by the disk watch: produce is refused, commands still go on.
         self.refuse_batches: str | None = None
-        # Called after a segment was sealed: a checkpoint is due.
-        self.on_sealed: Callable[[], None] = lambda: None
+        # Called after a segment was left behind full: it wants an index file, and a checkpoint is due.
+        self.on_segment_filled: Callable[[], None] = lambda: None
         self.on_written: Callable[[], None] = lambda: None
         self._pending_bytes_max = pending_bytes_max
         self._on_fatal = on_fatal
@@ -93,7 +96,6 @@ class Shard:
         self._in_flight: deque[_BatchInFlight | _CommandInFlight] = deque()
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
         self._flush_due = False
-        self._applied_after: dict[str, int] = {}
 
     # --- appending -------------------------------------------------------------------------------
 
@@ -116,16 +118,21 @@ class Shard:
             raise PenstockError(ErrorCode.REQUEST_TIMED_OUT, "the disk cannot keep up: try again later")
         base = partition.end_offset
         end = base + header.last_offset_delta + 1
-        size = header.batch_length + 12
+        size = header.size_bytes
+        if size > self.log.payload_bytes_max:
+            raise PenstockError(
+                ErrorCode.MESSAGE_TOO_LARGE,
+                f"the record batch has {size} bytes, a segment of the log holds {self.log.payload_bytes_max}:"
+                " send smaller batches or raise log.segment.bytes",
+            )
+        records = tuple(map(_unpinned, records))
         prefix = _BATCH_PREFIX.pack(base, header.batch_length, partition.epoch_base + self.log.epoch)
         try:
             index = self.log.append_batch(
                 partition.key, (prefix, *records), size, base, end, header.max_timestamp
             )
         except DiskFullError as error:
-            raise PenstockError(
-                ErrorCode.KAFKA_STORAGE_ERROR, "the broker's disk is full: free space or grow the volume"
-            ) from error
+            raise PenstockError(ErrorCode.KAFKA_STORAGE_ERROR, _DISK_FULL) from error
         partition.appended(self.log.active, end, size)
         produced = None
         if header.producer_id != NO_PRODUCER_ID:
@@ -139,11 +146,16 @@ class Shard:
         """Appends commands; the future is done when all are committed and applied. Raises PenstockError at once
         (nothing appended) when the log cannot take them."""
         payloads = [self.codec.encode(command) for command in commands]
-        for payload in payloads:
-            if not self.log.has_room(len(payload), kind=2):
-                raise PenstockError(
-                    ErrorCode.KAFKA_STORAGE_ERROR, "the broker's disk is full: free space or grow the volume"
-                )
+        sizes = [len(payload) for payload in payloads]
+        if not self.log.has_room_for_commands(sizes):
+            largest, allowed = max(sizes), self.log.payload_bytes_max
+            raise PenstockError(
+                ErrorCode.KAFKA_STORAGE_ERROR,
+                _DISK_FULL
+                if largest <= allowed
+                else f"the change makes an entry of {largest} bytes, a segment of the log holds {allowed}:"
+                " make it in smaller steps or raise log.segment.bytes",
+            )
         future = self._loop.create_future()
         if not commands:
             future.set_result(None)
@@ -199,8 +211,8 @@ class Shard:
         self.counters.fsyncs += job.syncs
         self.counters.fsync_seconds += job.sync_seconds
         self.advance()
-        if job.sealed:
-            self.on_sealed()
+        if job.fills_segment:
+            self.on_segment_filled()
         self.on_written()
         if self.log.pending_bytes and not self._flush_due:
             self._flush()
@@ -253,6 +265,11 @@ class Shard:
     def idle(self) -> bool:
         """Whether everything appended is committed."""
         return not self._in_flight
+
+
+def _unpinned(view: memoryview) -> memoryview:
+    whole = memoryview(view.obj).nbytes
+    return view if view.nbytes * VIEW_RATIO_MAX >= whole else memoryview(bytes(view))
 
 
 def _finish(future: asyncio.Future[None]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Sequence
 
-from penstock.catalog.partitions import LogStartsMoved
+from penstock.catalog.partitions import starts_moved
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.model.record_batch import HEADER_SIZE, NO_PRODUCER_ID
 from penstock.partition.batches import KEPT_FROM, split_batches, with_append_time
@@ -26,7 +26,7 @@ from penstock.service.context import RequestContext
 from penstock.service.fetching import Fetching, FetchLimits
 from penstock.service.positions import PositionLookup
 from penstock.service.settings import Settings
-from penstock.session.producers import ProducersExpired, SeenProducers
+from penstock.session.producers import ProducersExpired, WriteTimes
 
 ACKS_NONE = 0
 ACKS_LEADER = 1
@@ -45,8 +45,7 @@ class DataServiceImpl:
         self._loop = asyncio.get_running_loop()
         self._fetching = Fetching(shard, limits)
         self._positions = PositionLookup(shard)
-        # When each producer was first found with its present last batch, by this leader's clock.
-        self._seen: SeenProducers = {}
+        self._write_times = WriteTimes()
 
     # --- produce ---------------------------------------------------------------------------------
 
@@ -144,9 +143,10 @@ class DataServiceImpl:
         await self._shard.propose([command])
         return new_id, 0
 
-    def idle_producers(self, idle_ms: int) -> ProducersExpired | None:
-        """The command that forgets producers which were idle for that long, if there are any."""
-        return self._shard.machines.producers.idle(self._seen, self._clock.monotonic_ms(), idle_ms)
+    def idle_producers(self, idle_ms: int) -> list[ProducersExpired]:
+        """The commands that forget producers which were idle for that long. To be called at intervals."""
+        idle_index = self._write_times.note(self._clock.monotonic_ms(), self._shard.commit_index, idle_ms)
+        return self._shard.machines.producers.decide_expire(idle_index)
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -189,7 +189,7 @@ class DataServiceImpl:
             except PenstockError as error:
                 results.append(DeletedRecords(topic, number, error.code))
         if starts:
-            await self._shard.propose([LogStartsMoved(starts)])
+            await self._shard.propose(starts_moved(starts))
         return results
 
 

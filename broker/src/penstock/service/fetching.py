@@ -77,6 +77,8 @@ class _Fetch:
         self._last_try = False
         self._loads = 0
         self.future: asyncio.Future[list[FetchedPartition]] = loop.create_future()
+        # A client that goes away does not wait on.
+        self.future.add_done_callback(self._release)
 
     def start(self, wait_ms: int) -> None:
         self._last_try = wait_ms <= 0
@@ -118,6 +120,7 @@ class _Fetch:
         reads: list[tuple[FetchedPartition, list[Extent]]] = []
         waits: list[Partition] = []
         total, failed = 0, False
+        unloaded: MissingRun | None = None
         for asked in self._asked:
             result = FetchedPartition(asked.topic, asked.partition)
             results.append(result)
@@ -131,13 +134,20 @@ class _Fetch:
             room = min(asked.max_bytes, self._max_bytes - total)
             if asked.offset >= partition.high_watermark or (room <= 0 and total > 0):
                 continue
-            found = partition.extents(asked.offset, room, partition.high_watermark)
+            try:
+                found = partition.extents(asked.offset, room, partition.high_watermark)
+            except MissingRun as missing:
+                unloaded = unloaded or missing
+                continue
             if found and total + found[0].size_bytes > self._max_bytes and total > 0:
                 continue
             total += sum(extent.size_bytes for extent in found)
             extents.extend(found)
             reads.append((result, found))
-        if total < self._min_bytes and not failed and not self._last_try and waits:
+        if unloaded is not None and total == 0:
+            raise unloaded
+        # With something found, what is not loaded has to wait: loading all could push out what was loaded first.
+        if total < self._min_bytes and unloaded is None and not failed and not self._last_try and waits:
             self._wait(waits)
             return
         self._read(results, reads, extents)
@@ -224,15 +234,17 @@ class _Fetch:
             ]
         )
 
-    def _finish(self, results: list[FetchedPartition]) -> None:
+    def _release(self, _: asyncio.Future[list[FetchedPartition]]) -> None:
+        self._stop_waiting()
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+
+    def _finish(self, results: list[FetchedPartition]) -> None:
         if not self.future.done():
             self.future.set_result(results)
 
     def _finish_with(self, error: BaseException) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         if not self.future.done():
             self.future.set_exception(error)
 

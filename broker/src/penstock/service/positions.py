@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
+from penstock.codec.errors import CodecError
 from penstock.log.errors import LogDamagedError
 from penstock.log.reader import Extent, load_run, read_payloads
+from penstock.log.segment_index import PartitionRun
+from penstock.log.tail_cache import Payload
 from penstock.model.errors import ErrorCode, PenstockError
-from penstock.model.record_batch import HEADER_SIZE, TIMESTAMP_TYPE_MASK, parse_header
+from penstock.model.record_batch import TIMESTAMP_TYPE_MASK, parse_header
 from penstock.partition.batches import first_since
 from penstock.partition.partition import MissingRun, Partition
 from penstock.runtime.shard import Shard
@@ -22,6 +28,8 @@ from penstock.service.api import (
 from penstock.service.fetching import check_leader_epoch
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class PositionLookup:
@@ -52,7 +60,7 @@ class PositionLookup:
         if timestamp == EARLIEST_TIMESTAMP:
             return partition.log_start, -1
         if timestamp == MAX_TIMESTAMP:
-            timestamp = partition.max_timestamp()
+            timestamp = await self._with_runs(partition, partition.max_timestamp)
             if timestamp < 0:
                 return -1, -1
         elif timestamp < 0:
@@ -61,32 +69,42 @@ class PositionLookup:
 
     async def offset_since(self, partition: Partition, timestamp: int) -> tuple[int, int]:
         """(offset, timestamp) of the first message since a time, (-1, -1) when all are older."""
-        extent = await self._batch_since(partition, timestamp)
-        if extent is None:
-            return -1, -1
-        log_start = partition.log_start
-        cached = self._shard.log.cache.get((extent.segment.base_index, extent.position))
-
-        def search() -> tuple[int, int] | None:
+        from_offset = partition.log_start
+        while True:
+            wanted = from_offset
+            extent = await self._with_runs(partition, lambda: partition.batch_since(timestamp, wanted))  # noqa: B023
+            if extent is None:
+                return -1, -1
             # A batch may be compressed, so that looking into it is work for a thread.
-            payload = memoryview(b"".join(cached)) if cached is not None else read_payloads([extent])[0]
-            header = parse_header(payload)
-            if header.attributes & TIMESTAMP_TYPE_MASK:
-                return max(header.base_offset, log_start), header.max_timestamp
-            assert len(payload) >= HEADER_SIZE
-            return first_since(payload, timestamp, log_start)
+            cached = self._shard.log.cache.get((extent.segment.base_index, extent.position))
+            search = partial(_search, extent, cached, timestamp, from_offset)
+            found, from_offset = await self._shard.threads.read(search)
+            if found is not None:
+                return found
 
-        found = await self._shard.threads.read(search)
-        return found if found is not None else (-1, -1)
-
-    async def _batch_since(self, partition: Partition, timestamp: int) -> Extent | None:
+    async def _with_runs(self, partition: Partition, question: Callable[[], T]) -> T:
+        """Asks again until every run that the question needs is loaded."""
         while True:
             try:
-                return partition.batches_since(timestamp)
+                return question()
             except MissingRun as missing:
-                segment, summary = missing.segment, missing.summary
-                run = await self._shard.threads.read(lambda: load_run(segment, summary))  # noqa: B023
-                self._shard.table.cache.put(segment, missing.partition, run)
+                await self._load(partition, missing)
+
+    async def _load(self, partition: Partition, missing: MissingRun) -> None:
+        segment = missing.segment
+        try:
+            run: PartitionRun = await self._shard.threads.read(partial(load_run, segment, missing.summary))
+        except (LogDamagedError, OSError):
+            if not segment.removed:
+                raise
+            # Retention was faster. The partition no longer counts the segment, unless it is gone itself.
+            self._shard.table.require(partition.topic, partition.number)
+            if self._shard.table.by_key.get(partition.key) is not partition:
+                raise PenstockError(
+                    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"topic {partition.topic} was deleted meanwhile"
+                ) from None
+        else:
+            self._shard.table.cache.put(segment, missing.partition, run)
 
     def epoch_end(self, topic: str, number: int, current_epoch: int, epoch: int) -> EpochEnd:
         """Errors travel in the answer."""
@@ -96,7 +114,23 @@ class PositionLookup:
         except PenstockError as error:
             return EpochEnd(topic, number, error.code)
         base = partition.epoch_base
-        if epoch - base == self._shard.epoch:
-            return EpochEnd(topic, number, leader_epoch=epoch, end_offset=partition.end_offset)
-        found, end = partition.epoch_end(epoch - base)
+        found, end = partition.epoch_end(epoch - base, self._shard.epoch)
         return EpochEnd(topic, number, leader_epoch=found + base if found >= 0 else -1, end_offset=end)
+
+
+def _search(
+    extent: Extent, cached: Payload | None, timestamp: int, from_offset: int
+) -> tuple[tuple[int, int] | None, int]:
+    """(what was found in the batch, the offset to go on from). The batch's largest timestamp may be that of a message
+    below the log start, or simply not true: then it is in none of the messages that count."""
+    payload = memoryview(b"".join(cached)) if cached is not None else read_payloads([extent])[0]
+    header = parse_header(payload)
+    next_offset = header.last_offset + 1
+    if header.attributes & TIMESTAMP_TYPE_MASK:
+        return (max(header.base_offset, from_offset), header.max_timestamp), next_offset
+    try:
+        return first_since(payload, timestamp, from_offset), next_offset
+    except CodecError as error:
+        # Batches are not looked into when they are produced. The best answer is the batch as a whole.
+        logger.warning("partition %d, offset %d: %s", extent.partition, header.base_offset, error)
+        return (max(header.base_offset, from_offset), header.max_timestamp), next_offset

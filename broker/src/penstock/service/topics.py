@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from penstock.catalog.partitions import PartitionsDropped, PartitionsOpened, PartitionState
+from penstock.catalog.partitions import PartitionsDropped, opened
+from penstock.catalog.placement import partition_states
 from penstock.catalog.topics import (
     Catalog,
     ClusterConfigured,
@@ -42,6 +43,8 @@ from penstock.session.producers import PartitionProducersDropped
 
 PARTITIONS_PER_TOPIC_MAX = 10_000
 PARTITIONS_MAX = 100_000
+# Partitions that one request makes before others get their turn.
+PARTITIONS_PER_TURN_MAX = 5_000
 
 
 class BrokerIdentity(msgspec.Struct):
@@ -143,6 +146,7 @@ class TopicServiceImpl:
     ) -> list[TopicOutcome]:
         outcomes: list[TopicOutcome] = []
         waits = []
+        unawaited = 0
         seen: set[str] = set()
         for new in topics:
             try:
@@ -153,12 +157,17 @@ class TopicServiceImpl:
                 seen.add(new.name)
                 created = self._decide_create(new)
                 if not validate_only:
-                    waits.append(self._shard.propose([created, self._opening(created.topic)]))
+                    waits.append(self._shard.propose([created, *opened(partition_states(created.topic))]))
+                    unawaited += len(created.topic.partitions)
                 outcomes.append(self._created_outcome(created.topic))
             except PenstockError as error:
                 if raising:
                     raise
                 outcomes.append(TopicOutcome(new.name, error.code, error.sentence))
+            if unawaited >= PARTITIONS_PER_TURN_MAX:
+                # Others get their turn before the next topics are made.
+                await waits[-1]
+                unawaited = 0
         for wait in waits:
             await wait
         return outcomes
@@ -168,10 +177,7 @@ class TopicServiceImpl:
             TOPIC_OPTIONS, {name: value for name, value in new.config.items() if value is not None}
         )
         partitions = self._partition_count(new)
-        if len(self._shard.table) + partitions > PARTITIONS_MAX:
-            raise PenstockError(
-                ErrorCode.INVALID_PARTITIONS, f"a shard keeps at most {PARTITIONS_MAX} partitions"
-            )
+        self._check_shard_room(partitions)
         replicas = self._identity.replicas
         if (
             not new.assignments
@@ -205,15 +211,14 @@ class TopicServiceImpl:
             )
         return count
 
-    @staticmethod
-    def _opening(topic: Topic, first: int = 0) -> PartitionsOpened:
-        return PartitionsOpened(
-            tuple(
-                PartitionState(place.key, topic.name, number, topic.topic_id, place.epoch_base)
-                for number, place in enumerate(topic.partitions)
-                if number >= first
+    def _check_shard_room(self, more: int) -> None:
+        states = self._shard.machines.partitions.states
+        # What is staged counts too, or one request could ask for any number.
+        if len(states.committed) + states.staged_count + more > PARTITIONS_MAX:
+            raise PenstockError(
+                ErrorCode.INVALID_PARTITIONS,
+                f"a shard keeps at most {PARTITIONS_MAX} partitions: {more} more are too many",
             )
-        )
 
     def _created_outcome(self, topic: Topic) -> TopicOutcome:
         return TopicOutcome(
@@ -243,8 +248,11 @@ class TopicServiceImpl:
                     TopicOutcome(None, ErrorCode.UNKNOWN_TOPIC_ID, "no topic has this id", topic_id)
                 )
                 continue
-            waits.append(self._shard.propose(self._decide_delete(known)))
-            outcomes.append(TopicOutcome(known, topic_id=topic_id))
+            try:
+                waits.append(self._shard.propose(self._decide_delete(known)))
+                outcomes.append(TopicOutcome(known, topic_id=topic_id))
+            except PenstockError as error:
+                outcomes.append(TopicOutcome(known, error.code, error.sentence, topic_id))
         for wait in waits:
             await wait
         for outcome in outcomes:
@@ -271,6 +279,7 @@ class TopicServiceImpl:
                         f"a topic has at most {PARTITIONS_PER_TOPIC_MAX} partitions",
                     )
                 added = self._catalog.decide_grow(name, count)
+                self._check_shard_room(count - len(self._catalog.require(name).partitions))
                 if not validate_only:
                     waits.append(self._shard.propose(self._growth(added)))
                 outcomes.append(TopicOutcome(name, partitions=count))
@@ -283,7 +292,7 @@ class TopicServiceImpl:
     def _growth(self, added: PartitionsAdded) -> list[Command]:
         topic = self._catalog.require(added.name)
         grown = msgspec.structs.replace(topic, partitions=added.partitions)
-        return [added, self._opening(grown, len(topic.partitions))]
+        return [added, *opened(partition_states(grown, len(topic.partitions)))]
 
     # --- descriptions ----------------------------------------------------------------------------
 

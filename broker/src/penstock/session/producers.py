@@ -2,11 +2,14 @@
 
 A fold over the log: a batch entry carries producer id, epoch and sequence in its header, so replaying the log gives
 the same knowledge on every replica. For each (partition, producer) the last five batches are kept, as many as a
-client may have in flight; a retried one is answered with its first offset (KIP-98, KAFKA-5494).
+client may have in flight; a retried one is answered with its first offset (KIP-98, KAFKA-5494). Producers are kept in
+the order of their last batch, so that finding those to forget costs only what is found.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -14,16 +17,21 @@ import msgspec
 from penstock.model.commands import Command
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.model.record_batch import BatchHeader
+from penstock.model.snapshots import encode_list
 
 BATCHES_REMEMBERED = 5
 SEQUENCE_MODULUS = 2**31
 PRODUCER_EPOCH_MAX = 2**15 - 1
 # A producer id is (shard, counter): the shard in the upper bits, so that shards hand them out without asking.
 SHARD_SHIFT = 40
+# (partition, producer) pairs that are remembered; beyond it those that have not written for longest are forgotten.
+PRODUCERS_MAX = 200_000
+# Producers that one command forgets, which bounds the size of a log entry.
+EXPIRED_PER_COMMAND_MAX = 10_000
+# Moments that a `WriteTimes` keeps: idle times are exact to this part of the time after which a producer is forgotten.
+WRITE_TIMES_MAX = 200
 
 Key = tuple[int, int]
-# Producer to (its last base offset, when that was first seen).
-SeenProducers = dict[Key, tuple[int, int]]
 
 
 class ProducedBatch(NamedTuple):
@@ -63,6 +71,30 @@ class PartitionProducersDropped(Command, frozen=True, tag="producer.dropped"):
 class _Snapshot(msgspec.Struct):
     next_counter: int
     producers: list[tuple[int, int, int, tuple[ProducedBatch, ...]]]
+
+
+class _EncodedSnapshot(msgspec.Struct):
+    next_counter: int
+    producers: msgspec.Raw
+
+
+class WriteTimes:
+    """Which log index was committed when, by the leader's own clock. So a new leader starts idle times anew, and only the
+    command that forgets a producer tells other replicas."""
+
+    def __init__(self) -> None:
+        self._moments: deque[tuple[int, int]] = deque()
+
+    def note(self, now_ms: int, index: int, idle_ms: int) -> int:
+        """Notes that everything up to `index` is committed now; returns the index up to which everything has been for
+        `idle_ms`, 0 while that is not known."""
+        moments = self._moments
+        if not moments or now_ms - moments[-1][0] >= idle_ms / WRITE_TIMES_MAX:
+            moments.append((now_ms, index))
+        while len(moments) > 1 and now_ms - moments[1][0] >= idle_ms:
+            moments.popleft()
+        moment, idle_index = moments[0]
+        return idle_index if now_ms - moment >= idle_ms else 0
 
 
 class ProducerSessions:
@@ -121,23 +153,21 @@ class ProducerSessions:
             )
         return None
 
-    def idle(self, seen: SeenProducers, now_ms: int, idle_ms: int) -> ProducersExpired | None:
-        """The command that forgets producers whose last batch has not changed for `idle_ms`.
-
-        `seen` is kept by the leader alone, between calls: when each was first found with its present last batch. So a
-        new leader starts the time anew, and only the command tells other replicas.
-        """
-        items = []
-        for key, state in self._committed.items():
-            last = state.batches[-1].base_offset
-            known = seen.get(key)
-            if known is None or known[0] != last:
-                seen[key] = (last, now_ms)
-            elif now_ms - known[1] >= idle_ms and key not in self._staged:
-                items.append((*key, last))
-        for key in [key for key in seen if key not in self._committed]:
-            del seen[key]
-        return ProducersExpired(tuple(items)) if items else None
+    def decide_expire(self, idle_index: int, producers_max: int = PRODUCERS_MAX) -> list[ProducersExpired]:
+        """The commands that forget producers whose last batch is not after `idle_index`, and the longest silent ones of
+        more than `producers_max`."""
+        items: list[tuple[int, int, int]] = []
+        excess = len(self._committed) - producers_max
+        for number, (key, state) in enumerate(self._committed.items()):
+            last = state.batches[-1]
+            if last.log_index > idle_index and number >= excess:
+                break
+            if key not in self._staged:
+                items.append((*key, last.base_offset))
+        return [
+            ProducersExpired(tuple(items[start : start + EXPIRED_PER_COMMAND_MAX]))
+            for start in range(0, len(items), EXPIRED_PER_COMMAND_MAX)
+        ]
 
     # --- transitions -----------------------------------------------------------------------------
 
@@ -149,12 +179,12 @@ class ProducerSessions:
     def apply_batch(self, index: int, partition: int, header: BatchHeader) -> None:
         """A producer's batch was committed."""
         key = (partition, header.producer_id)
+        # Always from what is committed: what was staged may remember batches that an expiry has forgotten since, and
+        # replicas that stage nothing must come to the same state. Taken out and put back, it moves to the end.
+        self._committed[key] = _after(self._committed.pop(key, None), index, header)
         staged = self._staged.get(key)
-        if staged is not None and staged.batches[-1].log_index == index:
-            self._committed[key] = staged
+        if staged is not None and staged.batches[-1].log_index <= index:
             del self._staged[key]
-        else:
-            self._committed[key] = _after(self._committed.get(key), index, header)
 
     def stage(self, index: int, command: Command) -> None:
         """See `StateMachine.stage`."""
@@ -188,15 +218,17 @@ class ProducerSessions:
 
     def snapshot(self) -> bytes:
         """See `StateMachine.snapshot`."""
-        return msgspec.msgpack.encode(
-            _Snapshot(
-                self._next_committed,
-                [
-                    (partition, producer, state.epoch, state.batches)
-                    for (partition, producer), state in self._committed.items()
-                ],
-            )
-        )
+        return self.freeze()()
+
+    def freeze(self) -> Callable[[], bytes]:
+        """See `StateMachine.freeze`."""
+        next_counter, producers = self._next_committed, list(self._committed.items())
+
+        def encode() -> bytes:
+            rows = ((*key, state.epoch, state.batches) for key, state in producers)
+            return msgspec.msgpack.encode(_EncodedSnapshot(next_counter, encode_list(rows)))
+
+        return encode
 
     def restore(self, data: bytes) -> None:
         """See `StateMachine.restore`."""

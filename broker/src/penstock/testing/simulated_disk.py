@@ -74,6 +74,7 @@ class SimulatedFile:
 
     def write_at(self, position: int, buffers: Sequence[Buffer]) -> int:
         data = b"".join(buffers)
+        self._disk.need(position + len(data) - len(self._content.volatile))
         self._disk.operation(
             lambda: self._content.write(position, data[: self._disk.chance.randint(0, len(data))])
         )
@@ -93,8 +94,7 @@ class SimulatedFile:
     def allocate(self, size: int) -> None:
         self._disk.operation()
         grown = size - len(self._content.volatile)
-        if grown > self._disk.available_bytes():
-            raise OSError(errno.ENOSPC, "the simulated disk is full")
+        self._disk.need(grown)
         self._content.volatile.extend(bytes(max(grown, 0)))
         # A size is metadata: it is kept with the zeros even where the data is not.
         self._content.durable.extend(bytes(max(size - len(self._content.durable), 0)))
@@ -199,6 +199,11 @@ class SimulatedDisk:
 
     def space_bytes(self) -> tuple[int, int]:
         return self.capacity_bytes, self.available_bytes()
+
+    def need(self, grown_bytes: int) -> None:
+        """Raises OSError(ENOSPC) when a file cannot grow by that much."""
+        if grown_bytes > 0 and grown_bytes > self.available_bytes():
+            raise OSError(errno.ENOSPC, "the simulated disk is full")
 
     def available_bytes(self) -> int:
         """What is left of the capacity."""
