@@ -18,6 +18,7 @@ class FakeControllers:
         self._address = address
         self.ready = True
         self.waiting: dict[str, str] | None = None  # e.g. {"reason": "CrashLoopBackOff", "message": "..."}
+        self.ended: dict[str, Any] | None = None  # how the broker last ended
         self.enabled = True
 
     async def step(self) -> None:
@@ -82,6 +83,8 @@ class FakeControllers:
             "imageID": "",
             "state": state,
         }
+        if self.ended is not None:
+            container["lastState"] = {"terminated": self.ended}
         return {
             "phase": "Running",
             "podIP": self._address,

@@ -21,7 +21,7 @@ from penstock_operator.reconcile.ports import Key
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 POLL_S = 0.02
 
 

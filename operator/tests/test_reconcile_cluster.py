@@ -134,8 +134,16 @@ async def test_a_stuck_broker_is_degraded_and_restarted_once_its_configuration_i
 ) -> None:
     await harness.create("MessageCluster", "orders", {"mode": "Raft", "config": {"log.segment.bytes": 7}})
     harness.controllers.waiting = {"reason": "CrashLoopBackOff", "message": "back-off 10s"}
+    harness.controllers.ended = {
+        "exitCode": 2,
+        "message": "Usage: ...\nError: log.segment.bytes is at least 1048576\n",
+    }
     cluster = await harness.settle("MessageCluster", "orders", has_reason("BrokerStuck"))
     assert condition(cluster, "Degraded")["status"] == "True"
+    assert (
+        "exit code 2: Usage: ... Error: log.segment.bytes is at least 1048576"
+        in condition(cluster, "Ready")["message"]
+    )
     before = pod_uid(harness)
     await harness.edit("MessageCluster", "orders", {"spec": {"config": None}})
     await harness.turn(("MessageCluster", "orders"))

@@ -26,6 +26,7 @@ LEASE_API: Final = "coordination.k8s.io/v1"
 LEASE_DURATION_S: Final = 15.0
 RENEW_DEADLINE_S: Final = 10.0
 RETRY_S: Final = 2.0
+LOOK_S: Final = 1.0  # how often those that wait look, so that they see a change soon and its absence in time
 
 
 class LeaseView(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +80,7 @@ class LeaderElection:
         while True:
             if await self._try():
                 break
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(LOOK_S)
         self._holds = True
         logger.info("leading", extra={"identity": self._identity})
 

@@ -179,6 +179,8 @@ def _container(cluster: MessageCluster, environment: Environment, shard: int) ->
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
         },
+        # What a broker says before it ends with an error is then in the pod's status, and so in the cluster's.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "startupProbe": _probe("/healthz", period=1, failures=START_SECONDS_MAX),
         "livenessProbe": _probe("/healthz", period=10, failures=6),
         "readinessProbe": _probe("/readyz", period=2, failures=2),

@@ -35,6 +35,7 @@ STUCK_REASONS: Final = frozenset(
 # Starts after which a broker that is not ready counts as stuck, also in the moments in which it tries again: its
 # condition would otherwise change with every attempt.
 CRASHES_MAX: Final = 3
+LAST_WORDS_MAX: Final = 400  # characters of a broker's log that reach a status
 
 
 class PodSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,20 +138,21 @@ def _trouble(pod: dict[str, Any], conditions: dict[str, dict[str, Any]]) -> tupl
     if scheduled.get("reason") == "Unschedulable":
         return f"no node takes the pod: {scheduled.get('message', 'unschedulable')}", True
     for container in pod.get("status", {}).get("containerStatuses", []):
-        waiting = container.get("state", {}).get("waiting")
+        state, ended = container.get("state", {}), container.get("lastState", {}).get("terminated")
+        waiting, terminated = state.get("waiting"), state.get("terminated")
+        crashes = container.get("restartCount", 0) >= CRASHES_MAX
+        if ended and (crashes or (waiting and waiting.get("reason") == "CrashLoopBackOff")):
+            return f"the broker keeps ending, {_ending(ended)}", True
         if waiting and waiting.get("reason") in STUCK_REASONS:
-            last = container.get("lastState", {}).get("terminated", {})
-            exit_code = f"; it last ended with exit code {last['exitCode']}" if "exitCode" in last else ""
-            return f"{waiting['reason']}: {waiting.get('message', 'no message')}{exit_code}", True
-        ended = container.get("lastState", {}).get("terminated")
-        if ended and container.get("restartCount", 0) >= CRASHES_MAX:
-            return f"the broker keeps ending, last with exit code {ended.get('exitCode')}", True
+            return f"{waiting['reason']}: {waiting.get('message', 'no message')}", True
         if waiting:
             return f"the container is being made ({waiting.get('reason', 'waiting')})", False
-        terminated = container.get("state", {}).get("terminated")
         if terminated:
-            return (
-                f"the broker ended with exit code {terminated.get('exitCode')} and is being restarted",
-                False,
-            )
+            return f"the broker is being restarted, {_ending(terminated)}", False
     return "the broker is starting", False
+
+
+def _ending(terminated: dict[str, Any]) -> str:
+    """How a container ended: its exit code, and the end of its last words."""
+    words = " ".join((terminated.get("message") or "").split())[-LAST_WORDS_MAX:]
+    return f"last with exit code {terminated.get('exitCode')}" + (f": {words}" if words else "")
