@@ -105,10 +105,12 @@ class Up:
 async def up(tmp_path: Path) -> AsyncIterator[Up]:
     made = Up(tmp_path)
     made.write()
-    await made.start()
-    yield made
-    if made.process is not None and made.process.returncode is None:
-        await made.stop()
+    try:
+        await made.start()
+        yield made
+    finally:
+        if made.process is not None and made.process.returncode is None:
+            await made.stop()
 
 
 def is_alive(pid: int) -> bool:
@@ -174,8 +176,8 @@ async def test_a_taken_port_is_replaced_and_said(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", made.ports["kafka"]))
         taken.listen()
-        await made.start()
         try:
+            await made.start()
             assert made.status()["bootstrap"] != f"127.0.0.1:{made.ports['kafka']}"
             assert f"port {made.ports['kafka']} of listener internal is taken" in made.log.read_text()
         finally:

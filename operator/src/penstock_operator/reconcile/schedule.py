@@ -12,6 +12,7 @@ from typing import Final
 from penstock_operator.reconcile.ports import Key
 
 KEYS_MAX: Final = 50_000
+HEAP_SLACK: Final = 4  # outdated entries are cleared away beyond this many times the objects
 BACKOFF_FIRST_S: Final = 0.5
 BACKOFF_MAX_S: Final = 60.0
 
@@ -20,57 +21,55 @@ class Schedule:
     """Due times by object. Times are seconds of any one clock, given by the caller."""
 
     def __init__(self) -> None:
-        self._due: dict[Key, float] = {}
-        self._heap: list[tuple[float, Key]] = []  # may hold outdated entries; `_due` decides
+        self._due: dict[Key, float] = {}  # objects that nobody works on
+        self._heap: list[
+            tuple[float, Key]
+        ] = []  # the same by time; outdated entries are skipped, `_due` decides
+        self._again: dict[Key, float] = {}  # objects that were woken while somebody works on them
         self._running: set[Key] = set()
         self._failures: dict[Key, int] = {}
 
     def __len__(self) -> int:
-        return len(self._due.keys() | self._running)
+        return len(self._due) + len(self._running)
 
     def wake(self, key: Key, now: float, after_s: float = 0.0) -> bool:
         """Make the object due at the latest then. False when there are too many objects already."""
         when = now + after_s
+        if key in self._running:
+            self._again[key] = min(when, self._again.get(key, when))
+            return True
         current = self._due.get(key)
-        if current is None and key not in self._running and len(self._due) >= KEYS_MAX:
+        if current is None and len(self) >= KEYS_MAX:
             return False
         if current is None or when < current:
-            self._due[key] = when
-            heapq.heappush(self._heap, (when, key))
-            if len(self._heap) > 4 * KEYS_MAX:
-                self._compact()
+            self._put(key, when)
         return True
 
     def take(self, now: float) -> Key | None:
-        """The object that has been due longest and that nobody works on; it counts as running from now on."""
-        postponed: list[tuple[float, Key]] = []
-        found = None
-        while self._heap and self._heap[0][0] <= now:
-            when, key = heapq.heappop(self._heap)
-            if self._due.get(key) != when:
-                continue
-            if key in self._running:
-                postponed.append((when, key))
-                continue
-            del self._due[key]
-            self._running.add(key)
-            found = key
-            break
-        for entry in postponed:
-            heapq.heappush(self._heap, entry)
-        return found
+        """The object that has been due longest; it counts as running from now on."""
+        when = self.next_due()
+        if when is None or when > now:
+            return None
+        _, key = heapq.heappop(self._heap)
+        del self._due[key]
+        self._running.add(key)
+        return key
 
     def next_due(self) -> float | None:
         """When the next object that nobody works on is due."""
-        waiting = [when for key, when in self._due.items() if key not in self._running]
-        return min(waiting, default=None)
+        while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
 
     def finished(self, key: Key, now: float, again_after_s: float | None) -> None:
-        """The pass is over; look again after that time, or at the next wake only."""
+        """The pass is over; look again after that time, or when it was woken meanwhile, or at the next wake."""
         self._running.discard(key)
         self._failures.pop(key, None)
-        if again_after_s is not None:
-            self.wake(key, now, again_after_s)
+        times = [now + again_after_s] if again_after_s is not None else []
+        if key in self._again:
+            times.append(self._again.pop(key))
+        if times:
+            self._put(key, min(times))
 
     def failed(self, key: Key, now: float) -> float:
         """The pass failed; returns after how many seconds it is tried again."""
@@ -79,15 +78,19 @@ class Schedule:
         self._failures[key] = count + 1
         delay = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * (1 << min(count, 16)))
         # What woke it meanwhile waits as well: a failing object must not spin.
-        self._due.pop(key, None)
-        self.wake(key, now, delay)
+        self._again.pop(key, None)
+        self._put(key, now + delay)
         return delay
 
     def forget(self, key: Key) -> None:
         """The object is gone."""
         self._due.pop(key, None)
+        self._again.pop(key, None)
         self._failures.pop(key, None)
 
-    def _compact(self) -> None:
-        self._heap = [(when, key) for key, when in self._due.items()]
-        heapq.heapify(self._heap)
+    def _put(self, key: Key, when: float) -> None:
+        self._due[key] = when
+        heapq.heappush(self._heap, (when, key))
+        if len(self._heap) > HEAP_SLACK * KEYS_MAX:
+            self._heap = [(time, waiting) for waiting, time in self._due.items()]
+            heapq.heapify(self._heap)
