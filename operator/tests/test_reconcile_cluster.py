@@ -300,6 +300,19 @@ async def test_objects_that_people_labelled_are_not_pruned(harness: Harness) -> 
     assert await harness.kube.get("v1", "ConfigMap", "shop", "mine") is not None
 
 
+async def test_nothing_is_repaired_in_a_namespace_that_goes(harness: Harness) -> None:
+    await ready_cluster(harness)
+    kube: Any = harness.kube
+    message = (
+        "services is forbidden: unable to create new content in namespace shop because it is being terminated"
+    )
+    kube.refuse["apply", "orders-bootstrap"] = KubeError(403, "Forbidden", message)
+    await harness.kube.delete("v1", "Service", "shop", "orders-bootstrap")
+    kube.calls.clear()
+    await harness.turn(("MessageCluster", "orders"))
+    assert [verb for verb, _ in kube.calls] == ["apply"]
+
+
 async def test_an_annotation_restarts(harness: Harness) -> None:
     await ready_cluster(harness)
     before = pod_uid(harness)

@@ -11,3 +11,8 @@ class KubeError(Exception):
         self.status = status
         self.reason = reason
         self.message = message
+
+    @property
+    def is_namespace_leaving(self) -> bool:
+        """Whether nothing can be made any more because the namespace is being deleted (NamespaceTerminating)."""
+        return self.status == 403 and "is being terminated" in self.message

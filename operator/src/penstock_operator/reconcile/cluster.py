@@ -107,6 +107,10 @@ class ClusterReconciler:
         except ValueError as error:
             await self._broken(resource, "InvalidSpec", str(error))
             return Again()
+        except KubeError as error:
+            if error.is_namespace_leaving:
+                return Again()  # the MessageCluster goes as well; there is nothing to repair
+            raise
         except IdentityConflictError as error:
             await self._broken(resource, "VolumesConflict", str(error))
             return Again(after_s=TROUBLE_S)
@@ -150,7 +154,7 @@ class ClusterReconciler:
         try:
             await act(action, cluster.metadata.namespace, self._kube, self._brokers, snapshot)
         except KubeError as error:
-            if error.status in (0, 401, 409) or error.status >= 500:
+            if error.status in (0, 401, 409) or error.status >= 500 or error.is_namespace_leaving:
                 raise  # the queue tries the whole pass again
             if error.status == 429:
                 return (
