@@ -153,9 +153,7 @@ class Kube:
 
     def wait_gone(self, kind: str, name: str, seconds: float = GONE_SECONDS_MAX) -> None:
         """Waits until there is no such object."""
-        wait_for(
-            f"{kind} {name} to be gone", lambda: self.find(kind, name) is None or None, seconds=seconds
-        )  # fmt: skip
+        wait_for(f"{kind} {name} to be gone", lambda: self.find(kind, name) is None, seconds=seconds)
 
     def raw(self, path: str) -> Any:
         """GET of an API server path, JSON decoded."""
