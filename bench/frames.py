@@ -65,9 +65,9 @@ LENGTHS = (0, -1, 1, 4, 2**31 - 1, -(2**31), 1 << 24, 105_000_000)
 class Frames:
     """An endless supply of frames, each with its length in front."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, templates: int = TEMPLATES) -> None:
         self._random = random.Random(seed)
-        self._templates = [self._template() for _ in range(TEMPLATES)]
+        self._templates = [self._template() for _ in range(templates)]
 
     def next(self) -> bytes:
         """One frame. A share is whole, most are damaged, a few are noise or lie about their length."""
