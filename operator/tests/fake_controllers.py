@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from penstock_operator.kube import KubeApi
+from penstock_operator.kube_errors import KubeError
 
 
 class FakeControllers:
@@ -34,7 +35,12 @@ class FakeControllers:
             if status != stateful_set.get("status"):
                 await self._kube.write_status(stateful_set, status)
             for ordinal in range(stateful_set["spec"]["replicas"]):
-                await self._replica(stateful_set, f"{stateful_set['metadata']['name']}-{ordinal}")
+                try:
+                    await self._replica(stateful_set, f"{stateful_set['metadata']['name']}-{ordinal}")
+                except KubeError as error:
+                    # The operator works at the same time; what it evicted meanwhile is seen in the next round.
+                    if error.status not in (404, 409):
+                        raise
 
     async def _replica(self, stateful_set: dict[str, Any], name: str) -> None:
         for template in stateful_set["spec"]["volumeClaimTemplates"]:

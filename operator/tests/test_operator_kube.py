@@ -59,6 +59,7 @@ def settings(namespace: str) -> OperatorSettings:
         own_namespace=namespace,
         lease_name="penstock-operator",
         identity="test",
+        resync_s=30.0,
         health_host="127.0.0.1",
         health_port=0,
     )

@@ -23,7 +23,7 @@ from penstock_operator.kube_store import Directory, HttpBrokers, KubeClusters, K
 from penstock_operator.reconcile.cluster import ClusterReconciler
 from penstock_operator.reconcile.dependents import Dependent, reconcile_dependent
 from penstock_operator.reconcile.group import GroupDependent
-from penstock_operator.reconcile.ports import Again, Key
+from penstock_operator.reconcile.ports import RESYNC_DEFAULT_S, Again, Key
 from penstock_operator.reconcile.queue import WorkQueue
 from penstock_operator.reconcile.topic import TopicDependent
 
@@ -41,13 +41,19 @@ class Engine:
         *,
         clock: Callable[[], float],
         random: Callable[[], float],
+        resync_s: float = RESYNC_DEFAULT_S,
     ) -> None:
         self._kube = kube
         self._directory = Directory()
         self._store = KubeStore(kube, self._directory)
         self._clusters = KubeClusters(kube, brokers, clock)
-        self._cluster_reconciler = ClusterReconciler(kube, self._store, brokers, environment, rfc3339_now)
-        self._dependents: dict[str, Dependent] = {TOPIC: TopicDependent(), CONSUMER_GROUP: GroupDependent()}
+        self._cluster_reconciler = ClusterReconciler(
+            kube, self._store, brokers, environment, rfc3339_now, resync_s=resync_s
+        )
+        self._dependents: dict[str, Dependent] = {
+            TOPIC: TopicDependent(resync_s),
+            CONSUMER_GROUP: GroupDependent(),
+        }
         self._seen: dict[Key, Any] = {}
         self.queue = WorkQueue(self._reconcile, random)
 

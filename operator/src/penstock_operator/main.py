@@ -54,6 +54,14 @@ def _own_namespace() -> str:
     envvar="PENSTOCK_LEASE_NAME",
     help="Lease that elects one of several operators.",
 )
+@click.option(
+    "--resync-seconds",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(1, 3600),
+    envvar="PENSTOCK_RESYNC_SECONDS",
+    help="How often clusters and topics are compared with the brokers without being told to.",
+)
 @click.option("--health-host", default="0.0.0.0", show_default=True, envvar="PENSTOCK_HEALTH_HOST")
 @click.option(
     "--health-port",
@@ -76,6 +84,7 @@ def main(
     image: str,
     own_namespace: str | None,
     lease_name: str,
+    resync_seconds: float,
     health_host: str,
     health_port: int,
     log_format: str,
@@ -93,6 +102,7 @@ def main(
         own_namespace=own_namespace or _own_namespace(),
         lease_name=lease_name,
         identity=f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4()}",
+        resync_s=resync_seconds,
         health_host=health_host,
         health_port=health_port,
     )

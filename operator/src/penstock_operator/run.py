@@ -46,7 +46,14 @@ async def run_operator(settings: OperatorSettings) -> int:
     try:
         async with aiohttp.ClientSession(connector=connector) as session:
             environment = Environment(image=settings.image, operator_namespace=settings.own_namespace)
-            engine = Engine(kube, HttpBrokers(session), environment, clock=loop.time, random=random.random)
+            engine = Engine(
+                kube,
+                HttpBrokers(session),
+                environment,
+                clock=loop.time,
+                random=random.random,
+                resync_s=settings.resync_s,
+            )
             health = Health(engine.queue)
             runner = await health.serve(settings.health_host, settings.health_port)
             try:

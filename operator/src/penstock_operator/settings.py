@@ -13,5 +13,6 @@ class OperatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     own_namespace: str  # where the Lease is, and where NetworkPolicies let us come from
     lease_name: str
     identity: str  # unique per process
+    resync_s: float  # of clusters and topics; groups report within ten seconds whatever it is
     health_host: str
     health_port: int

@@ -26,6 +26,7 @@ from penstock_operator.reconcile.act import act
 from penstock_operator.reconcile.dependents import is_paused
 from penstock_operator.reconcile.observe import ClusterBroker, observe
 from penstock_operator.reconcile.ports import (
+    RESYNC_DEFAULT_S,
     AdminError,
     AdminUnreachableError,
     Again,
@@ -42,7 +43,6 @@ logger = logging.getLogger(__name__)
 ROUNDS_MAX: Final = 4  # observe-plan-act rounds in one pass
 WAIT_S: Final = 2.0  # while something is awaited
 TROUBLE_S: Final = 10.0  # while a problem waits for the user
-RESYNC_S: Final = 30.0
 _DISRUPTED: Final = 1.0  # after a restart began
 
 
@@ -78,6 +78,7 @@ class ClusterReconciler:
         environment: Environment,
         clock: Clock,
         *,
+        resync_s: float = RESYNC_DEFAULT_S,
         new_id: Callable[[], str] | None = None,
     ) -> None:
         self._kube = kube
@@ -85,6 +86,7 @@ class ClusterReconciler:
         self._brokers = brokers
         self._environment = environment
         self._clock = clock
+        self._resync_s = resync_s
         self._new_id = new_id or (lambda: str(uuid.uuid4()))
 
     async def reconcile(self, key: Key) -> Again:
@@ -189,7 +191,7 @@ class ClusterReconciler:
             return Again(after_s=TROUBLE_S)
         if plan.actions:
             return Again(after_s=_DISRUPTED)
-        return Again(after_s=WAIT_S if plan.waits else RESYNC_S)
+        return Again(after_s=WAIT_S if plan.waits else self._resync_s)
 
     async def _broken(self, resource: dict[str, Any], reason: str, message: str) -> None:
         old = resource.get("status", {})

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from penstock_operator.plan.dependents import Claimant
 
 
+RESYNC_DEFAULT_S = 30.0
+"""How often everything is looked at without being told: what a lost event or an outside change costs at most."""
+
+
 class Key(msgspec.Struct, frozen=True, order=True):
     """One resource."""
 

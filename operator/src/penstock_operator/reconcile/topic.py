@@ -11,20 +11,21 @@ from penstock_operator.api.names import FINALIZER_TOPIC
 from penstock_operator.api.topic import Topic
 from penstock_operator.plan.dependents import Verdict
 from penstock_operator.plan.topic import CreateTopic, plan_topic, topic_facts
-from penstock_operator.reconcile.ports import AdminUnreachableError, BrokerAdmin
+from penstock_operator.reconcile.ports import RESYNC_DEFAULT_S, AdminUnreachableError, BrokerAdmin
 from penstock_operator.snapshot.dependents import TopicSeen, parse_topic
 
 logger = logging.getLogger(__name__)
 
 STEPS_MAX: Final = 3  # create, alter, look: more means that the broker does not do what it says
-RESYNC_S: Final = 30.0
 
 
 class TopicDependent:
     """Topics: see `dependents.Dependent`."""
 
     finalizer = FINALIZER_TOPIC
-    resync_s = RESYNC_S
+
+    def __init__(self, resync_s: float = RESYNC_DEFAULT_S) -> None:
+        self.resync_s = resync_s
 
     def decode(self, resource: dict[str, Any]) -> Topic:
         """The typed resource. Raises msgspec.ValidationError."""
