@@ -289,7 +289,7 @@ def test_size_and_answers_are_those_of_the_plain_list(seed: int) -> None:
                 model.drop_first()
         else:
             model.epoch += 1
-        listed = {segment for segment in model.partition._segments}
+        listed = set(model.partition._segments)
         assert all(not segment.removed for segment in listed)
         counted = [batch for batch in model.live if batch.segment in listed]
         assert model.partition.size_bytes == sum(batch.size for batch in counted)

@@ -239,14 +239,13 @@ class ProducersMachine(RuleBasedStateMachine):
         batch = header(sequence, count, producer=producer, epoch=epoch, base=self.offset)
         uncertain = any(kind == "command" for kind, _ in self.log[self.committed :])
         expected = None if uncertain else self.expected((partition, producer), batch)
+        outcome: str | ErrorCode
         try:
-            known = self.leader.check(partition, batch)
+            outcome = "next" if self.leader.check(partition, batch) is None else "duplicate"
         except PenstockError as error:
-            assert expected is None or expected == error.code
-            return
-        if expected is not None:
-            assert expected == ("duplicate" if known is not None else "next")
-        if known is None:
+            outcome = error.code
+        assert expected in (None, outcome)
+        if outcome == "next":
             self.log.append(("batch", (partition, batch)))
             self.offset += count
             self.leader.stage_batch(len(self.log), partition, batch)

@@ -72,11 +72,6 @@ def open_log(
     segments: list[Segment] = []
     for position, base in enumerate(bases):
         last = position == len(bases) - 1
-        if segments and segments[-1].last_index + 1 != base:
-            raise LogDamagedError(
-                f"{segment_name(segments[-1].base_index)} ends with entry {segments[-1].last_index}, but the next file is"
-                f" {segment_name(base)}: a segment is missing or was cut; restore it or the volume"
-            )
         segment = _open_segment(disk, base, shard_uid)
         if last:
             _read_last(segment, epoch, covered_index, on_entry, report)
@@ -165,14 +160,24 @@ def _read_sealed(
     if not indexed or next_base - 1 > covered:
         scan = _scan(segment, covered, on_entry, report)
         if segment.last_index != next_base - 1:
-            raise LogDamagedError(
-                f"{segment.name} is damaged at position {scan.end_position}: entry {scan.next_index} cannot be read, and"
-                f" the log goes on in {segment_name(next_base)}; restore the volume from a replica or a backup"
-            )
+            raise LogDamagedError(_broken_chain(segment, scan, next_base))
         if indexed:
             segment.seal(segment.summaries)
         else:
             report.sentences.append(f"the index of {segment.name} is made anew")
+
+
+def _broken_chain(segment: Segment, scan: SegmentScan, next_base: int) -> str:
+    following = segment_name(next_base)
+    if scan.tail_is_blank:
+        return (
+            f"{segment.name} ends with entry {segment.last_index}, but the next file is {following}: a segment is missing"
+            " or was cut; restore it or the volume"
+        )
+    return (
+        f"{segment.name} is damaged at position {scan.end_position}: entry {scan.next_index} cannot be read, and the log"
+        f" goes on in {following}; restore the volume from a replica or a backup"
+    )
 
 
 def _load_directory(segment: Segment, next_base: int) -> bool:
