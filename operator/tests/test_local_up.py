@@ -59,7 +59,8 @@ class Up:
     def write(self, partitions: int = 2, config: str = "{}") -> None:
         self.file.write_text(CLUSTER.format(**self.ports, partitions=partitions, config=config))
 
-    async def start(self) -> None:
+    async def start(self, words: str | None = None) -> None:
+        """Start, and wait until everything is ready, or until these words were said."""
         command = ["-m", "penstock.main", "up", str(self.file), "--data", str(self.folder / "data")]
         command += ["--status-file", str(self.status_file), "--ready-file", str(self.ready_file)]
         with self.log.open("ab") as log:
@@ -72,7 +73,10 @@ class Up:
             assert self.process.returncode is None, self.log.read_text()
             return self.ready_file.exists()
 
-        await eventually(ready, "everything is ready")
+        if words is None:
+            await eventually(ready, "everything is ready")
+        else:
+            await self.until_said(words)
 
     async def stop(self) -> int:
         assert self.process is not None
@@ -91,7 +95,7 @@ class Up:
         async def said() -> bool:
             return words in self.log.read_text()
 
-        await eventually(said, f"{words!r} in {self.log.read_text()}")
+        await eventually(said, f"{words!r} in {self.log}")
 
     async def admin(self, path: str) -> Any:
         async with (
@@ -182,6 +186,23 @@ async def test_a_taken_port_is_replaced_and_said(tmp_path: Path) -> None:
             assert f"port {made.ports['kafka']} of listener internal is taken" in made.log.read_text()
         finally:
             assert await made.stop() == 0
+
+
+async def test_a_mended_configuration_is_tried_at_once(tmp_path: Path) -> None:
+    made = Up(tmp_path)
+    made.write(config="{no.such.setting: 1}")
+    try:
+        await made.start("starts again in 1.6 s")
+        assert "its configuration is wrong" in made.log.read_text()
+        assert "no.such.setting" in made.log.read_text()
+        made.write()
+
+        async def ready() -> bool:
+            return made.ready_file.exists()
+
+        await eventually(ready, "everything is ready")
+    finally:
+        assert await made.stop() == 0
 
 
 async def test_brokers_do_not_outlive_a_killed_parent(up: Up) -> None:

@@ -46,6 +46,7 @@ class BrokerProcess:
         self._say = say
         self._changed = changed
         self._process: asyncio.subprocess.Process | None = None
+        self._hurry = asyncio.Event()
 
     async def run(self) -> None:
         """Start and start again until cancelled; then stop the broker."""
@@ -59,13 +60,22 @@ class BrokerProcess:
             self._say(
                 f"broker {self.name} ended {_how(code)}, starts again in {delay:.1f} s{self._log_tail(code)}"
             )
-            await asyncio.sleep(delay)
-            delay = min(RESTART_MAX_S, delay * 2)
+            self._hurry.clear()
+            try:
+                async with asyncio.timeout(delay):
+                    await self._hurry.wait()
+                delay = RESTART_FIRST_S
+            except TimeoutError:
+                delay = min(RESTART_MAX_S, delay * 2)
 
     def restart(self) -> None:
         """Have the broker stop cleanly; `run` starts it again with the file that is there then."""
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
+
+    def retry_now(self) -> None:
+        """Start at once when it is waiting to: what kept the broker from running may be mended."""
+        self._hurry.set()
 
     async def _once(self) -> int:
         """One life of the broker; returns its exit code, negative for a signal."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,9 @@ class LocalCluster:
         content = self._write_config()
         admin = self.admin
         if admin is None:
+            if self.broker.pid is None and content != self._started_with["content"]:
+                self._note_start(content)
+                self.broker.retry_now()
             return False
         changed_listeners = content["listeners"] != self._started_with.get("listeners")
         if changed_listeners or self._token(cluster) != self._started_with.get("token"):
@@ -162,8 +166,7 @@ class LocalCluster:
             ],
             **_settings(self.cluster),
         }
-        self.broker.config_file.parent.mkdir(parents=True, exist_ok=True)
-        self.broker.config_file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        _write_whole(self.broker.config_file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         if not self._started_with:
             self._note_start(content)
         return content
@@ -205,6 +208,16 @@ def _free_port() -> int:
         probe.bind((LOCAL_HOST, 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file at once or not at all: a broker that starts meanwhile must not read half of it."""
+    if path.is_file() and path.read_text() == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text)
+    os.replace(temporary, path)
 
 
 def decode_cluster(resource: dict[str, Any]) -> MessageCluster:
