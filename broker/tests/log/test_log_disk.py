@@ -175,7 +175,10 @@ def test_the_power_goes_during_the_operation_that_was_set() -> None:
     disk.open("a", create=True)
     with pytest.raises(PowerLossError):
         disk.sync_folder()
-    disk.open("a", create=True)
+    with pytest.raises(PowerLossError):
+        disk.open("b", create=True)
+    disk.fail_after(None)
+    disk.open("b", create=True)
 
 
 def test_a_write_that_the_power_cuts_may_be_there_in_part() -> None:

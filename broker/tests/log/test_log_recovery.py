@@ -390,6 +390,23 @@ def test_the_last_spares_are_for_commands(disk: SimulatedDisk) -> None:
     assert Log(disk, epoch=2).log.next_index == log.log.next_index
 
 
+def test_an_empty_segment_that_is_too_small_is_replaced(disk: SimulatedDisk) -> None:
+    """A crash between cutting a tail and allocating it again leaves a segment that holds nothing and has no room."""
+    log = fill(disk, 6)
+    log.append(1, 6, [VALUE])
+    log.commit()
+    disk.open(segment_name(7)).truncate(SEGMENT_HEADER_SIZE)
+    again = Log(disk, epoch=2)
+    assert again.log.next_index == 7
+    for number in range(6, 14):
+        again.append(1, number, [VALUE])
+        again.commit()
+    assert [segment.base_index for segment in again.log.segments] == [1, 7, 13]
+    third = Log(disk, epoch=3)
+    assert third.report.sentences == []
+    assert [index for index, _, _ in third.batches()] == list(range(1, 15))
+
+
 def test_an_entry_that_fits_no_segment_is_refused_before_it_has_an_index(disk: SimulatedDisk) -> None:
     log = Log(disk)
     for size in (log.log.payload_bytes_max + 1, 10**9):

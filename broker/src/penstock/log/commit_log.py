@@ -206,7 +206,10 @@ class CommitLog:
 
     def _roll(self) -> None:
         previous = self.segments[-1] if self.segments else None
-        if previous is not None and (not self._writes or self._writes[-1].segment is not previous):
+        if previous is not None and previous.last_index < previous.base_index:
+            # Empty and yet too small: a crash came while its tail was cut. The new file takes the place of the same name.
+            self.segments.pop()
+        elif previous is not None and (not self._writes or self._writes[-1].segment is not previous):
             # Even with nothing pending for it, the segment left behind is synced by the next job.
             self._writes.append(_Write(previous, previous.write_position, []))
         segment = Segment(self.disk, self.next_index, None, self.segment_bytes)

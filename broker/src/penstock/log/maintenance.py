@@ -25,6 +25,11 @@ def spare_name(number: int) -> str:
     return f"{number:020d}{SPARE_SUFFIX}"
 
 
+def spare_number(name: str) -> int:
+    """The number in a spare's name."""
+    return int(name.removesuffix(SPARE_SUFFIX))
+
+
 def make_spare(disk: Disk, number: int, size_bytes: int) -> str | None:
     """Allocates one spare segment; None when the disk has no room for it. Other errors are raised."""
     name = spare_name(number)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.log.disk import RealDisk
+from penstock.log.disk import Disk, RealDisk
 from penstock.log.errors import DataFolderError
 
 META_NAME = "meta.json"
@@ -44,7 +44,7 @@ class DataFolder:
         except OSError as error:
             raise DataFolderError(f"the data folder {path} cannot be made: {error.strerror}") from error
         self._lock = self._take_lock()
-        self.log_disk = RealDisk(path / LOG_FOLDER)
+        self.log_disk: Disk = RealDisk(path / LOG_FOLDER)
 
     def _take_lock(self) -> int:
         try:

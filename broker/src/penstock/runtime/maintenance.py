@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -15,7 +14,7 @@ import msgspec
 
 from penstock.catalog.partitions import starts_moved
 from penstock.log.commit_log import SPARES_READY
-from penstock.log.maintenance import make_spare, sync_segment
+from penstock.log.maintenance import make_spare, spare_number, sync_segment
 from penstock.log.snapshots import SnapshotStore
 from penstock.model.commands import Command
 from penstock.model.errors import PenstockError
@@ -76,20 +75,21 @@ class Maintenance:
         self._retention = retention
         self._expire = expire
         self.disk = DiskState()
-        self._spare_number = int(time.time() * 1000)
+        # Beyond every number in use, so that no name is given twice.
+        self._spare_number = max(map(spare_number, shard.log.spares), default=0)
         self._duties = Duties()
-        self._checkpoints = Checkpoints(shard, snapshots)
+        self.checkpoints = Checkpoints(shard, snapshots)
         self._out_of_room = False
         self._flush_timer: asyncio.TimerHandle | None = None
         self._closed = False
 
     def start(self) -> None:
         """Begins all duties."""
-        self._shard.on_segment_filled = self._segment_filled
+        self._shard.on_segment_filled = self.begin_checkpoint
         self._shard.on_written = self._written
-        self._duties.every(self._options.retention_interval_ms / 1000, "retention", self._retain)
-        self._duties.every(DISK_CHECK_SECONDS, "the disk watch", self._watch_disk)
-        self._duties.every(SPARE_RETRY_SECONDS, _SPARES, self._fill_spares)
+        self._duties.every(self._options.retention_interval_ms / 1000, "retention", self.retain)
+        self._duties.every(DISK_CHECK_SECONDS, "the disk watch", self.watch_disk)
+        self._duties.every(SPARE_RETRY_SECONDS, _SPARES, self.fill_spares)
 
     async def stop(self) -> None:
         """Ends all duties, flushes, and leaves a checkpoint of everything."""
@@ -105,17 +105,23 @@ class Maintenance:
             self._flush_timer.cancel()
         await self._flush()
         try:
-            await self._checkpoints.make()
+            await self.checkpoints.make()
         except OSError as error:
             logger.warning("the next start takes longer, because no checkpoint could be written: %s", error)
 
     # --- segments --------------------------------------------------------------------------------
 
-    def _segment_filled(self) -> None:
-        self._duties.begin(_SPARES, self._fill_spares)
-        self._duties.begin(_CHECKPOINT, self._checkpoints.make)
+    def begin_checkpoint(self) -> None:
+        """Makes a checkpoint soon, and new spares: what a segment that was left behind wants."""
+        self._duties.begin(_SPARES, self.fill_spares)
+        self._duties.begin(_CHECKPOINT, self.checkpoints.make)
 
-    async def _fill_spares(self) -> None:
+    async def settle(self) -> None:
+        """Returns when no duty is under way."""
+        await self._duties.settle()
+
+    async def fill_spares(self) -> None:
+        """Allocates spare segments until enough are ready or the disk is full."""
         log = self._shard.log
         while len(log.spares) < SPARES_READY and not self._closed:
             self._spare_number += 1
@@ -129,7 +135,8 @@ class Maintenance:
 
     # --- retention -------------------------------------------------------------------------------
 
-    async def _retain(self) -> None:
+    async def retain(self) -> None:
+        """Moves the starts of partitions past what is to be kept, and forgets what time makes due."""
         now = self._clock.now_ms()
         starts: dict[int, int] = {}
         for number, partition in enumerate(list(self._shard.table)):
@@ -147,13 +154,14 @@ class Maintenance:
             except PenstockError as error:
                 logger.warning("retention has to wait: %s", error.sentence)
                 return
-        behind = self._shard.commit_index - self._checkpoints.covered_index
-        if behind > CHECKPOINT_ENTRIES_MAX or self._checkpoints.would_free_space:
-            self._duties.begin(_CHECKPOINT, self._checkpoints.make)
+        behind = self._shard.commit_index - self.checkpoints.covered_index
+        if behind > CHECKPOINT_ENTRIES_MAX or self.checkpoints.would_free_space:
+            self.begin_checkpoint()
 
     # --- disk ------------------------------------------------------------------------------------
 
-    async def _watch_disk(self) -> None:
+    async def watch_disk(self) -> None:
+        """Looks how full the disk is, and refuses produce beyond the second mark."""
         log = self._shard.log
         volume, available = await self._shard.threads.background(log.disk.space_bytes)
         total = self._options.disk_bytes or volume

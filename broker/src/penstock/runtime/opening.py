@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -11,6 +12,7 @@ from penstock.catalog.placement import misplaced
 from penstock.catalog.topics import Catalog
 from penstock.codec.entry import KIND_BATCH, EntryHeader
 from penstock.log.commit_log import SPARES_READY, CommitLog
+from penstock.log.disk import Disk
 from penstock.log.errors import DataFolderError, LogDamagedError
 from penstock.log.maintenance import make_spare
 from penstock.log.recovery import LogOptions, RecoveryReport, open_log
@@ -22,7 +24,7 @@ from penstock.model.record_batch import NO_PRODUCER_ID, parse_header
 from penstock.partition.partition import RunCache
 from penstock.partition.table import PartitionTable
 from penstock.runtime.command_codec import CommandCodec
-from penstock.runtime.data_folder import DataFolder, Meta
+from penstock.runtime.data_folder import Meta
 from penstock.runtime.shard import Machines, Shard
 from penstock.runtime.threads import Threads
 from penstock.session.producers import PartitionProducersDropped, ProducerSessions
@@ -41,6 +43,14 @@ class ShardOptions(msgspec.Struct, frozen=True):
     pending_bytes_max: int
 
 
+class MemberFolder(Protocol):
+    """What opening needs of a data folder."""
+
+    log_disk: Disk
+
+    def save_meta(self, meta: Meta) -> None: ...
+
+
 class OpenedShard(msgspec.Struct):
     """A shard ready to serve, and what opening it found."""
 
@@ -51,7 +61,7 @@ class OpenedShard(msgspec.Struct):
 
 
 def open_shard(
-    folder: DataFolder,
+    folder: MemberFolder,
     meta: Meta,
     options: ShardOptions,
     threads: Threads,

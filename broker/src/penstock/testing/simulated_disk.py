@@ -128,15 +128,19 @@ class SimulatedDisk:
         self._durable_names: dict[str, _Content] = {}
         self._folder_log: list[tuple[str, str, str, _Content | None]] = []
         self._operations_left: int | None = None
+        self._off = False
 
     # --- faults ----------------------------------------------------------------------------------
 
     def fail_after(self, operations: int | None) -> None:
-        """The power goes during the operation after this many; None: it stays."""
+        """Switches the power on; it goes during the operation after this many, None: it stays."""
         self._operations_left = operations
+        self._off = False
 
     def operation(self, part: Callable[[], None] | None = None) -> None:
         """Counts one operation; when its time has come, does a part of it and loses the power."""
+        if self._off:
+            raise PowerLossError
         if self._operations_left is None:
             return
         self._operations_left -= 1
@@ -144,6 +148,7 @@ class SimulatedDisk:
             if part is not None:
                 part()
             self.lose_power()
+            self._off = True
             raise PowerLossError
 
     def lose_power(self) -> None:
