@@ -125,10 +125,8 @@ class KafkaLoad:
             "linger.ms": 2,
             "queue.buffering.max.messages": QUEUED_MESSAGES_MAX,
             "message.timeout.ms": DELIVERY_MS_MAX,
-            "reconnect.backoff.max.ms": 500,  # the default of 10 s would be measured as the broker's recovery
             "partitioner": "murmur2_random",
-            "error_cb": self._mention,
-            "log_level": 0,  # its errors are counted; on stderr they would drown the progress
+            **self._connection_settings(),
         }
 
     def _consumer_settings(self) -> dict[str, Any]:
@@ -139,7 +137,15 @@ class KafkaLoad:
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "error",
+            **self._connection_settings(),
+        }
+
+    def _connection_settings(self) -> dict[str, Any]:
+        return {
+            # The defaults, 10 s and 30 s, would be measured as the broker's recovery: a pod's old address does not
+            # refuse connections in every pod network, and the name points to it for a moment.
             "reconnect.backoff.max.ms": 500,
+            "socket.connection.setup.timeout.ms": 2_000,
             "error_cb": self._mention,
             "log_level": 0,  # its errors are counted; on stderr they would drown the progress
         }

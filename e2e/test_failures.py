@@ -43,8 +43,10 @@ def test_a_broker_killed_under_load_loses_nothing(environment: Environment, kube
     assert killed_ms, "the load ended before the broker could be killed"
     report = load.ended()
     verdict = report.interrupted(killed_ms)
+    print(verdict.line("broker killed"), report.client_errors)
     assert verdict.good, verdict
     assert (verdict.acked, verdict.duplicated) == (MESSAGES, 0), verdict
+    assert verdict.recovered_ms is not None, "nothing was interrupted"
     kube.wait_ready(CLUSTER, "orders")
     assert kube.get("pod", "orders-0-0")["metadata"]["uid"] != before
 
