@@ -28,7 +28,7 @@ BROKER_OPTIONS = OptionTable(
            "Bytes that may wait for the disk; produce requests beyond it are refused with a retriable error.",
            minimum=_MIB),
     Option("log.disk.bytes", "long", 0, "Size that the disk marks are computed from; 0: what the file system says.",
-           minimum=0),
+           dynamic=True, minimum=0),
     Option("log.disk.warn.ratio", "double", 0.85, "Part of the disk in use from which on the broker warns.", minimum=0.1,
            maximum=1.0),
     Option("log.disk.refuse.ratio", "double", 0.95, "Part of the disk in use from which on produce is refused.",

@@ -136,7 +136,6 @@ class Broker:
             flush_interval_ms=config.integer("flush.interval.ms"),
             flush_bytes=config.integer("flush.bytes"),
             retention_interval_ms=config.integer("log.retention.check.interval.ms"),
-            disk_bytes=config.integer("log.disk.bytes"),
             disk_warn_ratio=float(config.value("log.disk.warn.ratio")),
             disk_refuse_ratio=float(config.value("log.disk.refuse.ratio")),
         )
@@ -145,7 +144,15 @@ class Broker:
             settings = self._settings.topic(topic)
             return settings.retention_ms, settings.retention_bytes
 
-        return Maintenance(opened.shard, opened.snapshots, options, self.clock, retention, self._expired)
+        return Maintenance(
+            opened.shard,
+            opened.snapshots,
+            options,
+            self.clock,
+            retention,
+            self._expired,
+            lambda: self._settings.integer("log.disk.bytes"),
+        )
 
     def _expired(self, now_ms: int) -> list[Command]:
         return [*self.data.idle_producers(self._settings.integer("producer.id.expiration.ms"))]

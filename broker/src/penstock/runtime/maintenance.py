@@ -44,7 +44,6 @@ class MaintenanceOptions(msgspec.Struct, frozen=True):
     flush_interval_ms: int
     flush_bytes: int
     retention_interval_ms: int
-    disk_bytes: int
     disk_warn_ratio: float
     disk_refuse_ratio: float
 
@@ -58,7 +57,8 @@ class DiskState(msgspec.Struct):
 
 
 class Maintenance:
-    """Owns the shard's background duties. `expire` gives further commands that time makes due (groups, producers)."""
+    """Owns the shard's background duties. `disk_bytes` gives the size that the disk marks are
+    computed from (0: what the file system says), `expire` further commands that time makes due (groups, producers)."""
 
     def __init__(
         self,
@@ -68,12 +68,14 @@ class Maintenance:
         clock: Clock,
         retention: Retention,
         expire: Callable[[int], list[Command]],
+        disk_bytes: Callable[[], int],
     ) -> None:
         self._shard = shard
         self._options = options
         self._clock = clock
         self._retention = retention
         self._expire = expire
+        self._disk_bytes = disk_bytes
         self.disk = DiskState()
         # Beyond every number in use, so that no name is given twice.
         self._spare_number = max(map(spare_number, shard.log.spares), default=0)
@@ -164,10 +166,11 @@ class Maintenance:
         """Looks how full the disk is, and refuses produce beyond the second mark."""
         log = self._shard.log
         volume, available = await self._shard.threads.background(log.disk.space_bytes)
-        total = self._options.disk_bytes or volume
+        disk_bytes = self._disk_bytes()
+        total = disk_bytes or volume
         spare = len(log.spares) * log.segment_bytes
         # Spares are room that the log owns already; on a shared volume everything else counts as used.
-        used = volume - available - spare if not self._options.disk_bytes else self._log_disk_bytes()
+        used = volume - available - spare if not disk_bytes else self._log_disk_bytes()
         ratio = used / max(total, 1)
         before = self.disk.state
         state = DISK_OK

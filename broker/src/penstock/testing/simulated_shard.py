@@ -104,13 +104,15 @@ class SimulatedShard:
         self.maintenance = Maintenance(
             self.shard,
             self.opened.snapshots,
-            MaintenanceOptions(50, 1 << 20, 1000, 0, 0.85, 0.95),
+            MaintenanceOptions(50, 1 << 20, 1000, 0.85, 0.95),
             clock,
             lambda topic: (
                 self.settings.topic(topic).retention_ms,
                 self.settings.topic(topic).retention_bytes,
             ),
             lambda _: [*self.data.idle_producers(60_000)],
+            lambda: 0,
+            lambda: 0,
         )
 
     def _on_fatal(self, error: BaseException) -> None:
