@@ -112,7 +112,6 @@ class SimulatedShard:
             ),
             lambda _: [*self.data.idle_producers(60_000)],
             lambda: 0,
-            lambda: 0,
         )
 
     def _on_fatal(self, error: BaseException) -> None:
