@@ -88,16 +88,17 @@ def _run_cell(
     produce_cpu = broker.usage().cpu_s - before
     per_second = int(effort.bytes_per_second * share) // size
     paced_warm = per_second * effort.latency_seconds // 4
+    paced_records = per_second * effort.latency_seconds + paced_warm
     paced = _produce(
         broker.kafka,
         topic,
-        per_second * effort.latency_seconds + paced_warm,
+        paced_records,
         size,
         warm=paced_warm,
         per_second=per_second,
     )
     before = broker.usage().cpu_s
-    consumed = _consume(broker.kafka, topic, records)
+    consumed = _consume(broker.kafka, topic, records + warm + paced_records)
     consume_cpu = broker.usage().cpu_s - before
     million = 1_000_000
     return Measured(

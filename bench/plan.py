@@ -46,8 +46,8 @@ class Cell(NamedTuple):
 class Effort(NamedTuple):
     """How much is done in each cell.
 
-    `bytes_total` is produced at full speed and read back; `bytes_warm` before it, not counted, so that the Java load
-    generator is compiled by then. Latency is taken at `bytes_per_second`, a load both brokers carry easily, because
+    `bytes_total` is produced at full speed, `bytes_warm` before it, not counted, so that the Java load generator is
+    compiled by then; everything in the topic is read back. Latency is taken at `bytes_per_second`, a load both brokers carry easily, because
     at full speed it only tells how long the client's own buffer is. `synced_share` of both is done with `sync`.
     """
 
@@ -59,8 +59,8 @@ class Effort(NamedTuple):
     synced_share: float
 
 
-FULL = Effort(3, 300_000_000, 60_000_000, 10, 5_000_000, 0.25)
-QUICK = Effort(1, 40_000_000, 15_000_000, 4, 2_000_000, 0.25)
+FULL = Effort(3, 160_000_000, 40_000_000, 8, 5_000_000, 0.15)
+QUICK = Effort(1, 30_000_000, 15_000_000, 4, 2_000_000, 0.2)
 
 
 def cells(durability: str) -> list[Cell]:

@@ -10,6 +10,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -24,11 +25,14 @@ from penstock.testing.apache_kafka import KafkaMissingError, kafka_jars
 CORES_MIN = 2
 FREE_BYTES_MIN = 8 << 30
 QUIET_LOAD = 0.5
+BEGIN = "<!-- figures: begin -->"
+END = "<!-- figures: end -->"
 
 
 def main() -> int:
     """Runs the rounds; 0 when no figure is behind, 1 when one is, 2 when it cannot run."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # Unwinds, so that no broker is left behind.
     refusal = _refusal(options.folder)
     if refusal:
         print(f"bench: {refusal}", file=sys.stderr)
@@ -49,7 +53,7 @@ def main() -> int:
                     results.add(peer, *run_durability(peer, durability, effort, home, _say))
     report = write_report(results, effort, cost, machine)
     if options.report:
-        options.report.write_text(report)
+        options.report.write_text(_placed(report, options.report))
         _say(f"written to {options.report}")
     print(report)
     behind = shortfalls(results)
@@ -65,7 +69,11 @@ def _options() -> argparse.Namespace:
         "--quick", action="store_true", help="one short round: a check that it runs, not a figure"
     )
     parser.add_argument("--rounds", type=int, help="alternated rounds (default: 3, quick 1)")
-    parser.add_argument("--report", type=Path, help="write the report to this file as well")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        help="write the report to this file as well, between its marks where it has them",
+    )
     parser.add_argument(
         "--folder", type=Path, help="where both brokers keep data (default: the temporary folder)"
     )
@@ -100,6 +108,15 @@ def _machine() -> str:
         f"broker on core {BROKER_CORE}, load generator on core {LOAD_CORE}; load average before the start {load:.2f} "
         f"({state})."
     )
+
+
+def _placed(report: str, file: Path) -> str:
+    """The report between the marks of a file that has them, so that the words around it stay; alone otherwise."""
+    if not file.exists():
+        return report
+    before, begin, rest = file.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{begin}\n{report}\n{end}{after}" if begin and end else report
 
 
 def _say(text: str) -> None:
