@@ -10,7 +10,16 @@ from penstock.base.crc import crc32c
 from penstock.codec.compression import Compression
 from penstock.codec.records import BatchOptions, Record, batch_crc_is_right, build_batch, read_records
 from penstock.model.errors import ErrorCode, PenstockError
-from penstock.model.record_batch import CRC_START, HEADER, HEADER_SIZE, BatchHeader, parse_header
+from penstock.model.record_batch import (
+    CRC_START,
+    HEADER,
+    HEADER_SIZE,
+    PLACE,
+    PRODUCER_ID,
+    PRODUCER_ID_AT,
+    BatchHeader,
+    parse_header,
+)
 from penstock.partition.batches import BATCHES_PER_REQUEST_MAX, first_since, split_batches, with_append_time
 
 LARGE = 1 << 20
@@ -61,6 +70,8 @@ def test_a_header_round_trips(header: BatchHeader) -> None:
     packed = HEADER.pack(*header)
     assert len(packed) == HEADER_SIZE
     assert parse_header(b"xx" + packed, 2) == header
+    assert PLACE.unpack_from(packed) == (header.base_offset, header.last_offset_delta, header.max_timestamp)
+    assert PRODUCER_ID.unpack_from(packed, PRODUCER_ID_AT) == (header.producer_id,)
     assert header.size_bytes == header.batch_length + 12
     assert header.last_offset == header.base_offset + header.last_offset_delta
 

@@ -12,7 +12,7 @@ from penstock.log.errors import LogDamagedError
 from penstock.log.scan import SegmentScan
 from penstock.log.segment import Segment
 from penstock.log.segment_index import SegmentIndex
-from penstock.model.record_batch import HEADER_SIZE, parse_header
+from penstock.model.record_batch import HEADER_SIZE, PLACE
 
 OnEntry = Callable[[EntryHeader, memoryview], None]
 
@@ -26,25 +26,24 @@ def index_segment(
     view = memoryview(data)
     scan = SegmentScan(segment.name, data, segment.base_index)
     index = SegmentIndex()
+    place, add_batch = PLACE.unpack_from, index.add_batch
     for header, position in scan:
-        start, end = position + ENTRY_HEADER_SIZE, position + header.size_bytes
-        if header.kind == KIND_BATCH:
-            if header.length < HEADER_SIZE:
+        _, _, length, log_index, epoch, kind, _, _, partition = header
+        start = position + ENTRY_HEADER_SIZE
+        end = start + length
+        if kind == KIND_BATCH:
+            if length < HEADER_SIZE:
                 raise LogDamagedError(
                     f"{segment.name} holds a batch shorter than its header at position {position}"
                 )
-            batch = parse_header(data, start)
-            base = batch.base_offset
-            index.add_batch(
-                header.partition, base, base + batch.last_offset_delta + 1, position, header.size_bytes,
-                batch.max_timestamp, header.epoch,
-            )  # fmt: skip
+            base, last_delta, max_timestamp = place(data, start)
+            add_batch(partition, base, base + last_delta + 1, position, end - position, max_timestamp, epoch)
         else:
-            index.last_command_index = header.log_index
-        if on_entry is not None and header.log_index > covered:
+            index.last_command_index = log_index
+        if on_entry is not None and log_index > covered:
             try:
                 on_entry(header, view[start:end])
             except LogDamagedError as error:
-                where = f"{segment.name}, entry {header.log_index} at position {position}"
+                where = f"{segment.name}, entry {log_index} at position {position}"
                 raise LogDamagedError(f"{where}: {error}") from error
     return scan, index

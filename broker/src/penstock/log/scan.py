@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from penstock.base.crc import crc32c
 from penstock.codec.entry import (
+    COVERED_FROM,
     ENTRY_HEADER,
     ENTRY_HEADER_SIZE,
     ENTRY_VERSION,
@@ -46,20 +48,24 @@ class SegmentScan:
         """Every intact entry's header and position, in order."""
         view, size = self._view, len(self._data)
         position, expected = self.end_position, self.next_index
+        unpack, make, epochs = ENTRY_HEADER.unpack_from, EntryHeader._make, self._epochs
+        # This loop reads a full segment at each start, so it calls nothing that it can do itself.
         while position + ENTRY_HEADER_SIZE <= size:
-            header = EntryHeader._make(ENTRY_HEADER.unpack_from(view, position))
-            end = position + ENTRY_HEADER_SIZE + header.length
-            if header.log_index != expected or end > size or not entry_is_intact(view, position, header):
+            header = make(unpack(view, position))
+            crc, _, length, log_index, epoch, kind, version, _, _ = header
+            end = position + ENTRY_HEADER_SIZE + length
+            if log_index != expected or end > size or crc32c(view[position + COVERED_FROM : end]) != crc:
                 break
-            if header.kind not in KINDS or header.version > ENTRY_VERSION:
+            if kind not in KINDS or version > ENTRY_VERSION:
                 raise LogDamagedError(
-                    f"{self.name} holds at position {position} an entry of kind {header.kind}, version"
-                    f" {header.version}, which this release does not know: upgrade Penstock"
+                    f"{self.name} holds at position {position} an entry of kind {kind}, version"
+                    f" {version}, which this release does not know: upgrade Penstock"
                 )
-            self._epochs.add(header.epoch)
-            self.end_position, self.next_index = end, expected + 1
+            epochs.add(epoch)
+            expected += 1
+            self.end_position, self.next_index = end, expected
             yield header, position
-            position, expected = end, expected + 1
+            position = end
 
     @property
     def tail_is_blank(self) -> bool:

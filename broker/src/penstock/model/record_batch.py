@@ -13,6 +13,11 @@ HEADER_SIZE = 61
 # base offset, length, leader epoch, magic, crc, attributes, last offset delta, first timestamp, max timestamp,
 # producer id, producer epoch, base sequence, record count
 HEADER = struct.Struct(">qiibIhiqqqhii")
+# The fields alone that an index needs: base offset, last offset delta, max timestamp.
+PLACE = struct.Struct(">q15xi8xq")
+# Where the producer id stands, and what stands there.
+PRODUCER_ID_AT = 43
+PRODUCER_ID = struct.Struct(">q")
 CRC_START = 21
 # What `batch length` does not count: the base offset and the length field itself.
 LENGTH_OVERHEAD = 12

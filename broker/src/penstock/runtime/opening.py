@@ -20,7 +20,7 @@ from penstock.log.segment import SPARE_SUFFIX
 from penstock.log.snapshots import Snapshot, SnapshotStore
 from penstock.model.commands import StateMachine
 from penstock.model.errors import PenstockError
-from penstock.model.record_batch import NO_PRODUCER_ID, parse_header
+from penstock.model.record_batch import NO_PRODUCER_ID, PRODUCER_ID, PRODUCER_ID_AT, parse_header
 from penstock.partition.partition import RunCache
 from penstock.partition.table import PartitionTable
 from penstock.runtime.command_codec import CommandCodec
@@ -153,9 +153,8 @@ class _Replay:
     def on_entry(self, header: EntryHeader, payload: memoryview) -> None:
         self.epoch = header.epoch
         if header.kind == KIND_BATCH:
-            batch = parse_header(payload)
-            if batch.producer_id != NO_PRODUCER_ID:
-                self._producers.apply_batch(header.log_index, header.partition, batch)
+            if PRODUCER_ID.unpack_from(payload, PRODUCER_ID_AT)[0] != NO_PRODUCER_ID:
+                self._producers.apply_batch(header.log_index, header.partition, parse_header(payload))
         else:
             command = self._codec.decode(payload)
             self._codec.machine_of(command).apply(header.log_index, command)
