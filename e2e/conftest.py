@@ -74,17 +74,21 @@ def environment() -> Iterator[Environment]:
     """The kind cluster with Penstock on it."""
     ready = penstock.bring_up(CLUSTER_NAME, OPERATOR_REPLICAS)
     yield ready
-    # Deleting a namespace must always come to an end: a finalizer that nobody releases shows here.
-    wait_for(
-        "the scenarios' namespaces to be gone",
-        lambda: not ready.kube.items("namespaces", NAMESPACE_LABEL),
-        seconds=NAMESPACES_GONE_SECONDS_MAX,
-        last_seen=lambda: ", ".join(
-            found["metadata"]["name"] for found in ready.kube.items("namespaces", NAMESPACE_LABEL)
-        ),
-    )
-    if not os.environ.get("PENSTOCK_E2E_KEEP"):
-        penstock.tear_down(CLUSTER_NAME)
+    try:
+        # Deleting a namespace must always come to an end: a finalizer that nobody releases shows here.
+        wait_for(
+            "the scenarios' namespaces to be gone",
+            lambda: not _namespaces(ready.kube),
+            seconds=NAMESPACES_GONE_SECONDS_MAX,
+            last_seen=lambda: ", ".join(_namespaces(ready.kube)),
+        )
+    finally:
+        if not os.environ.get("PENSTOCK_E2E_KEEP"):
+            penstock.tear_down(CLUSTER_NAME)
+
+
+def _namespaces(kube: Kube) -> list[str]:
+    return [found["metadata"]["name"] for found in kube.items("namespaces", NAMESPACE_LABEL)]
 
 
 @dataclass
