@@ -116,7 +116,12 @@ class Maintenance:
     def begin_checkpoint(self) -> None:
         """Makes a checkpoint soon, and new spares: what a segment that was left behind wants."""
         self._duties.begin(_SPARES, self.fill_spares)
-        self._duties.begin(_CHECKPOINT, self.checkpoints.make)
+        self._duties.begin(_CHECKPOINT, self._checkpoint)
+
+    async def _checkpoint(self) -> None:
+        await self.checkpoints.make()
+        # The room of dropped segments becomes spares at once, so that produce resumes on a disk that was full.
+        self._duties.begin(_SPARES, self.fill_spares)
 
     async def settle(self) -> None:
         """Returns when no duty is under way."""
