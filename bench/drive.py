@@ -86,8 +86,8 @@ def _run_cell(
     before = broker.usage().cpu_s
     produced = _produce(broker.kafka, topic, records + warm, size, warm=warm)
     produce_cpu = broker.usage().cpu_s - before
-    per_second = int(effort.bytes_per_second * share) // size
-    paced_warm = per_second * effort.latency_seconds // 4
+    per_second = effort.bytes_per_second // size
+    paced_warm = per_second * effort.latency_seconds // 2
     paced_records = per_second * effort.latency_seconds + paced_warm
     paced = _produce(
         broker.kafka,
