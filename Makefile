@@ -54,8 +54,8 @@ bench: setup ## Penstock and Apache Kafka in turn, with ratios
 	tools/install-prerequisites java mvn
 	$(BIN)/python -m bench.run
 
-sim: setup ## the storage simulation with many seeds
-	PENSTOCK_SIM_SEEDS=300 $(PYTEST) -q broker/tests/log -k simulat
+sim: setup ## the storage simulations with many seeds
+	PENSTOCK_SIM_SEEDS=300 $(PYTEST) -q broker/tests/log broker/tests/core -n 2 -k simulat
 
 lock: setup ## write the pinned dependencies anew
 	PATH=$(CURDIR)/$(BIN):$$PATH tools/lock-dependencies

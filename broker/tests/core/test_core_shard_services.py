@@ -137,6 +137,16 @@ async def test_what_is_produced_is_fetched(member: Member, acks: int) -> None:
     assert values(await member.fetch(3)) == []
 
 
+@pytest.mark.parametrize("acks", [1, -1])
+async def test_writes_are_refused_below_the_copies_that_a_topic_asks_for(member: Member, acks: int) -> None:
+    await member.create("careful", **{"min.insync.replicas": "2"})
+    result = await member.produce(batch(b"a"), acks, topic="careful")
+    assert result.error is ErrorCode.NOT_ENOUGH_REPLICAS
+    assert "min.insync.replicas=2" in str(result.message)
+    (found,) = await member.data.list_offsets(CONTEXT, [PositionQuery("careful", 0, -1)])
+    assert found.offset == 0
+
+
 async def test_acks_none_is_answered_before_the_disk(member: Member) -> None:
     answer = member.data.produce(CONTEXT, [ProduceBatches("t", 0, memoryview(batch(b"a")))], 0, 1000)
     assert isinstance(answer, asyncio.Future)

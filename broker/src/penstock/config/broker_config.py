@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,17 @@ def load_config(
         values = BROKER_OPTIONS.parse({str(name): value for name, value in content.items()})
     except OptionError as error:
         raise ConfigError(f"{config_file}: {error}") from error
+    _check_shard_uid(str(values.get("shard.uid", "")))
     listeners = _listeners(declared, listen)
     return BrokerConfig(data, _advertised(listeners, advertise), values, ready_file)
+
+
+def _check_shard_uid(text: str) -> None:
+    try:
+        if text:
+            uuid.UUID(text)
+    except ValueError as error:
+        raise ConfigError(f"shard.uid is a UUID such as {uuid.UUID(int=0)}, not {text!r}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -85,6 +85,8 @@ class Shard:
         self.counters = counters
         self.commit_index = log.next_index - 1
         self.codec = CommandCodec(machines.all())
+        # Copies that count now; a shard of one broker has its own.
+        self.in_sync_count = 1
         # Set by the disk watch: produce is refused, commands still go on.
         self.refuse_batches: str | None = None
         # Called after a segment was left behind full: it wants an index file, and a checkpoint is due.

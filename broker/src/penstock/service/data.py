@@ -84,6 +84,12 @@ class DataServiceImpl:
         if item.records is None:
             raise PenstockError(ErrorCode.INVALID_RECORD, "the request holds no record batch")
         settings = self._settings.topic(item.topic)
+        if settings.min_in_sync > self._shard.in_sync_count:
+            raise PenstockError(
+                ErrorCode.NOT_ENOUGH_REPLICAS,
+                f"topic {item.topic} has min.insync.replicas={settings.min_in_sync}, but {self._shard.in_sync_count}"
+                " copies are in sync: lower the setting or add replicas",
+            )
         batches = split_batches(item.records, settings.max_message_bytes)
         first_offset, last_index, append_time = -1, 0, -1
         for header, batch in batches:

@@ -23,6 +23,7 @@ class TopicSettings(msgspec.Struct, frozen=True):
     log_append_time: bool
     retention_ms: int
     retention_bytes: int
+    min_in_sync: int
 
 
 class Settings:
@@ -78,6 +79,7 @@ class Settings:
             log_append_time=value("message.timestamp.type") == "LogAppendTime",
             retention_ms=int(value("retention.ms")),
             retention_bytes=int(value("retention.bytes")),
+            min_in_sync=int(value("min.insync.replicas")),
         )
 
     # --- descriptions ----------------------------------------------------------------------------
