@@ -1,8 +1,8 @@
 """kcat, as Debian packages it: librdkafka from C, an older one than confluent-kafka brings.
 
-Deliveries and rebalances are told in words on standard error. A delivery names partition and offset, not the message;
-with idempotence one partition's deliveries come in the order of its messages, so the load uses one partition per
-message by itself: it is told which partition each message goes to, and pairs the two sequences.
+Deliveries and rebalances are told in words on standard error. A delivery names partition and offset, not the message.
+With idempotence the deliveries of one partition come in the order of its messages, so a load runs one kcat for each
+partition and pairs the two sequences.
 """
 
 from __future__ import annotations
