@@ -94,6 +94,11 @@ class RunSummary:
         self.file_position = position
         self.epochs: list[tuple[int, int]] = []
 
+    @property
+    def memory_bytes(self) -> int:
+        """What the run's arrays take once they are loaded."""
+        return self.batches * _BATCH_BYTES
+
 
 class SegmentIndex:
     """All runs of one segment, and the last command that stands in it (0 for none)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from penstock.catalog.partitions import PartitionState
 from penstock.log.reader import Extent
@@ -42,6 +42,15 @@ class RunCache:
         if run is not None:
             self._runs.move_to_end(key)
         return run
+
+    def fitting(self, summaries: Sequence[RunSummary]) -> int:
+        """How many of these runs, from the first on, may be loaded together: at least one, together half the bound."""
+        size = 0
+        for count, summary in enumerate(summaries):
+            size += summary.memory_bytes
+            if count and size * 2 > self._bytes_max:
+                return count
+        return len(summaries)
 
     def put(self, segment: Segment, partition: int, run: PartitionRun) -> None:
         """Keeps a run that was read."""

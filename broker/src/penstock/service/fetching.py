@@ -74,6 +74,8 @@ class _Fetch:
         self._max_bytes = max_bytes
         self._timer: asyncio.TimerHandle | None = None
         self._waits_on: list[Partition] = []
+        # The partitions that were asked for and are served here.
+        self._partitions: list[Partition] = []
         self._last_try = False
         self._loads = 0
         self.future: asyncio.Future[list[FetchedPartition]] = loop.create_future()
@@ -109,18 +111,56 @@ class _Fetch:
             return
         try:
             self._collect()
-        except MissingRun as missing:
-            self._load(missing)
         except BaseException as error:  # a defect: the listener reports it and answers
             self._finish_with(error)
 
     def _collect(self) -> None:
-        results: list[FetchedPartition] = []
+        """Finds what there is. Partitions share the room fairly: then the batches that one fetch brings stand near
+        each other in the log, which is read in one go, where taking many of one partition would skip over all others."""
+        results, readable, failed = self._look_up()
         extents: list[Extent] = []
         reads: list[tuple[FetchedPartition, list[Extent]]] = []
-        waits: list[Partition] = []
-        total, failed = 0, False
-        unloaded: MissingRun | None = None
+        unloaded: list[MissingRun] = []
+        total, left = 0, len(readable)
+        for asked, partition, result in readable:
+            room = min(asked.max_bytes, (self._max_bytes - total) // left)
+            left -= 1
+            if room <= 0 and total > 0:
+                continue
+            try:
+                found = partition.extents(asked.offset, room, partition.high_watermark)
+            except MissingRun as missing:
+                unloaded.append(missing)
+                continue
+            if found and total + found[0].size_bytes > self._max_bytes and total > 0:
+                continue
+            total += sum(extent.size_bytes for extent in found)
+            extents.extend(found)
+            reads.append((result, found))
+        # Runs are loaded once a fetch; with something found after that, the rest waits for the next one: loading again
+        # could push out what was loaded first.
+        if unloaded and (total == 0 or self._loads == 0):
+            self._load(unloaded)
+            return
+        if (
+            total < self._min_bytes
+            and not unloaded
+            and not failed
+            and not self._last_try
+            and self._partitions
+        ):
+            self._wait(self._partitions)
+            return
+        self._read(results, reads, extents)
+
+    def _look_up(
+        self,
+    ) -> tuple[list[FetchedPartition], list[tuple[FetchPartition, Partition, FetchedPartition]], bool]:
+        """(a result for everything asked, what has something to read, whether anything failed)."""
+        results: list[FetchedPartition] = []
+        readable = []
+        failed = False
+        self._partitions = []
         for asked in self._asked:
             result = FetchedPartition(asked.topic, asked.partition)
             results.append(result)
@@ -130,27 +170,10 @@ class _Fetch:
                 result.error = error.code
                 failed = True
                 continue
-            waits.append(partition)
-            room = min(asked.max_bytes, self._max_bytes - total)
-            if asked.offset >= partition.high_watermark or (room <= 0 and total > 0):
-                continue
-            try:
-                found = partition.extents(asked.offset, room, partition.high_watermark)
-            except MissingRun as missing:
-                unloaded = unloaded or missing
-                continue
-            if found and total + found[0].size_bytes > self._max_bytes and total > 0:
-                continue
-            total += sum(extent.size_bytes for extent in found)
-            extents.extend(found)
-            reads.append((result, found))
-        if unloaded is not None and total == 0:
-            raise unloaded
-        # With something found, what is not loaded has to wait: loading all could push out what was loaded first.
-        if total < self._min_bytes and unloaded is None and not failed and not self._last_try and waits:
-            self._wait(waits)
-            return
-        self._read(results, reads, extents)
+            self._partitions.append(partition)
+            if asked.offset < partition.high_watermark:
+                readable.append((asked, partition, result))
+        return results, readable, failed
 
     def _check(self, asked: FetchPartition, result: FetchedPartition) -> Partition:
         partition = self._shard.table.require(asked.topic, asked.partition)
@@ -168,20 +191,26 @@ class _Fetch:
         for partition in partitions:
             partition.waiters[self] = self._woken
 
-    def _load(self, missing: MissingRun) -> None:
+    def _load(self, missing: list[MissingRun]) -> None:
         self._loads += 1
         if self._loads > self._limits.run_loads_max:
-            self._finish_with(RuntimeError("a fetch had to load more index runs than run_loads_max"))
+            self._finish_with(RuntimeError("a fetch had to load index runs more often than run_loads_max"))
             return
-        read = self._shard.threads.read(lambda: load_run(missing.segment, missing.summary))
+        cache = self._shard.table.cache
+        chosen = missing[: cache.fitting([item.summary for item in missing])]
+        read = self._shard.threads.read(lambda: [_try_load(item) for item in chosen])
 
-        def loaded(done: asyncio.Future[PartitionRun]) -> None:
+        def loaded(done: asyncio.Future[list[PartitionRun | LogDamagedError | OSError]]) -> None:
             error = done.exception()
-            if error is not None and not missing.segment.removed:
-                self._storage_failed(error)
+            if error is not None:
+                self._finish_with(error)
                 return
-            if error is None:
-                self._shard.table.cache.put(missing.segment, missing.partition, done.result())
+            for item, run in zip(chosen, done.result(), strict=True):
+                if isinstance(run, PartitionRun):
+                    cache.put(item.segment, item.partition, run)
+                elif not item.segment.removed:
+                    self._storage_failed(run)
+                    return
             self._attempt()
 
         read.add_done_callback(loaded)
@@ -247,6 +276,13 @@ class _Fetch:
     def _finish_with(self, error: BaseException) -> None:
         if not self.future.done():
             self.future.set_exception(error)
+
+
+def _try_load(missing: MissingRun) -> PartitionRun | LogDamagedError | OSError:
+    try:
+        return load_run(missing.segment, missing.summary)
+    except (LogDamagedError, OSError) as error:
+        return error
 
 
 def check_leader_epoch(asked: int, current: int) -> None:
