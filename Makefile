@@ -34,6 +34,7 @@ check: setup ## format, lint, types, import contracts, generated files, the tidy
 
 test: setup ## unit, simulation, foreign clients, a real Kubernetes API server, a smoke run on kind
 	tools/install-prerequisites
+	tools/kafka-jars
 	$(PYTEST) -n 2 -m "not clients and not java and not kube and not kind"
 	$(PYTEST) -m "(clients or java) and not kind"
 	$(PYTEST) -m "kube and not kind"
@@ -52,7 +53,8 @@ demo-kind: setup ## the same on a real Kubernetes cluster through kubectl apply
 
 bench: setup ## Penstock and Apache Kafka in turn, with ratios
 	tools/install-prerequisites java mvn
-	$(BIN)/python -m bench.run
+	$(BIN)/python -m bench.run --report docs/performance.md
+	$(BIN)/python -m bench.fuzz_socket
 
 sim: setup ## the storage simulations with many seeds
 	PENSTOCK_SIM_SEEDS=300 $(PYTEST) -q broker/tests/log broker/tests/core -n 2 -k simulat
