@@ -203,11 +203,19 @@ def test_an_unreachable_server_says_which_and_what_to_start(cli: Cli) -> None:
     assert "penstock broker --data DIR" in result.err
 
 
+# A test run in the background of a shell has SIGINT ignored, and its children would inherit that.
+AS_AT_A_TERMINAL = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("penstock.main", run_name="__main__", alter_sys=True)
+"""
+
+
 @pytest.mark.parametrize("command", [("consume", "greetings", "--follow"), ("produce", "greetings")])
 def test_control_c_is_quiet(cli: Cli, server: Server, command: tuple[str, ...]) -> None:
     cli("produce", "greetings", "here")
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "penstock.main", *command],
+        [sys.executable, "-u", "-c", AS_AT_A_TERMINAL, *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
