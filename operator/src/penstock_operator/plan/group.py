@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from penstock_operator.plan.words import counted
+
 if TYPE_CHECKING:
     from penstock_operator.api.common import Position
     from penstock_operator.api.group import ConsumerGroup
@@ -83,4 +85,4 @@ def group_facts(group: ConsumerGroup, seen: GroupSeen) -> tuple[dict[str, Any], 
         "inFlight": 0,
         "deadLetters": 0,
     }
-    return facts, f"group {group.wire_name} exists with {len(group.spec.topics)} topics"
+    return facts, f"group {group.wire_name} exists with {counted(len(group.spec.topics), 'topic')}"

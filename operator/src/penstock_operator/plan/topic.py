@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from penstock_operator.api.topic import config_text
+from penstock_operator.plan.words import counted
 
 if TYPE_CHECKING:
     from penstock_operator.api.topic import Topic
@@ -67,7 +68,7 @@ def topic_facts(topic: Topic, seen: TopicSeen) -> tuple[dict[str, Any], str]:
         "shards": seen.shards(),
         "config": topic.spec.config,
     }
-    sentence = f"topic {topic.wire_name} exists with {seen.partitions} partitions"
+    sentence = f"topic {topic.wire_name} exists with {counted(seen.partitions, 'partition')}"
     if seen.partitions > topic.spec.partitions:
         sentence += f", more than the spec's {topic.spec.partitions}: partitions are never removed"
     return facts, sentence
