@@ -29,7 +29,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     member: int
 
 
-class ChangeRefused(Exception):
+class ChangeError(Exception):
     """The change cannot be made from the present configuration; `sentence` says why."""
 
     def __init__(self, sentence: str) -> None:
@@ -49,7 +49,7 @@ class Configuration(msgspec.Struct, frozen=True, gc=False):
         return tuple(sorted(self.voters + self.learners))
 
     def changed(self, changes: Iterable[Change]) -> Configuration:
-        """The configuration after the changes, made in order, as one step. Raises `ChangeRefused`."""
+        """The configuration after the changes, made in order, as one step. Raises `ChangeError`."""
         voters, learners = set(self.voters), set(self.learners)
         for change in changes:
             member = change.member
@@ -62,7 +62,9 @@ class Configuration(msgspec.Struct, frozen=True, gc=False):
             elif change.kind is ChangeKind.LEARNER:
                 learners.add(member)
         if not voters:
-            raise ChangeRefused("this would leave no voter")
+            raise ChangeError("this would leave no voter")
         if len(voters ^ set(self.voters)) > 1:
-            raise ChangeRefused("this would change more than one voter in one step: change them one after the other")
+            raise ChangeError(
+                "this would change more than one voter in one step: change them one after the other"
+            )
         return Configuration(tuple(sorted(voters)), tuple(sorted(learners)))

@@ -127,8 +127,8 @@ PeerMessage = (
 )
 
 
-class MessageRefused(Exception):
-    """A peer sent what cannot be. Nothing of it was taken; `sentence` is for the log, and says what was wrong."""
+class MessageError(Exception):
+    """A peer sent what cannot be; `sentence` says what was wrong, for the log. See `RaftCore.step`."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)

@@ -16,6 +16,7 @@ class RaftOptions(msgspec.Struct, frozen=True):
     `inflight_appends_max`, `inflight_bytes_max`: what may be on its way to one follower without an answer; the message
     that crosses the byte limit is still sent.
     `begin_epoch_bytes`: size of the entry with which a leader begins its epoch.
+    `reads_max`: reads that may wait for their confirmation.
     `step_down_on_removal`: a leader that is removed or made a learner steps down when it applies that.
     `apply_before_stored`: committed entries may be handed out before the own log holds them. Only right where a Ready
     is written before its entries are applied, as in a synchronous loop.
@@ -32,6 +33,7 @@ class RaftOptions(msgspec.Struct, frozen=True):
     inflight_appends_max: int = 256
     inflight_bytes_max: int = 16 * MIB
     begin_epoch_bytes: int = 0
+    reads_max: int = 4096
     apply_before_stored: bool = False
     combine: bool = True
 
