@@ -14,6 +14,7 @@ Storage may answer much later, and other Readys may be taken meanwhile, as long 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NewType
 
@@ -83,16 +84,16 @@ class Ready(msgspec.Struct, frozen=True):
     (first, last), both included.
     """
 
-    leadership: Leadership | None
-    begin_epoch: BeginEpoch | None
-    snapshot: Snapshot | None
-    truncate_from: int | None
-    appends: list[Piece]
-    hard_state: HardState | None
-    sync_hard_state: bool
-    messages: list[PeerMessage]
-    messages_after: list[PeerMessage]
-    committed: tuple[int, int] | None
-    reads: list[ReadState]
     last_index: int
     generation: Generation
+    leadership: Leadership | None = None
+    begin_epoch: BeginEpoch | None = None
+    snapshot: Snapshot | None = None
+    truncate_from: int | None = None
+    appends: Sequence[Piece] = ()
+    hard_state: HardState | None = None
+    sync_hard_state: bool = False
+    messages: Sequence[PeerMessage] = ()
+    messages_after: Sequence[PeerMessage] = ()
+    committed: tuple[int, int] | None = None
+    reads: Sequence[ReadState] = ()

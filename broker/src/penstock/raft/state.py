@@ -125,9 +125,6 @@ class State:
         assert member != NOBODY, "0 is nobody"
         assert log.first - 1 <= applied <= log.last, (log.first, applied, log.last)
         assert hard_state.commit <= log.last, "the log lost committed entries"
-        assert hard_state.epoch >= log.last_epoch, (
-            "the log holds entries of an epoch that was never agreed to"
-        )
         self.member = member
         self.options = options
         self.port = port

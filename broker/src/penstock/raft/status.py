@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from penstock.raft.configuration import Configuration
-from penstock.raft.progress import ProgressState
+from penstock.raft.progress import Progress, ProgressState
 from penstock.raft.ready import Role
 from penstock.raft.state import State
 
@@ -44,6 +44,23 @@ class Status(msgspec.Struct, frozen=True):
     followers: tuple[FollowerStatus, ...]
 
 
+def follower_status(progress: Progress) -> FollowerStatus:
+    """One follower's progress now."""
+    return FollowerStatus(
+        member=progress.member,
+        state=progress.state,
+        match=progress.match,
+        next=progress.next,
+        learner=progress.learner,
+        paused=progress.is_paused,
+        pending_snapshot=progress.pending_snapshot,
+        active=progress.active,
+        inflight_appends=len(progress.inflights),
+        inflight_bytes=progress.inflights.size_bytes,
+        inflight_full=progress.inflights.full,
+    )
+
+
 def status_of(state: State) -> Status:
     """The state now."""
     leading = state.leading
@@ -61,19 +78,6 @@ def status_of(state: State) -> Status:
         configuration=state.configuration,
         transferee=leading.transferee if leading else 0,
         followers=tuple(
-            FollowerStatus(
-                member=progress.member,
-                state=progress.state,
-                match=progress.match,
-                next=progress.next,
-                learner=progress.learner,
-                paused=progress.is_paused,
-                pending_snapshot=progress.pending_snapshot,
-                active=progress.active,
-                inflight_appends=len(progress.inflights),
-                inflight_bytes=progress.inflights.size_bytes,
-                inflight_full=progress.inflights.full,
-            )
-            for progress in (leading.progress.values() if leading else ())
+            follower_status(progress) for progress in (leading.progress.values() if leading else ())
         ),
     )

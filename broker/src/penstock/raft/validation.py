@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from penstock.raft.messages import (
     NOBODY,
     Append,
@@ -25,27 +28,32 @@ def check(state: State, message: PeerMessage) -> None:
         raise MessageError(f"a message that claims to come from member {message.sender}")
     if message.epoch < 1:
         raise MessageError(f"a message of epoch {message.epoch}: epochs start with 1")
-    if isinstance(message, AppendResponse | HeartbeatResponse | VoteResponse):
-        if message.sender not in state.configuration.voters + state.configuration.learners:
+    kind = type(message)
+    if kind in ANSWERS:
+        known = state.configuration
+        if message.sender not in known.voters and message.sender not in known.learners:
             raise MessageError(f"an answer of member {message.sender}, who is no member of this group")
-    match message:
-        case Append():
-            _check_append(message)
-        case AppendResponse() if not 0 <= message.hint_index <= message.index or message.hint_epoch < 0:
-            raise MessageError(f"an answer about index {message.index} that hints at {message.hint_index}")
-        case Heartbeat() if message.commit < 0 or message.read < 0:
-            raise MessageError(f"a heartbeat with commit index {message.commit}, read {message.read}")
-        case HeartbeatResponse() if message.read < 0:
-            raise MessageError(f"an answer about read {message.read}")
-        case VoteRequest():
-            _check_end(message)
-        case InstallSnapshot():
-            _check_snapshot(message)
-        case _:
-            pass
+    rule = RULES.get(kind)
+    if rule is not None:
+        rule(message)
 
 
-def _check_end(message: VoteRequest) -> None:
+def _check_append_response(message: AppendResponse) -> None:
+    if not 0 <= message.hint_index <= message.index or message.hint_epoch < 0:
+        raise MessageError(f"an answer about index {message.index} that hints at {message.hint_index}")
+
+
+def _check_heartbeat(message: Heartbeat) -> None:
+    if message.commit < 0 or message.read < 0:
+        raise MessageError(f"a heartbeat with commit index {message.commit}, read {message.read}")
+
+
+def _check_heartbeat_response(message: HeartbeatResponse) -> None:
+    if message.read < 0:
+        raise MessageError(f"an answer about read {message.read}")
+
+
+def _check_vote_request(message: VoteRequest) -> None:
     if message.last_index < 0 or not 0 <= message.last_epoch <= message.epoch:
         raise MessageError(
             f"a candidate of epoch {message.epoch} whose log ends at index {message.last_index}, "
@@ -90,3 +98,15 @@ def _check_append(message: Append) -> None:
         or any(later <= earlier for earlier, later in zip(span.changes, span.changes[1:], strict=False))
     ):
         raise MessageError(f"a span from index {span.first} to {span.last} with changes at {span.changes}")
+
+
+ANSWERS = frozenset({AppendResponse, HeartbeatResponse, VoteResponse})
+# By kind, because this is asked for every message.
+RULES: dict[type, Callable[[Any], None]] = {
+    Append: _check_append,
+    AppendResponse: _check_append_response,
+    Heartbeat: _check_heartbeat,
+    HeartbeatResponse: _check_heartbeat_response,
+    VoteRequest: _check_vote_request,
+    InstallSnapshot: _check_snapshot,
+}
