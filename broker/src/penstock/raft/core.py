@@ -279,12 +279,14 @@ class RaftCore:
     @property
     def has_ready(self) -> bool:
         """Whether `ready` may give something; False is certain. Cheap, to be asked after every call."""
+        leading = self._state.leading
+        return (leading is not None and (leading.due or leading.heartbeat_due)) or self._has_work()
+
+    def _has_work(self) -> bool:
         state = self._state
-        leading = state.leading
         return bool(
             state.messages
             or state.messages_after
-            or (leading is not None and (leading.due or leading.heartbeat_due))
             or state.handed < state.appliable
             or state.unwritten.pieces
             or state.unwritten.snapshot is not None
@@ -295,12 +297,12 @@ class RaftCore:
         )
 
     def ready(self) -> Ready | None:
-        """What to do next; what it says counts as under way from now on."""
-        if not self.has_ready:
-            return None
+        """What to do next, or None; what it says counts as under way from now on."""
         state = self._state
         if state.leading is not None:
             sending.flush(state, state.leading)
+        if not self._has_work():
+            return None
         hard_state, sync = self._next_hard_state()
         unwritten = state.unwritten
         committed = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from penstock.raft import election
 from penstock.raft.messages import (
+    NOBODY,
     Append,
     AppendResponse,
     Heartbeat,
@@ -18,12 +19,17 @@ from penstock.raft.ready import Role
 from penstock.raft.state import State
 
 
-def follow(state: State, sender: int) -> None:
-    """A message of the leader of this epoch has come: whoever campaigns gives up, the timeout starts again."""
-    if state.role is Role.LEADER or state.leader not in (0, sender):
+def check_leader(state: State, sender: int) -> None:
+    """An epoch has one leader: raises `MessageError` where another one is known."""
+    if state.leader not in (NOBODY, sender):
         raise MessageError(
             f"member {sender} claims to lead epoch {state.epoch}, but member {state.leader} does"
         )
+
+
+def follow(state: State, sender: int) -> None:
+    """A message of the leader of this epoch has come: whoever campaigns gives up, the timeout starts again."""
+    check_leader(state, sender)
     if state.role is Role.FOLLOWER:
         state.election_elapsed = 0
         state.leader = sender
@@ -108,5 +114,6 @@ def _restart_from(state: State, snapshot: Snapshot) -> None:
 
 def handle_timeout_now(state: State, message: TimeoutNow) -> None:
     """The leader hands over: campaigns without a pre-vote, for there is no doubt that the leader agrees."""
+    check_leader(state, message.sender)
     if state.role is Role.FOLLOWER:
         election.campaign(state, pre=False, transfer=True)

@@ -24,7 +24,7 @@ def request_entries(state: State, leading: Leading, progress: Progress) -> None:
     """This follower is to be sent what it misses, as far as its window lets it."""
     if not state.options.combine:
         _send_entries(state, leading, progress)
-    elif progress.due == NOT_DUE:
+    elif progress.due == NOT_DUE and progress.next <= state.log.last:
         progress.due = ENTRIES_DUE
         leading.due = True
 
@@ -64,7 +64,8 @@ def flush(state: State, leading: Leading) -> None:
 
 def _send_entries(state: State, leading: Leading, progress: Progress) -> None:
     # Ends: each message moves `next` on, or pauses the follower.
-    while _send_append(state, leading, progress, if_empty=False):
+    last = state.log.last
+    while progress.next <= last and _send_append(state, leading, progress, if_empty=False):
         pass
 
 
