@@ -17,15 +17,24 @@ from collections.abc import Sequence
 
 import msgspec
 
-from penstock.codec.entry import ENTRY_HEADER_SIZE, KIND_BATCH, KIND_COMMAND, encode_header
+from penstock.codec.entry import ENTRY_HEADER_SIZE, KIND_BATCH, KIND_COMMAND, EntryHeader, encode_header
 from penstock.log.disk import Buffer, Disk
+from penstock.log.epochs import EpochRuns
 from penstock.log.errors import DiskFullError
+from penstock.log.reset import ResetJob
 from penstock.log.segment import (
     SEGMENT_HEADER_SIZE,
     Segment,
     encode_segment_header,
 )
+from penstock.log.segment_index import SegmentIndex
+from penstock.log.shipping import DigestJob, Shipment
+from penstock.log.snapshots import Snapshot, SnapshotStore
 from penstock.log.tail_cache import Payload, TailCache
+from penstock.log.truncation import Truncation
+
+# An appended entry, and the segment that it went to.
+Appended = tuple[EntryHeader, memoryview, Segment]
 
 # Spares that only commands may use, so that retention works on a full disk.
 SPARES_RESERVED_FOR_COMMANDS = 2
@@ -216,6 +225,70 @@ class CommitLog:
         self.segments.append(segment)
         spare = self.spares.popleft()
         self._writes.append(_Write(segment, segment.write_position, [], spare))
+
+    def append_entries(self, data: bytes | bytearray | memoryview) -> list[Appended]:
+        """Appends a leader's entries, whole and back to back; returns (header, payload, segment) of each appended.
+
+        The list is shorter than what was given when the disk has room for a part only (commands may still go where
+        batches may not). A writable buffer is taken over: the notes of how much is durable are rewritten in place, and
+        the payloads are views of it; of bytes, one copy is made. Raises EntriesRefusedError and DiskFullError, with
+        nothing appended.
+        """
+        raise AssertionError
+
+    # --- epochs ----------------------------------------------------------------------------------
+
+    def epoch_of(self, index: int) -> int:
+        """The epoch of an entry from `first_index` - 1 to the newest. Raises IndexError for any other."""
+        raise AssertionError
+
+    @property
+    def epoch_runs(self) -> EpochRuns:
+        """(epoch, first index) for every epoch that an entry of the log has."""
+        raise AssertionError
+
+    # --- truncation ------------------------------------------------------------------------------
+
+    def truncate(self, from_index: int, loaded: SegmentIndex | None = None) -> Truncation:
+        """Takes away the entries from `from_index` on, which is at least `first_index`. The log is as if they had never
+        been, at once, also while a job is under way; the next job cuts the files before it writes what is appended
+        meanwhile, so what is complete behind it is durable without them. Raises SealedSegmentError (nothing is done)."""
+        raise AssertionError
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `take_job` has something to do once no job is under way: writes, or files to be cut."""
+        raise AssertionError
+
+    # --- shipping --------------------------------------------------------------------------------
+
+    def fitting(self, first_index: int, bytes_max: int) -> int:
+        """The last index up to which whole entries from `first_index` (which is there) fit into `bytes_max`; at least
+        `first_index`. Cheap; in sealed segments it may say up to 128 KiB less."""
+        raise AssertionError
+
+    def entries(self, first_index: int, last_index: int) -> Shipment:
+        """The entries from `first_index` to `last_index`, which are all there, as they go to another replica."""
+        raise AssertionError
+
+    def digest(self, first_index: int, last_index: int) -> DigestJob:
+        """A function for a reader's thread that gives a hash of these (written) entries: the same on every replica that
+        holds the same ones, whatever its segments. It raises LogDamagedError, EntriesGoneError, OSError."""
+        raise AssertionError
+
+    # --- starting over ---------------------------------------------------------------------------
+
+    def begin_reset(
+        self, base_index: int, base_epoch: int, store: SnapshotStore, snapshots: Sequence[Snapshot], index: int
+    ) -> ResetJob:
+        """A job that replaces all snapshots by those received, as of `index`, and the log by an empty one that goes on
+        at `base_index` + 1, where `base_epoch` is the epoch of entry `base_index`, which is at most `index`. No write
+        job, checkpoint or removal may be under way; nothing may be appended until `complete_reset`."""
+        raise AssertionError
+
+    def complete_reset(self, job: ResetJob) -> None:
+        """Takes the outcome of a reset back. Whoever looks after partitions has to build them anew."""
+        raise AssertionError
 
     # --- writing ---------------------------------------------------------------------------------
 

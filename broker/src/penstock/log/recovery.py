@@ -61,9 +61,12 @@ def open_log(
     epoch: int,
     covered_index: int,
     on_entry: OnEntry,
+    reset_to: tuple[int, int] | None = None,
+    seeding: bool = False,
 ) -> tuple[CommitLog, RecoveryReport]:
     """The log, ready for appending. `epoch` is the newest one ever persisted; entries up to `covered_index` are in
-    the snapshots. Raises LogDamagedError with a sentence that names file and position."""
+    the snapshots. `reset_to` and `seeding` are the snapshot store's. Raises LogDamagedError with a sentence that names
+    file and position."""
     report = RecoveryReport(sentences=[])
     names = frozenset(disk.names())
     _sweep(disk, names)
@@ -101,6 +104,11 @@ def open_log(
         sync=options.sync,
     )
     return log, report
+
+
+def discard_log(disk: Disk) -> None:
+    """Removes everything but spares: of a member whose log is damaged and that is seeded anew. Repeat it after a crash."""
+    raise AssertionError
 
 
 def _usable_spares(disk: Disk, names: frozenset[str], segment_bytes: int) -> list[str]:

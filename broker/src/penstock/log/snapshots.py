@@ -7,7 +7,7 @@ machine that did not change keeps its old file and only its covered index moves,
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -28,6 +28,21 @@ class Snapshot(msgspec.Struct, frozen=True):
     version: int
     index: int
     data: bytes
+
+
+class SnapshotFile:
+    """A snapshot that is sent in pieces."""
+
+    name: str
+    version: int
+    index: int
+    size_bytes: int
+    # CRC-32C of the whole, for the receiver to check.
+    crc: int
+
+    def read(self, position: int, size: int) -> bytes:
+        """Up to `size` bytes of the state from `position`, in a thread."""
+        raise AssertionError
 
 
 class _CheckpointItem(msgspec.Struct, array_like=True):
@@ -83,6 +98,39 @@ class SnapshotStore:
         for name in self._disk.names():
             if name.endswith(SNAPSHOT_SUFFIX) and name not in kept:
                 self._disk.remove(name)
+
+    # --- between replicas ------------------------------------------------------------------------
+
+    def install(self, snapshots: Sequence[Snapshot], index: int) -> None:
+        """Replaces all machines' snapshots by ones that a leader sent, as of `index`: all or nothing. For a log that holds
+        entry `index`; otherwise `CommitLog.begin_reset` installs them."""
+        raise AssertionError
+
+    def read_all(self) -> list[Snapshot]:
+        """The snapshots of the last checkpoint, checked, in a thread. Raises LogDamagedError, OSError."""
+        raise AssertionError
+
+    def open_files(self) -> list[SnapshotFile]:
+        """The same for sending in pieces: the files stay readable while newer checkpoints replace them."""
+        raise AssertionError
+
+    @property
+    def reset_to(self) -> tuple[int, int] | None:
+        """(index, epoch) of the base that a reset was cut short at: give it to `open_log`, then call `reset_done`."""
+        raise AssertionError
+
+    @property
+    def seeding(self) -> bool:
+        """Whether the log may end before `covered_index`, because a leader has not sent it that far yet."""
+        raise AssertionError
+
+    def reset_done(self) -> None:
+        """The log begins at its new base."""
+        raise AssertionError
+
+    def seeded(self) -> None:
+        """The log holds `covered_index`, durably. From here on an end before it is damage. Blocks."""
+        raise AssertionError
 
     def _write(self, name: str, data: bytes) -> None:
         self._disk.write_atomic(name, _HEADER.pack(_MAGIC, len(data), crc32c(data)) + data)

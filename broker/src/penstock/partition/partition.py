@@ -15,6 +15,7 @@ from penstock.catalog.partitions import PartitionState
 from penstock.log.reader import Extent
 from penstock.log.segment import Segment
 from penstock.log.segment_index import PartitionRun, RunSummary
+from penstock.log.truncation import Truncation
 
 
 class MissingRun(Exception):  # noqa: N818 (not an error: it asks for a read)
@@ -151,6 +152,10 @@ class Partition:
             run = segment.run(self.key)
             self.size_bytes -= run.size_bytes if run is not None else 0
             del self._segments[0]
+
+    def truncated(self, cut: Truncation) -> None:
+        """The log lost batches of this partition (`cut.ends` has its key)."""
+        raise AssertionError
 
     # --- questions -------------------------------------------------------------------------------
 

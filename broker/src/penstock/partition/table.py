@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from penstock.catalog.partitions import PartitionState
 from penstock.model.errors import ErrorCode, PenstockError
+from penstock.log.truncation import Truncation
 from penstock.partition.partition import Partition, RunCache
 
 
@@ -34,6 +35,10 @@ class PartitionTable:
                 del self._by_name[(partition.topic, partition.number)]
             partition.wake()
         return partition
+
+    def truncated(self, cut: Truncation) -> list[Partition]:
+        """Tells every partition what a truncation took away; returns those that lost batches."""
+        raise AssertionError
 
     def get(self, topic: str, number: int) -> Partition | None:
         """The open partition, or None."""
