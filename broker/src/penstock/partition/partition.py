@@ -56,8 +56,10 @@ class RunCache:
     def put(self, segment: Segment, partition: int, run: PartitionRun) -> None:
         """Keeps a run that was read."""
         key = (segment.base_index, partition)
-        if key not in self._runs:
-            self.size_bytes += run.memory_bytes
+        replaced = self._runs.get(key)
+        if replaced is not None:
+            self.size_bytes -= replaced.memory_bytes
+        self.size_bytes += run.memory_bytes
         self._runs[key] = run
         while self.size_bytes > self._bytes_max and len(self._runs) > 1:
             _, dropped = self._runs.popitem(last=False)
@@ -154,8 +156,16 @@ class Partition:
             del self._segments[0]
 
     def truncated(self, cut: Truncation) -> None:
-        """The log lost batches of this partition (`cut.ends` has its key)."""
-        raise AssertionError
+        """The log lost batches of this partition: `cut.ends` has its key."""
+        while self._segments and (self._segments[-1].removed or self._segments[-1].run(self.key) is None):
+            del self._segments[-1]
+        self.size_bytes = 0
+        for segment in self._segments:
+            run = segment.run(self.key)
+            assert run is not None
+            self.size_bytes += run.size_bytes
+        self.end_offset = max(cut.ends[self.key], self.log_start)
+        self.high_watermark = min(self.high_watermark, self.end_offset)
 
     # --- questions -------------------------------------------------------------------------------
 
@@ -267,6 +277,7 @@ class Partition:
             return run
         assert run is not None
         cached = self._cache.get(segment, self.key)
-        if cached is None:
+        if cached is None or cached.summary is not run:
+            # Nobody has loaded it, or the segment was cut and filled again since.
             raise MissingRun(segment, self.key, run)
         return cached
