@@ -33,14 +33,14 @@ class TailCache:
         "written_index",
     )
 
-    def __init__(self, bytes_max: int, next_index: int = 1) -> None:
+    def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._payloads: dict[Place, Payload] = {}
         # Consecutive entries; the first `_dropped` places are empty, the next one holds `first_index`.
         self._entries: list[_Kept | None] = []
         self._dropped = 0
-        self.first_index = next_index
-        self.written_index = next_index - 1
+        self.first_index = 1
+        self.written_index = 0
         self.size_bytes = 0
 
     def put(self, place: Place, header: Buffer, payload: Payload, size_bytes: int) -> None:
