@@ -16,6 +16,7 @@ from penstock.log.disk import Disk
 from penstock.log.errors import DataFolderError, LogDamagedError
 from penstock.log.maintenance import make_spare
 from penstock.log.recovery import LogOptions, RecoveryReport, open_log
+from penstock.log.reset import finish_reset
 from penstock.log.segment import SPARE_SUFFIX
 from penstock.log.snapshots import Snapshot, SnapshotStore
 from penstock.model.commands import StateMachine
@@ -77,6 +78,7 @@ def open_shard(
     _restore(machines.all(), snapshots)
     replay = _Replay(machines)
     log_options = _fit_segments(disk.space_bytes()[0], options.log)
+    finish_reset(disk, meta.shard_uid, store, log_options.segment_bytes)
     log, report = open_log(
         disk,
         meta.shard_uid,
@@ -84,6 +86,7 @@ def open_shard(
         epoch=meta.epoch,
         covered_index=store.covered_index,
         on_entry=replay.on_entry,
+        seeding=store.seeding,
     )
     meta.epoch = max(meta.epoch, replay.epoch) + 1
     folder.save_meta(meta)
