@@ -45,15 +45,19 @@ class Readiness(Wire):
 # --- cluster and broker -----------------------------------------------------------------------------
 
 
+MemberRole = Literal["Leader", "Follower", "Learner"]
+
+
 class ShardMember(Wire):
     """A broker of a shard; `address` maps its listeners to what clients are told."""
 
     name: str
     node_id: int
-    role: Literal["Leader", "Follower"]
+    role: MemberRole
     in_sync: bool
     lag_bytes: int
     address: dict[str, str]
+    lag_entries: int = 0
 
 
 class Shard(Wire):
@@ -100,6 +104,19 @@ class Rates(Wire):
     bytes_out_per_second: float
 
 
+class HandOver(Asked):
+    """`to` names the broker that is to lead; without it, the one that holds most."""
+
+    to: str | None = None
+
+
+class Leader(Wire):
+    """Who leads a shard now."""
+
+    leader: str
+    epoch: int
+
+
 class Broker(Wire):
     name: str
     node_id: int
@@ -111,6 +128,8 @@ class Broker(Wire):
     log: LogStatus
     disk: DiskStatus
     rates: Rates
+    role: str = "Leader"
+    shard_uid: str = ""
 
 
 # --- topics -----------------------------------------------------------------------------------------

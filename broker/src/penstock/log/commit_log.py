@@ -194,6 +194,10 @@ class CommitLog(LogTail):
         `first_index`. Cheap; in sealed segments it may say up to 128 KiB less."""
         return shipping.fitting(self.segments, first_index, bytes_max)
 
+    def span_bytes(self, first_index: int, last_index: int) -> int:
+        """About how many bytes these entries, which are all there, have."""
+        return shipping.span_bytes(self.segments, first_index, last_index)
+
     def entries(self, first_index: int, last_index: int) -> Shipment:
         """The entries from `first_index` to `last_index`, which are all there, as they go to another replica."""
         cached = max(self.cache.first_index, first_index)

@@ -155,6 +155,16 @@ def fitting(segments: Sequence[Segment], first_index: int, bytes_max: int) -> in
     return last
 
 
+def span_bytes(segments: Sequence[Segment], first_index: int, last_index: int) -> int:
+    """About how many bytes these entries have: exact in memory, rounded to marks in sealed segments."""
+    total = 0
+    for number in range(segment_number(segments, first_index), segment_number(segments, last_index) + 1):
+        segment = segments[number]
+        _, begin = _begin_before(segment, max(first_index, segment.base_index))
+        total += _end_behind(segment, min(last_index, segment.last_index)) - begin
+    return total
+
+
 def file_ranges(segments: Sequence[Segment], first_index: int, last_index: int) -> list[FileRange]:
     """Where these entries stand, which are all written; one range for each segment."""
     ranges = []

@@ -36,6 +36,11 @@ class PartitionTable:
             partition.wake()
         return partition
 
+    def clear(self) -> None:
+        """Removes all partitions and wakes who waits for them."""
+        for key in list(self.by_key):
+            self.drop(key)
+
     def truncated(self, cut: Truncation) -> list[Partition]:
         """Tells every partition what a truncation took away; returns those that lost batches."""
         touched = [self.by_key[key] for key in cut.ends if key in self.by_key]

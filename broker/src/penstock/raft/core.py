@@ -254,6 +254,12 @@ class RaftCore:
             leader.configuration_changed(state, state.leading)
         return state.configuration
 
+    def configure(self, configuration: Configuration) -> None:
+        """Follower: the members are these. For a driver that counted a change in the log when it made the core, and has
+        now cut it off."""
+        assert self._state.leading is None
+        self._state.configuration = configuration
+
     def applied(self, index: int) -> None:
         """Everything up to `index` is applied."""
         state = self._state

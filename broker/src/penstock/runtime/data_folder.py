@@ -32,6 +32,8 @@ class Meta(msgspec.Struct, rename="camel"):
     storage_id: uuid.UUID
     ordinal: int
     epoch: int = 0
+    # Who got this member's vote in `epoch`; 0 is nobody.
+    vote: int = 0
 
 
 class DataFolder:
