@@ -27,6 +27,7 @@ from penstock.service.api import (
     Position,
     PositionQuery,
     ProduceBatches,
+    ReplicaDigest,
     TopicService,
 )
 from penstock.service.context import RequestContext
@@ -319,6 +320,10 @@ class MemoryBroker:
     def not_ready_reasons(self) -> list[str]:
         """What the test said."""
         return self.reasons
+
+    async def digest(self, first: int | None = None, last: int | None = None) -> ReplicaDigest:
+        """Made-up hashes."""
+        return ReplicaDigest(9, first or 1, last or 9, "e1", {"catalog": "c1"})
 
     async def hand_over(self, to: str | None = None) -> None:
         """Notes who was asked for; nothing moves."""
