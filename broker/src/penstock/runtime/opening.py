@@ -93,6 +93,7 @@ def open_shard(
         seeding=store.seeding,
     )
     meta.epoch = max(meta.epoch, recovered.epoch)
+    folder.save_meta(meta)
     log.epoch = meta.epoch
     _prepare_spares(log)
     shard = Shard(
