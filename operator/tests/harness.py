@@ -45,8 +45,10 @@ class Harness:
         """What a starting broker does: read its configuration file."""
         config_map = await self.kube.get("v1", "ConfigMap", self.namespace, "orders-0")
         assert config_map is not None, "pods wait for their ConfigMap"
-        self.shard.brokers[name].file = yaml.safe_load(config_map["data"][f"{name}.yaml"])
-        self.shard.restarted(name)
+        broker = self.shard.brokers[name]
+        if broker.file:
+            self.shard.restarted(name)
+        broker.file = yaml.safe_load(config_map["data"][f"{name}.yaml"])
 
     async def create(self, kind: str, name: str, spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
         return await self.kube.create(

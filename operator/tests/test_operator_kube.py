@@ -149,8 +149,39 @@ async def test_cluster_topic_and_group_become_ready(
         shown = server.kubectl("-n", namespace, "get", "penstock")
         assert shown.stdout.count("\n") > 6, shown.stdout
         # Scaling goes through the same checks.
-        refused = server.kubectl("-n", namespace, "scale", "mc", "orders", "--replicas=3")
-        assert "replicas above 1 is not available in this release" in refused.stderr
+        refused = server.kubectl("-n", namespace, "scale", "mc", "orders", "--replicas=2")
+        assert "mode Raft needs an odd number of brokers" in refused.stderr
+
+
+async def test_three_brokers_form_roll_and_do_not_shrink(
+    kube: AioKubeApi, namespace: str, server: KubeApiServer
+) -> None:
+    async with fake_shard(3) as shard, operator(kube, namespace, shard) as live:
+        await live.create("MessageCluster", "orders", {"mode": "Raft", "replicas": 3})
+        cluster = await live.until("MessageCluster", "orders", is_ready, "the cluster")
+        assert [row["inSync"] for row in cluster["status"]["shards"][0]["members"]] == [True] * 3
+        budget = await kube.get("policy/v1", "PodDisruptionBudget", namespace, "orders-0")
+        assert budget is not None
+        assert budget["spec"]["maxUnavailable"] == 1
+        annotations = {"penstock.io/restart": "monday"}
+        await live.edit("MessageCluster", "orders", {"metadata": {"annotations": annotations}})
+        await live.until("MessageCluster", "orders", lambda _: bool(shard.hand_overs), "the hand-over")
+        assert shard.hand_overs == [("orders-0-0", "orders-0-1")]
+
+        def rolled(found: dict[str, Any]) -> bool:
+            return is_ready(found) and condition(found, "Progressing")["status"] == "False"
+
+        cluster = await live.until("MessageCluster", "orders", rolled, "the roll")
+        assert cluster["status"]["shards"][0]["leader"] == "orders-0-1"
+        restarts = [
+            event["message"].split(" ", 1)[0]
+            for event in await kube.list_objects("v1", "Event", namespace)
+            if event["reason"] == "BrokerRestart"
+        ]
+        assert sorted(restarts) == ["orders-0-0", "orders-0-1", "orders-0-2"]
+        scaled = server.kubectl("-n", namespace, "scale", "mc", "orders", "--replicas=1")
+        assert scaled.returncode == 0, scaled.stderr
+        await live.until("MessageCluster", "orders", has_reason("ScaleDownRefused"), "the refusal")
 
 
 async def test_edits_and_drift_are_seen_by_the_watch(
