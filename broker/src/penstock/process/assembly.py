@@ -98,7 +98,8 @@ class Broker:
         self._make_services(opened)
         self._maintenance.start()
         self._pulses = [asyncio.create_task(self._pulse()), asyncio.create_task(self._sample())]
-        for listener in sorted(self.config.listeners, key=lambda listener: listener.protocol != "peer"):
+        # The peers' listener comes last: whoever connects there is told where the others are.
+        for listener in sorted(self.config.listeners, key=lambda listener: listener.protocol == "peer"):
             await self._listen(listener)
         await self.member.start()
         if not self.config.peers:
@@ -172,6 +173,7 @@ class Broker:
 
     def _began_leading(self) -> None:
         self.member.begin_leading()
+        self.groups.configure(self._group_settings())
         self.groups.start()
         self._leading.set()
 

@@ -114,6 +114,7 @@ class MemberOpening:
             ),
             index_cache_bytes_max=config.integer("log.index.cache.bytes"),
             pending_bytes_max=config.integer("log.pending.bytes.max"),
+            uncommitted_bytes_max=config.integer("log.uncommitted.bytes.max"),
         )
         opened = open_shard(
             self._folder, meta, options, self._threads, self._counters, self._machines, self._on_fatal

@@ -46,6 +46,7 @@ class ShardOptions(msgspec.Struct, frozen=True):
     log: LogOptions
     index_cache_bytes_max: int
     pending_bytes_max: int
+    uncommitted_bytes_max: int = 256 * 1024 * 1024
 
 
 class MemberFolder(Protocol):
@@ -106,6 +107,7 @@ def open_shard(
         commit_index=min(store.covered_index, log.next_index - 1),
         state_index=store.covered_index,
         pending_bytes_max=options.pending_bytes_max,
+        uncommitted_bytes_max=options.uncommitted_bytes_max,
         on_fatal=on_fatal,
     )
     return OpenedShard(shard, store, report, meta)
