@@ -42,6 +42,7 @@ class StatusRoutes:
             replies={200: Cluster},
             query=NoQuery,
             body=NoBody,
+            local=True,
         )
         broker: Route[NoQuery, NoBody] = Route(
             method="GET",
@@ -52,6 +53,7 @@ class StatusRoutes:
             replies={200: Broker},
             query=NoQuery,
             body=NoBody,
+            local=True,
         )
         return [cluster, broker]
 
