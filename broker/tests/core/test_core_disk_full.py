@@ -29,6 +29,7 @@ class FullDisk:
         return result
 
     async def fill(self) -> AppendResult:
+        await self.shard.lead()
         await self.shard.wait(self.shard.topics.create_topics(CONTEXT, [NewTopic("t", 1)]))
         while (result := await self.produce()).error is ErrorCode.NONE:
             await self.maintain()
@@ -98,6 +99,7 @@ def test_a_full_disk_starts_again() -> None:
         rest = full.disk.open("somebody-else", create=True)
         rest.write_at(0, [bytes(max(full.disk.available_bytes() - 200, 0))])
         again = SimulatedShard(full.disk, random.Random(2), ManualClock(2000))
+        await again.lead()
         partition = again.shard.table.require("t", 0)
         assert partition.high_watermark == full.produced
 

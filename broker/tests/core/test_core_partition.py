@@ -72,6 +72,7 @@ class Model:
         full = self.segments[-1]
         self.segments.append(Segment(self.disk, full.last_index + 1, None, 1 << 20))
         if seal:
+            full.followed = True
             full.seal(write_index(full))
 
     def drop_first(self) -> None:

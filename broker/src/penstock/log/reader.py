@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from penstock.codec.entry import ENTRY_HEADER_SIZE, entry_is_intact, parse_entry_header
 from penstock.log.errors import LogDamagedError
+from penstock.log.index_file import decode_run, encode_index, run_size
 from penstock.log.indexing import index_segment
 from penstock.log.segment import Segment, index_name
-from penstock.log.segment_index import PartitionRun, RunSummary, decode_run, encode_index, run_size
+from penstock.log.segment_index import PartitionRun, RunSummary, SegmentIndex
 
 logger = logging.getLogger(__name__)
 
@@ -95,16 +96,25 @@ def load_run(segment: Segment, summary: RunSummary) -> PartitionRun:
 
 
 def _rebuild_run(segment: Segment, summary: RunSummary) -> PartitionRun:
-    scan, index = index_segment(segment)
-    if scan.next_index - 1 != segment.last_index:
-        raise LogDamagedError(
-            f"{segment.name} is damaged at position {scan.end_position}: entry {scan.next_index} cannot be read;"
-            " restore the volume from a replica or a backup"
-        )
-    encoded = encode_index(index, segment.base_index, segment.last_index)
+    index = load_index(segment)
+    encoded = encode_index(index, segment.base_index, segment.write_position)
     try:
-        segment.disk.write_atomic(index_name(segment.base_index), encoded)
+        with segment.index_lock:
+            if segment.followed and not segment.removed:
+                segment.disk.write_atomic(index_name(segment.base_index), encoded)
     except OSError as error:
         # The answer does not need the file; it is tried again with the next read.
         logger.warning("the index of %s could not be written: %s", segment.name, error)
     return decode_run(summary, encoded[summary.file_position : summary.file_position + run_size(summary)])
+
+
+def load_index(segment: Segment) -> SegmentIndex:
+    """A sealed segment's whole index, made from its entries: what a truncation into it needs. Raises LogDamagedError,
+    OSError."""
+    scan, index = index_segment(segment)
+    if scan.next_index - 1 < segment.last_index:
+        raise LogDamagedError(
+            f"{segment.name} is damaged at position {scan.end_position}: entry {scan.next_index} cannot be read;"
+            " restore the volume from a replica or a backup"
+        )
+    return index

@@ -15,6 +15,7 @@ from penstock.catalog.partitions import PartitionState
 from penstock.log.reader import Extent
 from penstock.log.segment import Segment
 from penstock.log.segment_index import PartitionRun, RunSummary
+from penstock.log.truncation import Truncation
 
 
 class MissingRun(Exception):  # noqa: N818 (not an error: it asks for a read)
@@ -55,8 +56,10 @@ class RunCache:
     def put(self, segment: Segment, partition: int, run: PartitionRun) -> None:
         """Keeps a run that was read."""
         key = (segment.base_index, partition)
-        if key not in self._runs:
-            self.size_bytes += run.memory_bytes
+        replaced = self._runs.get(key)
+        if replaced is not None:
+            self.size_bytes -= replaced.memory_bytes
+        self.size_bytes += run.memory_bytes
         self._runs[key] = run
         while self.size_bytes > self._bytes_max and len(self._runs) > 1:
             _, dropped = self._runs.popitem(last=False)
@@ -151,6 +154,18 @@ class Partition:
             run = segment.run(self.key)
             self.size_bytes -= run.size_bytes if run is not None else 0
             del self._segments[0]
+
+    def truncated(self, cut: Truncation) -> None:
+        """The log lost batches of this partition: `cut.ends` has its key."""
+        while self._segments and (self._segments[-1].removed or self._segments[-1].run(self.key) is None):
+            del self._segments[-1]
+        self.size_bytes = 0
+        for segment in self._segments:
+            run = segment.run(self.key)
+            assert run is not None
+            self.size_bytes += run.size_bytes
+        self.end_offset = max(cut.ends[self.key], self.log_start)
+        self.high_watermark = min(self.high_watermark, self.end_offset)
 
     # --- questions -------------------------------------------------------------------------------
 
@@ -262,6 +277,7 @@ class Partition:
             return run
         assert run is not None
         cached = self._cache.get(segment, self.key)
-        if cached is None:
+        if cached is None or cached.summary is not run:
+            # Nobody has loaded it, or the segment was cut and filled again since.
             raise MissingRun(segment, self.key, run)
         return cached

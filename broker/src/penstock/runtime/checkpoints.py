@@ -48,7 +48,7 @@ class Checkpoints:
         return len(log.segments) > 1 and self._is_unneeded(log.segments[0])
 
     async def _seal_segments(self) -> None:
-        for segment in self._shard.log.unsealed_segments():
+        for segment in self._shard.log.unsealed_segments(self._shard.commit_index):
             segment.seal(await self._write(partial(write_index, segment)))
 
     async def _drop_segments(self) -> None:
@@ -60,6 +60,7 @@ class Checkpoints:
                 if partition is not None:
                     partition.forget(segment)
             log.drop_first()
+            self._shard.on_dropped()
             await self._shard.threads.background(partial(remove_segment, log.disk, segment))
             logger.info("removed %s: every message in it is past its retention", segment.name)
 
@@ -69,6 +70,10 @@ class Checkpoints:
             if partition is not None and run is not None and run.end_offset > partition.log_start:
                 return False
         return True
+
+    def begin_anew(self, covered_index: int) -> None:
+        """A leader's snapshots took the place of this broker's."""
+        self.covered_index = covered_index
 
     async def _write(self, function: Callable[[], T]) -> T:
         background, log = self._shard.threads.background, self._shard.log

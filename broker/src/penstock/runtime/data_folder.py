@@ -32,6 +32,12 @@ class Meta(msgspec.Struct, rename="camel"):
     storage_id: uuid.UUID
     ordinal: int
     epoch: int = 0
+    # Who got this member's vote in `epoch`; 0 is nobody.
+    vote: int = 0
+    # The machine's boot in which the member runs under flush: async; empty after a clean stop.
+    running_boot: str = ""
+    # Why the log is being thrown away; empty when it is not.
+    forgotten: str = ""
 
 
 class DataFolder:

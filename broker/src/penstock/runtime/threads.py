@@ -59,6 +59,21 @@ class Threads:
         self._flusher = ThreadPoolExecutor(1, "flusher")
         self._readers = ThreadPoolExecutor(READER_THREADS, "reader")
 
+    def write(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Runs what must come behind the log's writes."""
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        def done(result: T, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        self.writer.submit(function, done)
+        return future
+
     def background(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Runs slow file work: spares, snapshots, removals."""
         return self._loop.run_in_executor(self._background, function)

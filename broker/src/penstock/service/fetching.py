@@ -177,6 +177,7 @@ class _Fetch:
 
     def _check(self, asked: FetchPartition, result: FetchedPartition) -> Partition:
         partition = self._shard.table.require(asked.topic, asked.partition)
+        self._shard.check_leading()
         check_leader_epoch(asked.leader_epoch, partition.epoch_base + self._shard.epoch)
         if not partition.log_start <= asked.offset <= partition.end_offset:
             result.high_watermark = partition.high_watermark

@@ -43,6 +43,7 @@ class PositionLookup:
         position = Position(query.topic, query.partition)
         try:
             partition = self._shard.table.require(query.topic, query.partition)
+            self._shard.check_leading()
             epoch = partition.epoch_base + self._shard.epoch
             check_leader_epoch(query.leader_epoch, epoch)
             position.offset, position.timestamp = await self._locate(partition, query.timestamp)
@@ -110,6 +111,7 @@ class PositionLookup:
         """Errors travel in the answer."""
         try:
             partition = self._shard.table.require(topic, number)
+            self._shard.check_leading()
             check_leader_epoch(current_epoch, partition.epoch_base + self._shard.epoch)
         except PenstockError as error:
             return EpochEnd(topic, number, error.code)

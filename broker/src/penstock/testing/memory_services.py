@@ -23,9 +23,11 @@ from penstock.service.api import (
     DataService,
     FetchedPartition,
     FetchPartition,
+    MemberStatus,
     Position,
     PositionQuery,
     ProduceBatches,
+    ReplicaDigest,
     TopicService,
 )
 from penstock.service.context import RequestContext
@@ -286,6 +288,7 @@ class MemoryBroker:
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
+        self.handed_to: str | None = None
 
     def status(self) -> BrokerStatus:
         """Made-up numbers."""
@@ -311,11 +314,23 @@ class MemoryBroker:
             messages_in_per_second=1.5,
             bytes_in_per_second=2.5,
             bytes_out_per_second=3.5,
+            leader=BROKER_NAME,
+            members=[
+                MemberStatus(BROKER_NAME, 0, "Leader", True, 0, 0, {"kafka": "localhost:9092"}),
+            ],
         )
 
     def not_ready_reasons(self) -> list[str]:
         """What the test said."""
         return self.reasons
+
+    async def digest(self, first: int | None = None, last: int | None = None) -> ReplicaDigest:
+        """Made-up hashes."""
+        return ReplicaDigest(9, first or 1, last or 9, "e1", {"catalog": "c1"})
+
+    async def hand_over(self, to: str | None = None) -> None:
+        """Notes who was asked for; nothing moves."""
+        self.handed_to = to
 
 
 class MemoryLeader:
