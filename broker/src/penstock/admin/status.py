@@ -46,6 +46,7 @@ class StatusRoutes:
             replies={200: Cluster},
             query=NoQuery,
             body=NoBody,
+            local=True,
         )
         broker: Route[NoQuery, NoBody] = Route(
             method="GET",
@@ -56,6 +57,7 @@ class StatusRoutes:
             replies={200: Broker},
             query=NoQuery,
             body=NoBody,
+            local=True,
         )
         hand_over: Route[NoQuery, HandOver] = Route(
             method="POST",
