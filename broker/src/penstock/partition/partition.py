@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from penstock.catalog.partitions import PartitionState
 from penstock.log.reader import Extent
@@ -17,14 +18,21 @@ from penstock.log.segment import Segment
 from penstock.log.segment_index import PartitionRun, RunSummary
 
 
-class MissingRun(Exception):  # noqa: N818 (not an error: it asks for a read)
-    """A sealed segment's run has to be loaded before the question can be answered."""
+class WantedRun(NamedTuple):
+    """A run that has to be read from its segment's index file."""
 
-    def __init__(self, segment: Segment, partition: int, summary: RunSummary) -> None:
-        super().__init__(segment.name)
-        self.segment = segment
-        self.partition = partition
-        self.summary = summary
+    segment: Segment
+    partition: int
+    summary: RunSummary
+
+
+class MissingRun(Exception):  # noqa: N818 (not an error: it asks for a read)
+    """A sealed segment's run has to be loaded before the question can be answered. Keep `wanted` and not the exception:
+    with its frames it is a cycle, which would hold a removed segment's file open, and its room, until a collection."""
+
+    def __init__(self, wanted: WantedRun) -> None:
+        super().__init__(wanted.segment.name)
+        self.wanted = wanted
 
 
 class RunCache:
@@ -263,5 +271,5 @@ class Partition:
         assert run is not None
         cached = self._cache.get(segment, self.key)
         if cached is None:
-            raise MissingRun(segment, self.key, run)
+            raise MissingRun(WantedRun(segment, self.key, run))
         return cached

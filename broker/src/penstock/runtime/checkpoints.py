@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+from penstock.log.disk import Disk
 from penstock.log.maintenance import disk_is_full, remove_segment, write_index
 from penstock.log.segment import Segment
 from penstock.log.snapshots import SnapshotStore
@@ -82,6 +83,10 @@ class Checkpoints:
             if not log.spares:
                 raise
             logger.warning("the disk is full: a spare segment gives its room for a checkpoint")
-        spare = log.spares.pop()
-        await background(partial(log.disk.remove, spare))
-        return await background(function)
+        return await background(partial(_in_room_of, log.disk, log.spares.pop(), function))
+
+
+def _in_room_of(disk: Disk, spare: str, function: Callable[[], T]) -> T:
+    # One job for both: between two, the room could become a spare again.
+    disk.remove(spare)
+    return function()

@@ -14,7 +14,7 @@ from penstock.codec.entry import KIND_BATCH, EntryHeader
 from penstock.log.commit_log import SPARES_READY, CommitLog
 from penstock.log.disk import Disk
 from penstock.log.errors import DataFolderError, LogDamagedError
-from penstock.log.maintenance import make_spare
+from penstock.log.maintenance import disk_is_full, make_spare
 from penstock.log.recovery import LogOptions, RecoveryReport, open_log
 from penstock.log.segment import SPARE_SUFFIX
 from penstock.log.snapshots import Snapshot, SnapshotStore
@@ -86,7 +86,7 @@ def open_shard(
         on_entry=replay.on_entry,
     )
     meta.epoch = max(meta.epoch, replay.epoch) + 1
-    folder.save_meta(meta)
+    _save_meta(folder, meta, log)
     log.epoch = meta.epoch
     _prepare_spares(log)
     table = _open_partitions(machines.partitions, log, options.index_cache_bytes_max)
@@ -101,6 +101,21 @@ def open_shard(
     )
     _repair_placement(shard, report)
     return OpenedShard(shard, store, report, meta)
+
+
+def _save_meta(folder: MemberFolder, meta: Meta, log: CommitLog) -> None:
+    try:
+        folder.save_meta(meta)
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        if not log.spares:
+            raise DataFolderError(
+                "the disk is full to the last byte: free some space, then start again"
+            ) from error
+        # Without a new epoch there is no start, and without a start no retention: a spare gives its room.
+        log.disk.remove(log.spares.pop())
+        folder.save_meta(meta)
 
 
 def _repair_placement(shard: Shard, report: RecoveryReport) -> None:
