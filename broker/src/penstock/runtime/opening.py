@@ -17,7 +17,7 @@ from penstock.codec.entry import KIND_BATCH, EntryHeader
 from penstock.log.commit_log import SPARES_READY, CommitLog
 from penstock.log.disk import Disk
 from penstock.log.errors import DataFolderError
-from penstock.log.maintenance import make_spare
+from penstock.log.maintenance import disk_is_full, make_spare
 from penstock.log.recovery import LogOptions, RecoveryReport, open_log
 from penstock.log.reset import finish_reset
 from penstock.log.segment import SPARE_SUFFIX
@@ -94,7 +94,7 @@ def open_shard(
         seeding=store.seeding,
     )
     meta.epoch = max(meta.epoch, recovered.epoch)
-    folder.save_meta(meta)
+    _save_meta(folder, meta, log)
     log.epoch = meta.epoch
     _prepare_spares(log)
     shard = Shard(
@@ -111,6 +111,21 @@ def open_shard(
         on_fatal=on_fatal,
     )
     return OpenedShard(shard, store, report, meta)
+
+
+def _save_meta(folder: MemberFolder, meta: Meta, log: CommitLog) -> None:
+    try:
+        folder.save_meta(meta)
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        if not log.spares:
+            raise DataFolderError(
+                "the disk is full to the last byte: free some space, then start again"
+            ) from error
+        # Without a new epoch there is no start, and without a start no retention: a spare gives its room.
+        log.disk.remove(log.spares.pop())
+        folder.save_meta(meta)
 
 
 class _Recovered:
