@@ -39,6 +39,7 @@ class BrokerProcess:
         self.pid: int | None = None
         self.listeners: dict[str, str] = {}  # listener -> address; empty until the broker is up
         self.starts = 0
+        self.started_from = ""  # the configuration file's text when the broker was last started
         self.config_file = folder / f"{name}.yaml"
         self._data = folder / name
         self._ready_file = folder / f"{name}.ready.json"
@@ -85,6 +86,7 @@ class BrokerProcess:
         if self._log_file.is_file() and self._log_file.stat().st_size > LOG_BYTES_MAX:
             self._log_file.replace(self._log_file.with_suffix(".log.old"))
         self._data.parent.mkdir(parents=True, exist_ok=True)
+        self.started_from = self.config_file.read_text()
         with self._log_file.open("ab") as log:
             self._process = process = await asyncio.create_subprocess_exec(
                 *command,
