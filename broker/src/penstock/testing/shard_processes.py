@@ -214,6 +214,28 @@ class ShardProcesses:
         self._wait(whole, timeout_s, "not every member is in sync")
         return self.leader()
 
+    def agreed(self, timeout_s: float = SETTLE_TIMEOUT_S) -> dict[str, Any]:
+        """Waits until all brokers hold the same entries, from the first that all of them still have, and the same state;
+        returns what they agree on. Raises ServerError when they never do: nobody may be writing."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            digests = self._digests()
+            if all(digest == digests[0] for digest in digests):
+                return digests[0]
+            if time.monotonic() > deadline:
+                raise ServerError(
+                    f"the replicas do not agree within {timeout_s:g} s: {digests}\n{self.tails()}"
+                )
+            time.sleep(POLL_INTERVAL_S)
+
+    def _digests(self) -> list[dict[str, Any]]:
+        """Every broker's, of the entries that all of them have."""
+        everybody = range(self.replicas)
+        whole = [self.ask(ordinal, "/v1/shard/digest") for ordinal in everybody]
+        first = max(digest["firstIndex"] for digest in whole)
+        last = min(digest["commitIndex"] for digest in whole)
+        return [self.ask(ordinal, f"/v1/shard/digest?first={first}&index={last}") for ordinal in everybody]
+
     def wait_until(self, done: Callable[[], bool], what: str, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
         """Polls `done`. Raises ServerError, with the brokers' logs, when `timeout_s` passes first."""
         self._wait(done, timeout_s, f"no {what}")
