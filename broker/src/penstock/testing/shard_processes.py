@@ -185,8 +185,8 @@ class ShardProcesses:
         def known() -> bool:
             found[:] = [
                 (view.epoch, ordinal)
-                for ordinal, view in self._views().items()
-                if view.leader == ordinal != other_than
+                for ordinal, view in self._views(other_than).items()
+                if view.leader == ordinal
             ]
             return bool(found)
 
@@ -261,12 +261,12 @@ class ShardProcesses:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _views(self) -> dict[int, ShardView]:
-        """What the brokers that answer say."""
+    def _views(self, other_than: int | None = None) -> dict[int, ShardView]:
+        """What the brokers that answer say; one of them, which may be paused, is not asked."""
         views = {}
         for ordinal in self.running:
             broker = self.brokers[ordinal]
-            if broker.note_ready():
+            if ordinal != other_than and broker.note_ready():
                 with contextlib.suppress(ServerError):
                     views[ordinal] = self.view(ordinal)
         return views
