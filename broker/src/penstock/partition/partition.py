@@ -7,7 +7,7 @@ is asked for with `MissingRun`, so that the caller reads it in a thread and trie
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -81,6 +81,7 @@ class Partition:
 
     __slots__ = (
         "_cache",
+        "_firsts",
         "_segments",
         "end_offset",
         "epoch_base",
@@ -108,6 +109,8 @@ class Partition:
         # Called once, in order, when the high watermark moves or the partition is dropped.
         self.waiters: dict[object, Callable[[], None]] = {}
         self._segments: list[Segment] = []
+        # The first offset of the run in each of them.
+        self._firsts: list[int] = []
 
     # --- changes ---------------------------------------------------------------------------------
 
@@ -116,6 +119,7 @@ class Partition:
         run = segment.run(self.key)
         assert run is not None
         self._segments.append(segment)
+        self._firsts.append(run.first_offset)
         self.size_bytes += run.size_bytes
         self.end_offset = max(self.end_offset, run.end_offset)
 
@@ -123,6 +127,7 @@ class Partition:
         """A batch was appended to `segment`."""
         if not self._segments or self._segments[-1] is not segment:
             self._segments.append(segment)
+            self._firsts.append(self.end_offset)
         self.end_offset = end_offset
         self.size_bytes += size_bytes
 
@@ -151,14 +156,14 @@ class Partition:
             if run.end_offset > self.log_start or maybe_active:
                 break
             self.size_bytes -= run.size_bytes
-            del self._segments[0]
+            del self._segments[0], self._firsts[0]
 
     def forget(self, segment: Segment) -> None:
         """The segment leaves the log."""
         if self._segments and self._segments[0] is segment:
             run = segment.run(self.key)
             self.size_bytes -= run.size_bytes if run is not None else 0
-            del self._segments[0]
+            del self._segments[0], self._firsts[0]
 
     # --- questions -------------------------------------------------------------------------------
 
@@ -175,13 +180,16 @@ class Partition:
                 if found:
                     break
                 raise
-            slot = run.slot_of(offset)
-            for position in range(slot, len(run)):
-                size = run.sizes[position]
-                if run.base_offsets[position] >= end or (found and total + size > bytes_max):
+            sizes, positions = run.sizes, run.positions
+            stop = bisect_left(run.base_offsets, end)
+            for slot in range(run.slot_of(offset), stop):
+                size = sizes[slot]
+                if found and total + size > bytes_max:
                     return found
-                found.append(Extent(segment, run.positions[position], size, self.key))
+                found.append(Extent(segment, positions[slot], size, self.key))
                 total += size
+            if stop < len(run):
+                break
             offset = run.end_offset
         return found
 
@@ -257,12 +265,7 @@ class Partition:
         return start
 
     def _segment_of(self, offset: int) -> int:
-        return max(bisect_right(self._segments, offset, key=self._first_offset) - 1, 0)
-
-    def _first_offset(self, segment: Segment) -> int:
-        run = segment.run(self.key)
-        assert run is not None
-        return run.first_offset
+        return max(bisect_right(self._firsts, offset) - 1, 0)
 
     def _run(self, segment: Segment) -> PartitionRun:
         run = segment.run(self.key)

@@ -50,7 +50,12 @@ class Checkpoints:
 
     async def _seal_segments(self) -> None:
         for segment in self._shard.log.unsealed_segments():
+            index = segment.index
             segment.seal(await self._write(partial(write_index, segment)))
+            assert index is not None
+            # Consumers that follow closely find the newest runs without reading them back.
+            for key, run in index.runs.items():
+                self._shard.table.cache.put(segment, key, run)
 
     async def _drop_segments(self) -> None:
         log = self._shard.log

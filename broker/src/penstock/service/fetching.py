@@ -134,7 +134,7 @@ class _Fetch:
                 continue
             if found and total + found[0].size_bytes > self._max_bytes and total > 0:
                 continue
-            total += sum(extent.size_bytes for extent in found)
+            total += sum([extent.size_bytes for extent in found])
             extents.extend(found)
             reads.append((result, found))
         # Runs are loaded once a fetch; with something found after that, the rest waits for the next one: loading again
