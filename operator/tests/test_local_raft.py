@@ -158,7 +158,9 @@ async def test_three_brokers_lose_their_leader_and_are_rolled_under_load(up: Up)
         await until_whole(up)
         said = up.log.read_text()
         words = "is restarted because its listeners or its restart token changed"
-        order = [name for line in said.splitlines() for name in NAMES if line.endswith(f"raft: {name} {words}")]
+        order = [
+            name for line in said.splitlines() for name in NAMES if line.endswith(f"raft: {name} {words}")
+        ]
         assert sorted(order) == NAMES
         assert order[-1] == second["leader"]
         assert f"{second['leader']} hands over to" in said
