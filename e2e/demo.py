@@ -32,7 +32,7 @@ from penstock.testing.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "raft.yaml"
-CLUSTER = "replicated"
+CLUSTER = "raft"
 BROKERS = 3
 TOPIC = "orders"
 MESSAGES = 100_000
