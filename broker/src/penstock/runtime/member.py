@@ -82,7 +82,8 @@ class BrokerIdentity(msgspec.Struct, frozen=True):
 
 
 class ShardMember:
-    """See the module's text. `quiet` is `Seeding`'s, `listeners` gives the advertised addresses by listener."""
+    """See the module's text. `quiet` is `Seeding`'s, `listeners` gives the advertised addresses by Kafka listener,
+    `http` the bound ones by HTTP listener."""
 
     def __init__(
         self,
@@ -93,6 +94,7 @@ class ShardMember:
         clock: Clock,
         *,
         listeners: Callable[[], dict[str, str]],
+        http: Callable[[], dict[str, str]] = dict,
         covered: Callable[[], int],
         quiet: Callable[[], Awaitable[Callable[[], None]]],
         chance: random.Random,
@@ -103,7 +105,7 @@ class ShardMember:
         self._options = options
         self._identity = identity
         self._clock = clock
-        self._listeners = listeners
+        self._listeners, self._http = listeners, http
         self._chance = chance
         self.links = Links(
             options.peers,
@@ -245,6 +247,7 @@ class ShardMember:
             founded=self.founded,
             last_index=self.shard.log.next_index - 1,
             listeners=self._listeners(),
+            http=self._http(),
             peer=self._identity.peer,
         )
 
@@ -468,4 +471,5 @@ def _announcement(greeting: Greeting) -> Announcement:
         listeners=greeting.listeners,
         peer=greeting.peer,
         feature_level=greeting.feature_level,
+        http=greeting.http,
     )
