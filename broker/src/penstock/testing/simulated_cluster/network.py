@@ -287,6 +287,9 @@ class Socket(asyncio.Transport):
                 return
             self._in_flight_max -= 1
         if self._lost or self.loop.dead:
+            if (self.node, self.peer_node) not in self._network.blocked:
+                # As a kernel answers what comes for a connection that it does not know.
+                self._network.agenda.at(self._arrival(), self.other.hear_of_end, errno.ECONNRESET)
             return
         if len(data) > 1 and self._network.chance.random() < 0.1:
             at = self._network.chance.randrange(1, len(data))
