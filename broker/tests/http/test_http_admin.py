@@ -92,6 +92,14 @@ async def status_operations(api: Api) -> None:
             "lagEntries": 0,
         }
     ]
+    digest = await api("GET", "/v1/shard/digest?first=2")
+    assert digest == {
+        "commitIndex": 9,
+        "firstIndex": 2,
+        "index": 9,
+        "entries": "e1",
+        "machines": {"catalog": "c1"},
+    }
     handed = await api("POST", "/v1/shard/hand-over", {"to": "memory-0-1"})
     assert handed == {"leader": "memory-0-0", "epoch": 3}
     broker = await api("GET", "/v1/broker")

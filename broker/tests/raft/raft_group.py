@@ -88,6 +88,7 @@ class Member:
     appended: list[Entry] = field(default_factory=list)
     soft_state: tuple[str, int] = ("StateFollower", 0)
     generation: Generation = FIRST_GENERATION
+    hard_state: HardState = field(default_factory=HardState)
     append_work: list[StorageOrder] = field(default_factory=list)
     apply_work: list[StorageOrder] = field(default_factory=list)
 
@@ -112,6 +113,10 @@ class Member:
         if ready is not None:
             self.generation = ready.generation
         return ready
+
+    def is_binding(self, hard_state: HardState) -> bool:
+        """Whether epoch or vote are new. Ours asks for more: that a committed membership change is remembered."""
+        return (hard_state.epoch, hard_state.vote) != (self.hard_state.epoch, self.hard_state.vote)
 
     def put(self, entry: Entry) -> None:
         """A leader's own entry."""
@@ -358,8 +363,11 @@ class Group:
             lines += "CommittedEntries:\n" + words.entry_lines(applying)
         if texts:
             lines += "Messages:\n" + "".join(f"{text}\n" for text in texts)
-        must_sync = str(ready.sync_hard_state or bool(entries)).lower()
-        self.write(f"Ready MustSync={must_sync}:\n{lines}" if lines else "<empty Ready>")
+        must_sync = bool(entries)
+        if ready.hard_state:
+            must_sync |= member.is_binding(ready.hard_state)
+            member.hard_state = ready.hard_state
+        self.write(f"Ready MustSync={str(must_sync).lower()}:\n{lines}" if lines else "<empty Ready>")
 
     def _to_peer(self, member: Member, message: PeerMessage) -> Envelope:
         if isinstance(message, Append) and message.span:
@@ -394,7 +402,7 @@ class Group:
         head = f"{number:x}->{number:x}"
         own = []
         hard_state = ready.hard_state
-        if hard_state and ready.sync_hard_state and hard_state.vote == number:
+        if hard_state and member.is_binding(hard_state) and hard_state.vote == number:
             text = f"{head} MsgVoteResp Term:{hard_state.epoch} Log:0/0"
             deliver = partial(core.hard_state_stored, hard_state)
             own.append(Envelope(number, number, "MsgVoteResp", text, deliver, local=True))

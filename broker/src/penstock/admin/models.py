@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 Name = Annotated[str, Meta(min_length=1, max_length=249)]
 PartitionCount = Annotated[int, Meta(ge=1, le=100_000)]
+Index = Annotated[int, Meta(ge=0)]
 ConfigValue = str | int | float | bool | None
 ConfigChanges = Annotated[dict[Name, ConfigValue], Meta(max_length=200)]
 
@@ -108,6 +109,27 @@ class HandOver(Asked):
     """`to` names the broker that is to lead; without it, the one that holds most."""
 
     to: str | None = None
+
+
+class DigestRange(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """Which entries are hashed; all committed ones that are there by default."""
+
+    first: Annotated[
+        Index | None, Meta(description="The first entry; without it, the oldest one that is there.")
+    ] = None
+    index: Annotated[
+        Index | None, Meta(description="The last entry; without it, the last committed one.")
+    ] = None
+
+
+class Digest(Wire):
+    """Hashes of the committed entries from `firstIndex` to `index`, and of the state as of `commitIndex`."""
+
+    commit_index: int
+    first_index: int
+    index: int
+    entries: str
+    machines: dict[str, str]
 
 
 class Leader(Wire):

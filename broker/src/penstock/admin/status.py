@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from penstock.admin.models import (
     Broker,
     Cluster,
+    Digest,
+    DigestRange,
     DiskStatus,
     HandOver,
     Leader,
@@ -34,7 +36,7 @@ class StatusRoutes:
         self._broker = services.broker
 
     def routes(self) -> Routes:
-        """Both routes."""
+        """All of them; handing over is for the leader."""
         cluster: Route[NoQuery, NoBody] = Route(
             method="GET",
             path="/v1/cluster",
@@ -44,6 +46,7 @@ class StatusRoutes:
             replies={200: Cluster},
             query=NoQuery,
             body=NoBody,
+            local=True,
         )
         broker: Route[NoQuery, NoBody] = Route(
             method="GET",
@@ -54,6 +57,7 @@ class StatusRoutes:
             replies={200: Broker},
             query=NoQuery,
             body=NoBody,
+            local=True,
         )
         hand_over: Route[NoQuery, HandOver] = Route(
             method="POST",
@@ -65,7 +69,18 @@ class StatusRoutes:
             query=NoQuery,
             body=HandOver,
         )
-        return [cluster, broker, hand_over]
+        digest: Route[DigestRange, NoBody] = Route(
+            method="GET",
+            path="/v1/shard/digest",
+            name="getDigest",
+            summary="Hashes of this broker's log and state, to compare replicas by.",
+            handler=self.digest,
+            replies={200: Digest},
+            query=DigestRange,
+            body=NoBody,
+            local=True,
+        )
+        return [cluster, broker, hand_over, digest]
 
     async def cluster(self, call: Call[NoQuery, NoBody]) -> Reply:
         """The cluster."""
@@ -76,6 +91,13 @@ class StatusRoutes:
         await self._broker.hand_over(call.body.to)
         status = self._broker.status()
         return Reply(Leader(status.leader, status.epoch))
+
+    async def digest(self, call: Call[DigestRange, NoBody]) -> Reply:
+        """Hashes."""
+        found = await self._broker.digest(call.query.first, call.query.index)
+        return Reply(
+            Digest(found.commit_index, found.first_index, found.last_index, found.entries, found.machines)
+        )
 
     async def broker(self, call: Call[NoQuery, NoBody]) -> Reply:
         """This broker."""

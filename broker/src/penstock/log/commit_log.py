@@ -165,7 +165,8 @@ class CommitLog(LogTail):
         in_files = max(self.written_index, self._job.last_index if self._job is not None else 0)
         if from_index <= in_files:
             # All that is pending lies behind. The file ends with its entries from now on, so it has no room either.
-            begun = [each for each in later if each.base_index <= in_files]
+            unborn = [write.segment for write in self._writes if write.spare is not None]
+            begun = [each for each in later if each not in unborn]
             begun += [write.replaced for write in self._writes if write.replaced is not None]
             self._writes, spares = trim_writes(self._writes, segment, [segment, *later])
             self._cuts.append(Cut(segment, segment.write_position, tuple(begun)))
@@ -200,8 +201,8 @@ class CommitLog(LogTail):
 
     def entries(self, first_index: int, last_index: int) -> Shipment:
         """The entries from `first_index` to `last_index`, which are all there, as they go to another replica."""
-        cached = max(self.cache.first_index, first_index)
-        ranges = shipping.file_ranges(self.segments, first_index, min(last_index, cached - 1))
+        cached = min(max(self.cache.first_index, first_index), last_index + 1)
+        ranges = shipping.file_ranges(self.segments, first_index, cached - 1)
         return Shipment(first_index, last_index, ranges, self.cache.buffers(cached, last_index))
 
     def digest(self, first_index: int, last_index: int) -> Callable[[], str]:

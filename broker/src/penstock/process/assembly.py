@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import os
 import random
 import secrets
-import uuid
 from collections.abc import Callable
 from typing import Protocol
+
+import msgspec
 
 from penstock import __version__
 from penstock.admin.listener import AdminHttpListener
@@ -22,15 +22,15 @@ from penstock.listeners.http.services import HttpServices
 from penstock.listeners.kafka.limits import KafkaLimits
 from penstock.listeners.kafka.server import KafkaListener
 from penstock.listeners.kafka.services import KafkaServices
-from penstock.log.recovery import LogOptions
 from penstock.model.commands import Command
 from penstock.process.group_ports import LoopClock, ShardPositions
-from penstock.process.peers import LeaderRequests, PeerListener, ServedRequests
-from penstock.runtime.data_folder import DataFolder, Meta, claim
+from penstock.process.opening import MemberOpening, broker_name, other_peers
+from penstock.process.peers import LeaderAddress, LeaderRequests, PeerListener, ServedRequests
+from penstock.runtime.data_folder import DataFolder
 from penstock.runtime.maintenance import Maintenance, MaintenanceOptions
 from penstock.runtime.member import BrokerIdentity as MemberIdentity
 from penstock.runtime.member import MemberOptions, ShardMember
-from penstock.runtime.opening import OpenedShard, ShardOptions, open_shard
+from penstock.runtime.opening import OpenedShard
 from penstock.runtime.shard import Shard
 from penstock.runtime.threads import Threads
 from penstock.service.broker import BrokerServiceImpl, Identity
@@ -87,7 +87,10 @@ class Broker:
         self._folder = DataFolder(self.config.data)
         self._threads = Threads(asyncio.get_running_loop())
         self._groups_machine = GroupsMachine()
-        opened = self._open()
+        opening = MemberOpening(
+            self.config, self._folder, self._threads, self.counters, [self._groups_machine], self._on_fatal
+        )
+        opened = await opening.open()
         self._shard = opened.shard
         self._settings = Settings(self._shard.machines.catalog, self.config.values)
         self._maintenance = self._make_maintenance(opened)
@@ -95,49 +98,14 @@ class Broker:
         self._make_services(opened)
         self._maintenance.start()
         self._pulses = [asyncio.create_task(self._pulse()), asyncio.create_task(self._sample())]
-        for listener in sorted(self.config.listeners, key=lambda listener: listener.protocol != "peer"):
+        # The peers' listener comes last: whoever connects there is told where the others are.
+        for listener in sorted(self.config.listeners, key=lambda listener: listener.protocol == "peer"):
             await self._listen(listener)
         await self.member.start()
         if not self.config.peers:
             # Alone, there is nobody to wait for: clients find a leader.
             await self._leading.wait()
         self.broker_service.starting = False
-
-    def _open(self) -> OpenedShard:
-        config = self.config
-        shard_id, ordinal = config.integer("shard.id"), config.integer("broker.ordinal")
-        meta = claim(
-            self._folder,
-            cluster_id=config.text("cluster.id"),
-            shard_id=shard_id,
-            shard_uid=config.text("shard.uid"),
-            ordinal=ordinal,
-            new_cluster_id=new_cluster_id(),
-        )
-        options = ShardOptions(
-            LogOptions(
-                segment_bytes=config.integer("log.segment.bytes"),
-                cache_bytes_max=config.integer("log.cache.bytes"),
-                sync=config.text("flush.policy") == "sync",
-            ),
-            index_cache_bytes_max=config.integer("log.index.cache.bytes"),
-            pending_bytes_max=config.integer("log.pending.bytes.max"),
-        )
-        opened = open_shard(
-            self._folder, meta, options, self._threads, self.counters, [self._groups_machine], self._on_fatal
-        )
-        for sentence in opened.report.sentences:
-            logger.warning("recovery: %s", sentence)
-        logger.info(
-            "log opened",
-            extra=fields(
-                first=opened.shard.log.first_index,
-                last=opened.shard.log.next_index - 1,
-                epoch=opened.meta.epoch,
-                entries_read=opened.report.entries_read,
-            ),
-        )
-        return opened
 
     def _make_maintenance(self, opened: OpenedShard) -> Maintenance:
         config = self.config
@@ -178,10 +146,6 @@ class Broker:
             offset_metadata_bytes_max=value("offset.metadata.max.bytes"),
         )
 
-    def _name(self, meta: Meta) -> str:
-        config = self.config
-        return config.text("broker.name") or f"{config.text('cluster.name')}-{meta.shard_id}-{meta.ordinal}"
-
     def _make_member(self, opened: OpenedShard) -> None:
         config, meta, checkpoints = self.config, opened.meta, self._maintenance.checkpoints
         own = config.peers.get(meta.ordinal)
@@ -192,11 +156,12 @@ class Broker:
                 replicas=config.integer("replicas"),
                 formed=bool(config.value("shard.formed")),
                 election_timeout_ms=config.integer("raft.election.timeout.ms"),
-                peers={number: address for number, address in config.peers.items() if number != meta.ordinal},
+                peers=other_peers(config, meta),
             ),
-            MemberIdentity(self._name(meta), __version__, "{}:{}".format(*own) if own else ""),
+            MemberIdentity(broker_name(config, meta), __version__, "{}:{}".format(*own) if own else ""),
             self.clock,
             listeners=self._advertised_listeners,
+            http=self._http_listeners,
             covered=lambda: checkpoints.covered_index,
             quiet=self._maintenance.quiet,
             chance=random.Random(),
@@ -209,6 +174,7 @@ class Broker:
 
     def _began_leading(self) -> None:
         self.member.begin_leading()
+        self.groups.configure(self._group_settings())
         self.groups.start()
         self._leading.set()
 
@@ -224,10 +190,20 @@ class Broker:
             if listener.protocol == "kafka"
         }
 
+    def _http_listeners(self) -> dict[str, str]:
+        """Of the HTTP listeners: where the shard's other brokers reach them."""
+        return {
+            listener.name: "{}:{}".format(*running.address)
+            for listener, running in self._listeners
+            if listener.protocol in ("http", "admin")
+        }
+
     def _make_services(self, opened: OpenedShard) -> None:
         config, meta, shard = self.config, opened.meta, opened.shard
-        name = self._name(meta)
-        view = ClusterView(shard.machines.members, self.member, meta.shard_id, meta.ordinal, self.advertised)
+        name = broker_name(config, meta)
+        view = self._view = ClusterView(
+            shard.machines.members, self.member, meta.shard_id, meta.ordinal, self.advertised
+        )
         self.data = DataServiceImpl(shard, self._settings, self.clock, FetchLimits())
         self.topics = TopicServiceImpl(
             shard,
@@ -303,7 +279,14 @@ class Broker:
             self._serving.add(kafka)
             self.counters.watch("kafka", kafka.counters.shared)
             return kafka
-        http = HttpServices(self.data, self.topics, self.groups, self.broker_service, self.counters)
+        http = HttpServices(
+            self.data,
+            self.topics,
+            self.groups,
+            self.broker_service,
+            self.counters,
+            LeaderAddress(self.member, self.broker_service, self._view),
+        )
         return (
             DataHttpListener(*where, http) if listener.protocol == "http" else AdminHttpListener(*where, http)
         )
@@ -363,6 +346,7 @@ class Broker:
         await self.member.close()
         await self._maintenance.stop()
         await self._threads.close()
+        self._folder.save_meta(msgspec.structs.replace(self.member.replica.meta, running_boot=""))
         self._folder.close()
 
     async def _hand_over(self) -> None:
@@ -375,11 +359,6 @@ class Broker:
     def shard(self) -> Shard:
         """The shard, for tests and tools inside the process."""
         return self._shard
-
-
-def new_cluster_id() -> str:
-    """22 characters, as Kafka makes its cluster ids."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
 
 
 def exit_now(code: int) -> None:

@@ -22,8 +22,10 @@ from penstock.raft.unwritten import Unwritten
 
 
 class LogPort(Protocol):
-    """What the core asks the driver's log. Only asked from within `ready()` (without `combine`: also from within the
-    calls that make messages), so keep both cheap.
+    """What the core asks the driver's log: only from within `ready()`, so keep both cheap.
+
+    Without `RaftOptions.combine` messages are made, and this is asked, within other calls too, and then also about
+    entries that are just being appended.
     """
 
     def fit(self, first: int, last: int, bytes_max: int) -> tuple[int, int]:
@@ -124,7 +126,6 @@ class State:
     ) -> None:
         assert member != NOBODY, "0 is nobody"
         assert log.first - 1 <= applied <= log.last, (log.first, applied, log.last)
-        assert hard_state.commit <= log.last, "the log lost committed entries"
         self.member = member
         self.options = options
         self.port = port
@@ -138,7 +139,14 @@ class State:
         self.leading: Leading | None = None
         self.votes: dict[int, bool] = {}
         self.configuration = configuration
-        self.committed = max(hard_state.commit, applied)
+        # After a crash the commit index can be ahead of the log; what it tells of the missing entries is learnt again.
+        # Or it can be behind; but it must not be so far behind that the configuration is two changes old, for a
+        # majority of that need share no member with a majority of now. A change is only proposed when the one before
+        # it is applied, so of the changes in a log all but the last are committed.
+        changes = log.changes
+        self.committed = max(
+            min(hard_state.commit, log.last), applied, changes[-2] if len(changes) > 1 else 0
+        )
         self.handed = self.applied = applied
         self.stored = log.last
         self.installing = 0

@@ -341,6 +341,16 @@ class MemberStatus(msgspec.Struct, frozen=True):
     address: dict[str, str]
 
 
+class ReplicaDigest(msgspec.Struct, frozen=True):
+    """Hashes of entries `first_index` to `last_index`, and of each state machine as of `commit_index`."""
+
+    commit_index: int
+    first_index: int
+    last_index: int
+    entries: str
+    machines: dict[str, str]
+
+
 class BrokerStatus(msgspec.Struct):
     """What GET /v1/broker and /v1/cluster are made of. `leader` is empty while no leader is known."""
 
@@ -377,6 +387,11 @@ class BrokerService(Protocol):
 
     def not_ready_reasons(self) -> list[str]:
         """Empty when clients may be sent here."""
+        ...
+
+    async def digest(self, first: int | None = None, last: int | None = None) -> ReplicaDigest:
+        """Hashes by which this replica is compared with others. Raises PenstockError (OFFSET_OUT_OF_RANGE,
+        KAFKA_STORAGE_ERROR)."""
         ...
 
     async def hand_over(self, to: str | None = None) -> None:

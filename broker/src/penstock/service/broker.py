@@ -14,8 +14,9 @@ from penstock.runtime.clock import Clock
 from penstock.runtime.maintenance import Maintenance
 from penstock.runtime.member import ShardMember
 from penstock.runtime.shard import Shard
-from penstock.service.api import BrokerStatus, MemberStatus
+from penstock.service.api import BrokerStatus, MemberStatus, ReplicaDigest
 from penstock.service.cluster import ClusterView
+from penstock.service.digests import replica_digest
 from penstock.telemetry.counters import Counters
 
 Role = Literal["Leader", "Follower", "Learner"]
@@ -161,6 +162,10 @@ class BrokerServiceImpl:
                 self._identity.name, self._identity.node_id, self._role(), own in in_sync, 0, 0, advertised
             )
         return [found[node] for node in sorted(found)]
+
+    async def digest(self, first: int | None = None, last: int | None = None) -> ReplicaDigest:
+        """See `BrokerService.digest`."""
+        return await replica_digest(self._shard, first, last)
 
     async def hand_over(self, to: str | None = None) -> None:
         """See `BrokerService.hand_over`."""
