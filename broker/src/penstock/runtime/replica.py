@@ -141,6 +141,7 @@ class Replica:
 
     def tick(self) -> None:
         """A tick has passed."""
+        self._tell_if_leading()
         self.core.tick()
         self.turn()
         if self.is_leader:
@@ -173,6 +174,7 @@ class Replica:
 
     def step(self, message: PeerMessage) -> None:
         """A peer's message. Raises MessageError."""
+        self._tell_if_leading()
         self.core.step(message)
         self.turn()
 
@@ -217,8 +219,13 @@ class Replica:
         if self.is_leader:
             self._tell()
             self.turn()
+        # What a commit set off goes to the writer with the rest.
+        self._tell_if_leading()
+
+    def _tell_if_leading(self) -> None:
+        """Before anything that may end the leadership: afterwards the core could not be told any more, and the log would
+        hold entries that it does not know of."""
         if self.is_leader:
-            # What a commit set off goes to the writer with the rest.
             self._tell()
 
     def _tell(self) -> None:
@@ -320,6 +327,7 @@ class Replica:
     def _commit(self, ready: Ready) -> None:
         if ready.committed is not None:
             last = ready.committed[1]
+            self._tell_if_leading()
             self.shard.advance(last)
             self.core.applied(last)
             if self.is_leader:
