@@ -5,7 +5,7 @@
 | messages lost, late, repeated, reordered; connections that end; partitions, also in one direction | Raft's |
 | a process that ends, stands still, or is stopped in order | the same |
 | the power goes, also in the middle of a write; unsynced writes are lost or torn (`flush: sync` alone) | a copy counts only once it is on disk; votes and epochs are always synced |
-| a sync that fails | the broker exits and never tries again |
+| a sync that fails, in one copy at a time | the broker exits and has forgotten: it comes back as another member |
 | a full, slow or hung disk | refused with a clear error; another member leads |
 | a flipped bit in a sealed segment of one copy | refused, never served or shipped |
 | one volume at a time replaced by an empty one, while all other copies count | comes back as another member, is caught up before it counts |
@@ -211,9 +211,10 @@ def _latency(world: World, chance: random.Random) -> None:
 
 def _fsync(world: World, chance: random.Random) -> None:
     broker = _one(world, chance)
-    if broker is not None:
+    if broker is not None and (len(world.brokers) == 1 or world.may_lose_volume(broker)):
         world.say(f"the disk of broker {broker.ordinal} fails to sync")
         broker.disk.sync_fails = True
+        broker.damaged = len(world.brokers) > 1
 
 
 def _full(world: World, chance: random.Random) -> None:

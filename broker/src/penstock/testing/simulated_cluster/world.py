@@ -243,6 +243,12 @@ class World(Observer):
             self.agenda.after(0.2, self._start_again, broker)
         broker.replace_volume()
 
+    def _forget(self, broker: SimulatedBroker) -> None:
+        """As `runtime.forgetting`: beside others, it comes back as another member that has nothing. Alone, what is on the
+        disk is all there is."""
+        if len(self.brokers) > 1 and self._grown:
+            broker.replace_volume()
+
     # --- starts and ends -------------------------------------------------------------------------
 
     def _start_again(self, broker: SimulatedBroker) -> None:
@@ -282,10 +288,10 @@ class World(Observer):
             return
         self.say("broker %d ends: %r", broker.ordinal, error)
         if isinstance(error, LogDamagedError) and broker.damaged:
-            broker.replace_volume()
-        elif not isinstance(error, PowerLossError) and not (
-            isinstance(error, OSError) and error.errno == errno.EIO and broker.disk.sync_fails
-        ):
+            self._forget(broker)
+        elif isinstance(error, OSError) and error.errno == errno.EIO and broker.disk.sync_fails:
+            self._forget(broker)
+        elif not isinstance(error, PowerLossError):
             self.failed(broker, error)
         self._start_later(broker, RETRY_START_SECONDS)
 
