@@ -36,6 +36,7 @@ test: setup ## unit, simulation, foreign clients, a real Kubernetes API server, 
 	tools/install-prerequisites
 	tools/kafka-jars
 	tools/raft-transcripts
+	tools/history-checker
 	$(PYTEST) -n 2 -m "not clients and not java and not kube and not kind"
 	$(PYTEST) -m "(clients or java) and not kind"
 	$(PYTEST) -m "kube and not kind"
