@@ -56,6 +56,8 @@ demo-kind: setup ## the same on a real Kubernetes cluster through kubectl apply
 bench: setup ## Penstock and Apache Kafka in turn, with ratios
 	tools/install-prerequisites java mvn
 	$(BIN)/python -m bench.run --report docs/performance.md
+	$(BIN)/python -m bench.replicated --report docs/performance.md
+	$(BIN)/python -m bench.failover --report docs/performance.md
 	$(BIN)/python -m bench.fuzz_socket
 
 sim: setup ## the storage simulations with many seeds
