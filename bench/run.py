@@ -62,7 +62,7 @@ def main() -> int:
                     results.add(peer, *run_durability(peer, durability, effort, home, _say, quiet))
     report = write_report(results, effort, cost, machine)
     if options.report:
-        options.report.write_text(_placed(report, options.report))
+        options.report.write_text(placed(report, options.report))
         _say(f"written to {options.report}")
     print(report)
     behind = shortfalls(results)
@@ -139,12 +139,12 @@ def _machine(*, locked: bool) -> str:
     )
 
 
-def _placed(report: str, file: Path) -> str:
+def placed(report: str, file: Path, begin_mark: str = BEGIN, end_mark: str = END) -> str:
     """The report between the marks of a file that has them, so that the words around it stay; alone otherwise."""
     if not file.exists():
         return report
-    before, begin, rest = file.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = file.read_text().partition(begin_mark)
+    _, end, after = rest.partition(end_mark)
     return f"{before}{begin}\n{report}\n{end}{after}" if begin and end else report
 
 

@@ -44,6 +44,7 @@ def test_what_a_broker_answers_by_itself() -> None:
         ("admin", "GET", "/v1/broker"),
         ("admin", "GET", "/v1/cluster"),
         ("admin", "GET", "/v1/config"),
+        ("admin", "GET", "/v1/shard/digest"),
     }
 
 

@@ -331,7 +331,7 @@ def test_a_run_that_was_loaded_before_the_cut_is_not_taken_for_the_new_one(disk:
     assert segment.index is None
     with pytest.raises(MissingRun) as caught:
         partition.extents(3, 1 << 20, 7)
-    run = load_run(segment, caught.value.summary)
+    run = load_run(segment, caught.value.wanted.summary)
     table.cache.put(segment, 0, run)
     assert [extent.segment.base_index for extent in partition.extents(3, 1 << 20, 7)] == [7, 9, 9]
     assert table.cache.size_bytes == run.memory_bytes < old.memory_bytes

@@ -17,9 +17,18 @@ import raft_words as words
 from penstock.raft.configuration import Change, ChangeKind, Configuration
 from penstock.raft.core import RaftCore
 from penstock.raft.epochs import EpochLog
-from penstock.raft.messages import Append, InstallSnapshot, MessageError, PeerMessage, Refusal, Snapshot
+from penstock.raft.messages import (
+    Append,
+    InstallSnapshot,
+    MessageError,
+    PeerMessage,
+    Refusal,
+    Snapshot,
+    VoteRequest,
+)
 from penstock.raft.options import RaftOptions
 from penstock.raft.ready import Generation, HardState, Ready
+from raft_cores import of_kind
 from raft_datadriven import Case
 from raft_words import Entry
 
@@ -88,6 +97,7 @@ class Member:
     appended: list[Entry] = field(default_factory=list)
     soft_state: tuple[str, int] = ("StateFollower", 0)
     generation: Generation = FIRST_GENERATION
+    hard_state: HardState = field(default_factory=HardState)
     append_work: list[StorageOrder] = field(default_factory=list)
     apply_work: list[StorageOrder] = field(default_factory=list)
 
@@ -112,6 +122,10 @@ class Member:
         if ready is not None:
             self.generation = ready.generation
         return ready
+
+    def is_binding(self, hard_state: HardState) -> bool:
+        """Whether epoch or vote are new. Ours asks for more: that a committed membership change is remembered."""
+        return (hard_state.epoch, hard_state.vote) != (self.hard_state.epoch, self.hard_state.vote)
 
     def put(self, entry: Entry) -> None:
         """A leader's own entry."""
@@ -212,7 +226,7 @@ class Group:
                 member.number,
                 RaftOptions(**settings),
                 log=EpochLog(index + 1, index, epoch_before=min(index, 1)),
-                hard_state=HardState(0, 0, index),
+                hard_state=HardState(0, 0, index, min(index, 1)),
                 configuration=configuration,
                 applied=index,
                 port=member,
@@ -316,8 +330,10 @@ class Group:
         entries = member.take(ready)
         applicable = range(ready.committed[0], ready.committed[1] + 1) if ready.committed else ()
         applying = [member.log[index] for index in applicable]
-        sent = [self._to_peer(member, message) for message in ready.messages]
-        after = [self._to_peer(member, message) for message in ready.messages_after]
+        # etcd asks for votes at once, even before its storage thread has written the epoch; ours waits, see `election`.
+        at_once = [*ready.messages, *of_kind(VoteRequest, ready.messages_after)]
+        sent = [self._to_peer(member, message) for message in at_once]
+        after = [self._to_peer(member, message) for message in ready.messages_after if message not in at_once]
         if member.storage_thread:
             own = self._own_responses(member, ready, acknowledged)
             orders = self._orders(member, ready, entries, applying, own + after)
@@ -358,8 +374,11 @@ class Group:
             lines += "CommittedEntries:\n" + words.entry_lines(applying)
         if texts:
             lines += "Messages:\n" + "".join(f"{text}\n" for text in texts)
-        must_sync = str(ready.sync_hard_state or bool(entries)).lower()
-        self.write(f"Ready MustSync={must_sync}:\n{lines}" if lines else "<empty Ready>")
+        must_sync = bool(entries)
+        if ready.hard_state:
+            must_sync |= member.is_binding(ready.hard_state)
+            member.hard_state = ready.hard_state
+        self.write(f"Ready MustSync={str(must_sync).lower()}:\n{lines}" if lines else "<empty Ready>")
 
     def _to_peer(self, member: Member, message: PeerMessage) -> Envelope:
         if isinstance(message, Append) and message.span:
@@ -394,7 +413,7 @@ class Group:
         head = f"{number:x}->{number:x}"
         own = []
         hard_state = ready.hard_state
-        if hard_state and ready.sync_hard_state and hard_state.vote == number:
+        if hard_state and member.is_binding(hard_state) and hard_state.vote == number:
             text = f"{head} MsgVoteResp Term:{hard_state.epoch} Log:0/0"
             deliver = partial(core.hard_state_stored, hard_state)
             own.append(Envelope(number, number, "MsgVoteResp", text, deliver, local=True))

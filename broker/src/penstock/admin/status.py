@@ -36,7 +36,7 @@ class StatusRoutes:
         self._broker = services.broker
 
     def routes(self) -> Routes:
-        """Both routes."""
+        """All of them; handing over is for the leader."""
         cluster: Route[NoQuery, NoBody] = Route(
             method="GET",
             path="/v1/cluster",
@@ -78,6 +78,7 @@ class StatusRoutes:
             replies={200: Digest},
             query=DigestRange,
             body=NoBody,
+            local=True,
         )
         return [cluster, broker, hand_over, digest]
 

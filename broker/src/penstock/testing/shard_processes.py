@@ -67,6 +67,7 @@ class ShardProcesses:
         replicas: int = 3,
         config: Mapping[str, object] | None = None,
         each: Mapping[int, Mapping[str, object]] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.replicas = replicas
         self.brokers: list[BrokerProcess] = []
@@ -85,7 +86,7 @@ class ShardProcesses:
                 zip(LISTENERS, (f"{HOST}:{port}" for port in ports[ordinal::replicas]), strict=True)
             )
             self.brokers.append(
-                BrokerProcess(folder / f"broker-{ordinal}", listeners=LISTENERS, listen=listen)
+                BrokerProcess(folder / f"broker-{ordinal}", listeners=LISTENERS, listen=listen, prefix=prefix)
             )
             self.configure(ordinal, (each or {}).get(ordinal, {}))
 

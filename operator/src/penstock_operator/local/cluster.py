@@ -157,9 +157,7 @@ class LocalCluster:
 
     def _start_tasks(self) -> None:
         for name, broker in self.brokers.items():
-            # Where ids are not known, some broker has them in its folder; another one would invent its own.
-            knows = self._files.memory.shard_uid is not None or self._files.has_data(name)
-            if name not in self._tasks and (knows or len(self.brokers) == 1):
+            if name not in self._tasks:
                 self._tasks[name] = asyncio.create_task(broker.run(), name=f"broker {name}")
 
     def _see(self, view: ShardView) -> None:

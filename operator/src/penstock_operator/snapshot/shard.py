@@ -25,8 +25,6 @@ class ShardView(msgspec.Struct, frozen=True, kw_only=True):
     """A shard's leader and members, as far as they are known."""
 
     id: int
-    uid: str = ""
-    cluster_id: str = ""
     leader: str | None = None
     epoch: int = 0
     members: list[MemberReport] = msgspec.field(default_factory=list)
@@ -47,19 +45,17 @@ class ShardView(msgspec.Struct, frozen=True, kw_only=True):
 def shard_view(shard: int, reports: Mapping[str, ClusterReport]) -> ShardView:
     """What brokers (by name) say about a shard, as one."""
     said = [
-        (speaker, report, cluster.cluster_id)
+        (speaker, report)
         for speaker, cluster in sorted(reports.items())
         for report in cluster.shards
         if report.id == shard
     ]
     if not said:
         return ShardView(id=shard)
-    speaker, best, cluster_id = max(said, key=_weight)
+    speaker, best = max(said, key=_weight)
     leader = best.leader or None
     return ShardView(
         id=shard,
-        uid=best.uid,
-        cluster_id=cluster_id,
         leader=leader,
         epoch=best.epoch,
         members=best.members,
@@ -79,6 +75,6 @@ def formed_with(view: ShardView, replicas: int, before: int | None) -> int | Non
     return replicas if whole else before or 0
 
 
-def _weight(said: tuple[str, ShardReport, str]) -> tuple[bool, int, bool]:
-    speaker, report, _ = said
+def _weight(said: tuple[str, ShardReport]) -> tuple[bool, int, bool]:
+    speaker, report = said
     return bool(report.leader), report.epoch, speaker == report.leader
