@@ -35,6 +35,7 @@ check: setup ## format, lint, types, import contracts, generated files, the tidy
 test: setup ## unit, simulation, foreign clients, a real Kubernetes API server, a smoke run on kind
 	tools/install-prerequisites
 	tools/kafka-jars
+	tools/raft-transcripts
 	tools/history-checker
 	$(PYTEST) -n 2 -m "not clients and not java and not kube and not kind"
 	$(PYTEST) -m "(clients or java) and not kind"

@@ -30,6 +30,7 @@ from penstock.service.context import RequestContext
 from penstock.service.settings import Settings
 from penstock.service.topics import BrokerIdentity, TopicServiceImpl
 from penstock.telemetry.counters import Counters
+from penstock.testing.lone_member import lone_member, lone_view
 
 MIB = 1024 * 1024
 PARTITIONS = 100
@@ -59,6 +60,7 @@ class Member:
             lambda _: [],
             lambda: 1 << 50,
         )
+        self.member = lone_member(self.opened, self.folder, self.duties, Clock())
 
     @staticmethod
     def _fatal(error: BaseException) -> None:
@@ -68,7 +70,10 @@ class Member:
         """Writes batches until the log holds that much; returns their number."""
         self.duties.start()
         shard = self.opened.shard
-        identity = BrokerIdentity("bench", 0, "bench", 1, lambda _: ("127.0.0.1", 0))
+        self.member.begin()
+        while not shard.leading:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        identity = BrokerIdentity("bench", "bench", 1, lone_view(self.member))
         topics = TopicServiceImpl(shard, Settings(shard.machines.catalog, {}), Clock(), identity)
         await topics.create_topics(RequestContext("bench", "bench"), [NewTopic("bench", PARTITIONS)])
         batch = build_batch([Record(value=b"x" * (batch_bytes - 80), timestamp=1000)])

@@ -107,7 +107,7 @@ import_debian() {
   root_on_debian || fail "$1 can be neither pulled nor made: making it needs root on Debian"
   need debootstrap:debootstrap
   # shellcheck disable=SC2016 # apt's own variable
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' "Created-By: Packages" "Label: Debian" | sort -u | sed -n 1p)
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' "Created-By: Packages" "Origin: Debian" | sort -u | sed -n 1p)
   [[ -n $mirror ]] || fail "apt names no Debian mirror: run apt-get update, then this again"
   root=$(mktemp -d)
   debootstrap --variant=minbase --include="$2" bookworm "$root" "$mirror" >"$CACHE/debootstrap.log" 2>&1 ||

@@ -1,4 +1,8 @@
-"""A broker's admin API without a broker, by the contract between the two: state in memory, real HTTP."""
+"""Brokers' admin APIs without brokers, by the contract with the operator: state in memory, real HTTP.
+
+The brokers of a `FakeShard` share what a real shard replicates; each has its own file, readiness and lag. Only the leader
+answers about topics and groups and takes changes.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,10 @@ from aiohttp import web
 from penstock_operator.api.topic import value_text
 
 DEFAULTS: dict[str, tuple[Any, bool]] = {  # name -> (default, dynamic)
+    "replicas": (1, False),
+    "shard.peers": ("", False),
+    "min.insync.replicas": (1, True),
+    "raft.election.timeout.ms": (1000, False),
     "flush.policy": ("sync", False),
     "flush.interval.ms": (50, False),
     "flush.bytes": (1048576, False),
@@ -21,29 +29,86 @@ DEFAULTS: dict[str, tuple[Any, bool]] = {  # name -> (default, dynamic)
 }
 
 
-class FakeBroker:
-    """One broker, standalone. `file` is what its configuration file says, read at `start`."""
+class FakeShard:
+    """What all brokers of a shard agree on."""
 
-    def __init__(self, name: str = "orders-0-0") -> None:
-        self.name = name
+    def __init__(self) -> None:
         self.topics: dict[str, dict[str, Any]] = {}
         self.groups: dict[str, dict[str, Any]] = {}
-        self.file: dict[str, Any] = {}
         self.dynamic: dict[str, Any] = {}
-        self.not_ready: list[str] = []
         self.resets: list[tuple[str, dict[str, Any]]] = []
         self.requests: list[tuple[str, str]] = []  # writes only
+        self.hand_overs: list[tuple[str, str]] = []
+        self.refuses_hand_over = False
+        self.brokers: dict[str, FakeBroker] = {}
         self.cluster_id = "cluster"
         self.shard_uid = "shard"
+        self.leader = ""
+        self.epoch = 0
+
+    def lead(self, name: str) -> None:
+        """Another broker leads, or none (the empty name)."""
+        self.leader = name
+        self.epoch += bool(name)
+
+    def restarted(self, name: str) -> None:
+        """A broker was started anew: if it led, somebody else does now."""
+        if name == self.leader and (others := [other for other in self.voters() if other != name]):
+            self.lead(others[0])
+
+    def voters(self) -> list[str]:
+        """The names of the members that vote."""
+        return [name for name, broker in self.brokers.items() if broker.role in ("", "Follower")]
+
+
+class FakeBroker:
+    """One broker; alone it leads. `file` is what its configuration file says, read when it starts."""
+
+    def __init__(self, name: str = "orders-0-0", shard: FakeShard | None = None) -> None:
+        self.name = name
+        self.shard = shard or FakeShard()
+        self.shard.brokers[name] = self
+        if shard is None:
+            self.shard.lead(name)
+        self.file: dict[str, Any] = {}
+        self.not_ready: list[str] = []
+        self.role: str | None = (
+            ""  # Learner, or None for a broker that is no member; otherwise what the shard's leader makes it
+        )
+        self.in_sync = True
+        self.lag_bytes = 0
+        self.believes: str | None = None  # a leader that only this broker believes in
         self.port = 0
         self._runner: web.AppRunner | None = None
 
-    async def start(self, port: int = 0) -> None:
-        app = web.Application(middlewares=[self._note])
+    @property
+    def topics(self) -> dict[str, dict[str, Any]]:
+        return self.shard.topics
+
+    @property
+    def groups(self) -> dict[str, dict[str, Any]]:
+        return self.shard.groups
+
+    @property
+    def dynamic(self) -> dict[str, Any]:
+        return self.shard.dynamic
+
+    @property
+    def resets(self) -> list[tuple[str, dict[str, Any]]]:
+        return self.shard.resets
+
+    @property
+    def requests(self) -> list[tuple[str, str]]:
+        return self.shard.requests
+
+    async def start(self, port: int = 0, host: str = "127.0.0.1") -> None:
+        app = web.Application(middlewares=[self._note, self._only_leader])
         router = app.router
         router.add_get("/healthz", self._ok)
         router.add_get("/readyz", self._readyz)
         router.add_get("/v1/cluster", self._cluster)
+        router.add_get("/v1/broker", self._broker)
+        router.add_post("/v1/shard/hand-over", self._hand_over)
         router.add_get("/v1/config", self._config)
         router.add_patch("/v1/config", self._patch_config)
         router.add_post("/v1/topics", self._create_topic)
@@ -56,7 +121,7 @@ class FakeBroker:
         router.add_delete("/v1/groups/{name}", self._delete_group)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port)
+        site = web.TCPSite(self._runner, host, port)
         await site.start()
         assert site._server is not None
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
@@ -84,6 +149,16 @@ class FakeBroker:
         response: web.StreamResponse = await handler(request)
         return response
 
+    @web.middleware
+    async def _only_leader(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        shared = (
+            request.path.startswith(("/v1/topics", "/v1/groups", "/v1/shard")) or request.method == "PATCH"
+        )
+        if shared and self.shard.leader != self.name:
+            return _problem(503, "NOT_LEADER_OR_FOLLOWER", f"{self.shard.leader or 'nobody'} leads")
+        response: web.StreamResponse = await handler(request)
+        return response
+
     async def _ok(self, _: web.Request) -> web.Response:
         return web.json_response({})
 
@@ -91,18 +166,44 @@ class FakeBroker:
         body = {"ready": not self.not_ready, "reasons": self.not_ready}
         return web.json_response(body, status=503 if self.not_ready else 200)
 
+    def _role(self, broker: FakeBroker) -> str:
+        return "Leader" if broker.name == self.shard.leader else broker.role or "Follower"
+
     async def _cluster(self, _: web.Request) -> web.Response:
-        member = {
-            "name": self.name,
-            "nodeId": 0,
-            "role": "Leader",
-            "inSync": True,
-            "lagBytes": 0,
-            "address": {},
+        shard = self.shard
+        members = [
+            {
+                "name": broker.name,
+                "nodeId": number,
+                "role": self._role(broker),
+                "inSync": broker.in_sync,
+                "lagBytes": broker.lag_bytes,
+                "address": {"outside": f"10.0.0.{number + 1}:3000{number}"},
+            }
+            for number, broker in enumerate(shard.brokers.values())
+            if broker.role is not None
+        ]
+        known = {
+            "id": 0,
+            "uid": shard.shard_uid,
+            "leader": shard.leader if self.believes is None else self.believes,
+            "epoch": shard.epoch if self.believes is None else shard.epoch - 1,
+            "members": members,
         }
-        shard = {"id": 0, "uid": self.shard_uid, "leader": self.name, "epoch": 1, "members": [member]}
-        body = {"clusterId": self.cluster_id, "clusterName": "orders", "version": "0.1.0", "shards": [shard]}
-        return web.json_response(body)
+        body = {"clusterId": shard.cluster_id, "clusterName": "orders", "version": "0.1.0"}
+        return web.json_response({**body, "mode": "Raft", "shards": [known]})
+
+    async def _broker(self, _: web.Request) -> web.Response:
+        body = {"name": self.name, "role": self._role(self), "shardUid": self.shard.shard_uid}
+        return web.json_response({**body, "rates": {"messagesInPerSecond": 12.3}})
+
+    async def _hand_over(self, request: web.Request) -> web.Response:
+        heir = (await request.json()).get("to", "")
+        if self.shard.refuses_hand_over or not self.shard.brokers[heir].in_sync:
+            return _problem(409, "HAND_OVER_REFUSED", f"{heir} did not take over in time")
+        self.shard.hand_overs.append((self.name, heir))
+        self.shard.lead(heir)
+        return web.json_response({"leader": heir, "epoch": self.shard.epoch})
 
     async def _config(self, _: web.Request) -> web.Response:
         rows = []

@@ -4,6 +4,7 @@ pods and claims, the kubelet reports them. Written against `KubeApi`, so that it
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from penstock_operator.kube import KubeApi
@@ -11,13 +12,19 @@ from penstock_operator.kube_errors import KubeError
 
 
 class FakeControllers:
-    """`step` brings pods and claims to what StatefulSets say; `ready` is what the kubelet will say of them."""
+    """`step` brings pods and claims to what StatefulSets say; `ready` is what the kubelet will say of them.
 
-    def __init__(self, kube: KubeApi, namespace: str, address: str = "127.0.0.1") -> None:
+    The pod of ordinal n has the address 127.0.0.(n + 1). `started` is called when a pod was made.
+    """
+
+    def __init__(
+        self, kube: KubeApi, namespace: str, started: Callable[[str], Awaitable[None]] | None = None
+    ) -> None:
         self._kube = kube
         self._namespace = namespace
-        self._address = address
+        self._started = started
         self.ready = True
+        self.away: set[str] = set()  # pods that are not ready though the others are
         self.waiting: dict[str, str] | None = None  # e.g. {"reason": "CrashLoopBackOff", "message": "..."}
         self.ended: dict[str, Any] | None = None  # how the broker last ended
         self.enabled = True
@@ -41,6 +48,13 @@ class FakeControllers:
                     # The operator works at the same time; what it evicted meanwhile is seen in the next round.
                     if error.status not in (404, 409):
                         raise
+
+        for budget in await self._kube.list_objects("policy/v1", "PodDisruptionBudget", self._namespace):
+            # An eviction is refused until the disruption controller has looked at the budget.
+            allowed = {"observedGeneration": budget["metadata"]["generation"], "disruptionsAllowed": 1}
+            counts = {"currentHealthy": 3, "desiredHealthy": 2, "expectedPods": 3}
+            if budget.get("status") != {**allowed, **counts}:
+                await self._kube.write_status(budget, {**allowed, **counts})
 
     async def _replica(self, stateful_set: dict[str, Any], name: str) -> None:
         for template in stateful_set["spec"]["volumeClaimTemplates"]:
@@ -68,7 +82,9 @@ class FakeControllers:
                 "spec": self._pod_spec(template),
             }
             pod = await self._kube.create(manifest)
-        status = self._pod_status()
+            if self._started is not None:
+                await self._started(name)
+        status = self._pod_status(name)
         if {key: pod.get("status", {}).get(key) for key in status} != status:
             await self._kube.write_status(pod, {**pod.get("status", {}), **status})
 
@@ -78,8 +94,9 @@ class FakeControllers:
         spec["volumes"] = [*(v for v in spec.get("volumes", []) if v["name"] != "data"), volume]
         return spec
 
-    def _pod_status(self) -> dict[str, Any]:
-        ready = self.ready and self.waiting is None
+    def _pod_status(self, name: str) -> dict[str, Any]:
+        ready = self.ready and self.waiting is None and name not in self.away
+        address = f"127.0.0.{int(name.rpartition('-')[2]) + 1}"
         state: dict[str, Any] = {"running": {}} if self.waiting is None else {"waiting": self.waiting}
         container = {
             "name": "broker",
@@ -93,8 +110,8 @@ class FakeControllers:
             container["lastState"] = {"terminated": self.ended}
         return {
             "phase": "Running",
-            "podIP": self._address,
-            "podIPs": [{"ip": self._address}],
+            "podIP": address,
+            "podIPs": [{"ip": address}],
             "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
             "containerStatuses": [container],
         }

@@ -1,4 +1,4 @@
-"""An engine on a fake or a real API server, with fake controllers and one fake broker, driven pass by pass."""
+"""An engine on a fake or a real API server, with fake controllers and fake brokers, driven pass by pass."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import yaml
 
-from fake_broker import FakeBroker
+from fake_broker import FakeBroker, FakeShard
 from fake_controllers import FakeControllers
 from penstock_operator.api.names import API_VERSION
 from penstock_operator.desired.identity import Environment
@@ -28,12 +29,26 @@ POLL_S = 0.02
 class Harness:
     """See the module."""
 
-    def __init__(self, kube: KubeApi, namespace: str, broker: FakeBroker, engine: Engine) -> None:
+    def __init__(self, kube: KubeApi, namespace: str, shard: FakeShard, engine: Engine) -> None:
         self.kube = kube
         self.namespace = namespace
-        self.broker = broker
+        self.shard = shard
         self.engine = engine
-        self.controllers = FakeControllers(kube, namespace)
+        self.controllers = FakeControllers(kube, namespace, self.broker_started)
+
+    @property
+    def broker(self) -> FakeBroker:
+        """The first broker, which is the only one where a test needs no more."""
+        return self.shard.brokers["orders-0-0"]
+
+    async def broker_started(self, name: str) -> None:
+        """What a starting broker does: read its configuration file."""
+        config_map = await self.kube.get("v1", "ConfigMap", self.namespace, "orders-0")
+        assert config_map is not None, "pods wait for their ConfigMap"
+        broker = self.shard.brokers[name]
+        if broker.file:
+            self.shard.restarted(name)
+        broker.file = yaml.safe_load(config_map["data"][f"{name}.yaml"])
 
     async def create(self, kind: str, name: str, spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
         return await self.kube.create(
@@ -95,22 +110,32 @@ def has_reason(reason: str) -> Callable[[dict[str, Any]], bool]:
 
 
 @asynccontextmanager
-async def running(kube: KubeApi, namespace: str = "shop") -> AsyncIterator[Harness]:
-    broker = FakeBroker()
-    await broker.start()
-    async with aiohttp.ClientSession() as session:
+async def fake_shard(replicas: int) -> AsyncIterator[FakeShard]:
+    """Brokers on 127.0.0.1, 127.0.0.2, ... at one port, as pods have it; the first one leads."""
+    shard = FakeShard()
+    brokers = [FakeBroker(f"orders-0-{ordinal}", shard) for ordinal in range(replicas)]
+    try:
+        for ordinal, broker in enumerate(brokers):
+            await broker.start(brokers[0].port, f"127.0.0.{ordinal + 1}")
+        shard.lead(brokers[0].name)
+        yield shard
+    finally:
+        for broker in brokers:
+            await broker.stop()
+
+
+@asynccontextmanager
+async def running(kube: KubeApi, namespace: str = "shop", replicas: int = 1) -> AsyncIterator[Harness]:
+    async with aiohttp.ClientSession() as session, fake_shard(replicas) as shard:
         clock = itertools.count(0, 10)  # every look is later than the cache lives
         engine = Engine(
             kube,
-            HttpBrokers(session, broker.port),
+            HttpBrokers(session, shard.brokers["orders-0-0"].port),
             Environment(image="penstock:test"),
             clock=lambda: float(next(clock)),
             random=lambda: 0.5,
         )
-        try:
-            yield Harness(kube, namespace, broker, engine)
-        finally:
-            await broker.stop()
+        yield Harness(kube, namespace, shard, engine)
 
 
 async def eventually(check: Callable[[], Any], what: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import Any
 
@@ -17,8 +16,10 @@ from penstock_operator.api.check import check_resource
 from penstock_operator.api.cluster import MessageCluster
 from penstock_operator.desired.build import Desired, build
 from penstock_operator.desired.identity import Environment, Identity
+from penstock_operator.desired.scale import settle_replicas
 
 IDENTITY = Identity(cluster_id="cluster-id", shard_uids={0: "shard-uid"})
+FORMED = Identity(cluster_id="cluster-id", shard_uids={0: "shard-uid"}, formed={0: 3})
 KUBERNETES = "1.34"
 
 
@@ -31,17 +32,31 @@ def resource(spec: dict[str, Any] | None = None, name: str = "orders", **metadat
     }
 
 
-def made(spec: dict[str, Any] | None = None, image: str = "penstock:1", **metadata: Any) -> Desired:
+def made(
+    spec: dict[str, Any] | None = None,
+    image: str = "penstock:1",
+    identity: Identity = IDENTITY,
+    **metadata: Any,
+) -> Desired:
     content = resource(spec, **metadata)
     assert check_resource(content) == []
-    ports = {f"orders-0-0-{listener['name']}": 30_001 for listener in content["spec"].get("listeners", [])}
-    return build(
-        msgspec.convert(content, MessageCluster), IDENTITY, Environment(image=image, node_ports=ports)
-    )
+    ports = {
+        f"orders-0-{ordinal}-{listener['name']}": 30_001 + ordinal
+        for listener in content["spec"].get("listeners", [])
+        for ordinal in range(5)
+    }
+    environment = Environment(image=image, node_ports=ports)
+    return build(msgspec.convert(content, MessageCluster), identity, environment)
 
 
 def by_kind(desired: Desired, kind: str) -> list[dict[str, Any]]:
     return [manifest for manifest in (*desired.supports, *desired.shards) if manifest["kind"] == kind]
+
+
+def broker_file(desired: Desired, ordinal: int = 0) -> dict[str, Any]:
+    (config_map,) = by_kind(desired, "ConfigMap")
+    content: dict[str, Any] = yaml.safe_load(config_map["data"][f"orders-0-{ordinal}.yaml"])
+    return content
 
 
 def template(desired: Desired) -> dict[str, Any]:
@@ -51,8 +66,10 @@ def template(desired: Desired) -> dict[str, Any]:
 
 SPECS: list[dict[str, Any]] = [
     {},
+    {"replicas": 5, "minInSync": 3, "networkPolicy": {"enabled": True}},
     {"networkPolicy": {"enabled": True, "adminFrom": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]}},
     {
+        "replicas": 3,
         "listeners": [{"name": "in", "port": 9092}, {"name": "out", "type": "nodePort", "port": 9094}],
         "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}},
         "storage": {"size": "20Gi", "storageClassName": "fast", "deleteClaim": True},
@@ -74,7 +91,7 @@ SPECS: list[dict[str, Any]] = [
         },
     },
 ]
-del SPECS[2]["pod"]["tolerations"][0]["tolerationSeconds"]
+del SPECS[3]["pod"]["tolerations"][0]["tolerationSeconds"]
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -133,10 +150,44 @@ def test_identity_is_on_the_stateful_set_and_its_claims() -> None:
     assert shard["spec"]["volumeClaimTemplates"][0]["metadata"]["annotations"] == expected
 
 
-def test_no_service_leads_to_the_admin_port() -> None:
+def test_that_a_shard_was_formed_is_kept_outside_its_volumes_and_changes_no_pod() -> None:
+    new, formed = made({"replicas": 3}), made({"replicas": 3}, identity=FORMED)
+    memory = ("penstock.io/shard-formed", "penstock.io/shard-replicas")
+    annotations = [desired.shards[0]["metadata"]["annotations"] for desired in (new, formed)]
+    assert [[kept.get(name) for name in memory] for kept in annotations] == [[None, "3"], ["3", "3"]]
+    assert [broker_file(desired)["shard.formed"] for desired in (new, formed)] == [False, True]
+    # Neither the pods nor the templates of their claims differ: nothing is restarted or made anew for it.
+    assert new.shards[0]["spec"] == formed.shards[0]["spec"]
+
+
+PRIVATE_PORTS = {8081, 9093}
+
+
+def test_no_service_for_clients_leads_to_the_admin_port_or_the_way_between_brokers() -> None:
     listeners = [{"name": "in", "port": 9092}, {"name": "out", "type": "nodePort", "port": 9094}]
-    for service in by_kind(made({"listeners": listeners}), "Service"):
-        assert all(port["targetPort"] != 8081 for port in service["spec"]["ports"])
+    services = by_kind(made({"replicas": 3, "listeners": listeners}), "Service")
+    found = {
+        service["metadata"]["name"]: PRIVATE_PORTS & {port["targetPort"] for port in service["spec"]["ports"]}
+        for service in services
+    }
+    assert found.pop("orders-0") == {9093}  # the headless one, which gives brokers their names
+    assert found.keys() == {"orders-bootstrap", *(f"orders-0-{ordinal}-out" for ordinal in range(3))}
+    assert not any(found.values())
+
+
+def test_brokers_find_each_other_before_they_are_ready() -> None:
+    desired = made({"replicas": 3})
+    headless = next(s for s in by_kind(desired, "Service") if s["metadata"]["name"] == "orders-0")
+    assert headless["spec"]["clusterIP"] == "None"
+    assert headless["spec"]["publishNotReadyAddresses"] is True
+    for ordinal in range(3):
+        content = broker_file(desired, ordinal)
+        assert (content["broker.ordinal"], content["broker.name"]) == (ordinal, f"orders-0-{ordinal}")
+        assert content["replicas"] == 3
+        assert content["shard.peers"] == ",".join(
+            f"{peer}=orders-0-{peer}.orders-0.shop.svc:9093" for peer in range(3)
+        )
+    assert broker_file(made())["shard.peers"] == "0=orders-0-0.orders-0.shop.svc:9093"
 
 
 def test_bootstrap_leads_to_internal_listeners_and_the_data_api_only() -> None:
@@ -159,25 +210,35 @@ def test_nothing_starts_before_its_node_port_is_known() -> None:
     assert by_kind(desired, "Service")
 
 
-def test_brokers_advertise_addresses_that_clients_reach() -> None:
+def test_each_broker_advertises_addresses_of_its_own() -> None:
     listeners = [
         {"name": "in", "port": 9092},
         {"name": "out", "type": "nodePort", "port": 9094},
         {"name": "far", "type": "nodePort", "port": 9095, "advertisedHost": "broker.example.com"},
     ]
-    arguments = template(made({"listeners": listeners}))["spec"]["containers"][0]["args"]
-    advertised = [value for option, value in itertools.pairwise(arguments) if option == "--advertise"]
-    assert advertised == [
-        "in=$(POD_NAME).orders-0.shop.svc:9092",
-        "out=$(HOST_IP):30001",
-        "far=broker.example.com:30001",
-    ]
+    desired = made({"replicas": 3, "listeners": listeners})
+    for ordinal in range(3):
+        told = {item["name"]: item.get("advertise") for item in broker_file(desired, ordinal)["listeners"]}
+        assert told == {
+            "in": f"orders-0-{ordinal}.orders-0.shop.svc:9092",
+            "out": f"$(HOST_IP):{30_001 + ordinal}",
+            "far": f"broker.example.com:{30_001 + ordinal}",
+            "http": None,
+            "admin": None,
+            "peer": None,
+        }
+    # Where only the brokers know their node, the spec gives nothing to start from.
+    assert desired.bootstrap == {
+        "in": "orders-bootstrap.shop.svc:9092",
+        "far": "broker.example.com:30001,broker.example.com:30002,broker.example.com:30003",
+    }
+    environment = template(desired)["spec"]["containers"][0]["env"]
+    assert {"name": "HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}} in environment
 
 
 def test_the_brokers_file_holds_identity_listeners_and_settings() -> None:
     desired = made({"flush": {"policy": "async", "bytes": "2Mi"}, "config": {"log.retention.ms": 5}})
-    (config_map,) = by_kind(desired, "ConfigMap")
-    content = yaml.safe_load(config_map["data"]["orders-0-0.yaml"])
+    content = broker_file(desired)
     assert content["cluster.id"] == "cluster-id"
     assert content["shard.uid"] == "shard-uid"
     assert content["broker.name"] == "orders-0-0"
@@ -188,25 +249,77 @@ def test_the_brokers_file_holds_identity_listeners_and_settings() -> None:
         "0.0.0.0:9092",
         "0.0.0.0:8080",
         "0.0.0.0:8081",
+        "0.0.0.0:9093",
     ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "formed", "copies"),
+    [
+        ({}, {}, 1),
+        ({"replicas": 3}, {}, 2),
+        ({"replicas": 5, "minInSync": 3}, {}, 3),
+        ({"replicas": 3}, {0: 0}, 2),  # formed, but not whole yet: the full number from the start
+        ({"replicas": 3}, {0: 1}, 1),  # grows from one: more copies than brokers would refuse every write
+        ({"replicas": 3, "minInSync": 3}, {0: 1}, 1),
+        ({"replicas": 3}, {0: 3}, 2),
+        ({"replicas": 5, "minInSync": 4}, {0: 3}, 3),
+    ],
+)
+def test_copies_that_a_write_needs_follow_the_spec_but_never_outgrow_the_shard(
+    spec: dict[str, Any], formed: dict[int, int], copies: int
+) -> None:
+    identity = msgspec.structs.replace(IDENTITY, formed=formed)
+    assert broker_file(made(spec, identity=identity))["min.insync.replicas"] == copies
+
+
+def test_the_election_timeout_reaches_the_brokers() -> None:
+    assert broker_file(made())["raft.election.timeout.ms"] == 1000
+    slow = made({"replicas": 3, "failover": {"electionTimeout": "2.5s"}})
+    assert broker_file(slow)["raft.election.timeout.ms"] == 2500
 
 
 def test_policies_are_made_where_asked_only() -> None:
     assert by_kind(made(), "NetworkPolicy") == []
-    (policy,) = by_kind(made({"networkPolicy": {"enabled": True}}), "NetworkPolicy")
+    policy, between = by_kind(made({"replicas": 3, "networkPolicy": {"enabled": True}}), "NetworkPolicy")
     opened, admin = policy["spec"]["ingress"]
     assert [port["port"] for port in opened["ports"]] == [9092, 8080]
     assert [port["port"] for port in admin["ports"]] == [8081]
     assert len(admin["from"]) == 1
+    # The way between brokers is open to the shard's own pods and to nobody else; a broker that does not lead passes
+    # requests on to the leader's admin port.
+    (peers,) = between["spec"]["ingress"]
+    assert [port["port"] for port in peers["ports"]] == [9093, 8081]
+    assert peers["from"] == [{"podSelector": between["spec"]["podSelector"]}]
+    assert between["spec"]["podSelector"]["matchLabels"]["penstock.io/shard"] == "0"
 
 
 def test_a_budget_only_for_more_than_one_broker() -> None:
     assert by_kind(made(), "PodDisruptionBudget") == []
-    cluster = msgspec.convert(resource({"replicas": 3}), MessageCluster)
-    desired = build(cluster, IDENTITY, Environment(image="penstock:1"))
-    (budget,) = by_kind(desired, "PodDisruptionBudget")
+    (budget,) = by_kind(made({"replicas": 3}), "PodDisruptionBudget")
     assert budget["spec"]["maxUnavailable"] == 1
-    kubernetes_validate.validate(budget, KUBERNETES, strict=True)
+    # Brokers that cannot start must not keep each other from being mended.
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+def test_brokers_of_a_shard_keep_apart() -> None:
+    affinity = template(made({"replicas": 3}))["spec"]["affinity"]["podAntiAffinity"]
+    (preferred,) = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert preferred["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
+    assert preferred["podAffinityTerm"]["labelSelector"]["matchLabels"]["penstock.io/shard"] == "0"
+
+
+def test_a_shard_grows_and_does_not_shrink() -> None:
+    three = msgspec.convert(resource({"replicas": 3}), MessageCluster)
+    assert settle_replicas(three, 0) == (three, None)
+    assert settle_replicas(three, 1) == (three, None)
+    kept, refusal = settle_replicas(three, 5)
+    assert kept.spec.replicas == 5
+    assert refusal is not None
+    assert refusal.startswith("replicas stays 5: going down to 3")
+    assert refusal.endswith("write replicas: 5")
+    # What an annotation says is not believed beyond what the schema allows.
+    assert settle_replicas(three, 99)[0].spec.replicas == 5
 
 
 BASE = made()
@@ -226,10 +339,12 @@ def hashes(desired: Desired) -> tuple[str, str]:
         ({"networkPolicy": {"enabled": True}}, False, False),
         ({"storage": {"deleteClaim": True}}, False, False),
         ({"minInSync": 1}, False, False),
+        ({"replicas": 3}, False, True),
+        ({"failover": {"electionTimeout": "2s"}}, False, True),
         ({"image": "penstock:2"}, True, False),
         ({"resources": {"limits": {"memory": "1Gi"}}}, True, False),
         ({"http": {"port": 8000}}, True, False),
-        ({"listeners": [{"name": "internal", "port": 9093}]}, True, False),
+        ({"listeners": [{"name": "internal", "port": 9095}]}, True, False),
         ({"pod": {"nodeSelector": {"a": "b"}}}, True, False),
     ],
 )
@@ -244,7 +359,9 @@ def test_a_restart_token_and_another_release_restart() -> None:
     assert hashes(made(image="penstock:2"))[0] != hashes(BASE)[0]
 
 
-@pytest.mark.parametrize("name", ["listeners", "broker.name", "flush.policy", "log.disk.bytes"])
+@pytest.mark.parametrize(
+    "name", ["listeners", "broker.name", "flush.policy", "min.insync.replicas", "shard.formed"]
+)
 def test_names_with_fields_of_their_own_are_refused_in_config(name: str) -> None:
     (problem,) = made({"config": {name: 1}}).problems
     assert name in problem
@@ -254,6 +371,7 @@ def test_names_with_fields_of_their_own_are_refused_in_config(name: str) -> None
 specs = st.fixed_dictionaries(
     {},
     optional={
+        "replicas": st.sampled_from([1, 3, 5]),
         "config": st.dictionaries(
             st.sampled_from(["log.retention.ms", "num.partitions", "x"]), st.integers(0, 9)
         ),

@@ -15,9 +15,9 @@ import aiohttp
 import pytest
 import yaml
 
-from fake_broker import FakeBroker
+from fake_broker import FakeShard
 from fake_controllers import FakeControllers
-from harness import Harness, condition, eventually, has_reason, is_ready
+from harness import Harness, condition, eventually, fake_shard, has_reason, is_ready
 from penstock_operator.api.names import API_VERSION
 from penstock_operator.desired.identity import Environment
 from penstock_operator.engine import Engine
@@ -78,19 +78,19 @@ class Live(Harness):
 
 
 @asynccontextmanager
-async def operator(kube: AioKubeApi, namespace: str, broker: FakeBroker) -> AsyncIterator[Live]:
+async def operator(kube: AioKubeApi, namespace: str, shard: FakeShard) -> AsyncIterator[Live]:
     async with aiohttp.ClientSession() as session:
         loop = asyncio.get_running_loop()
         engine = Engine(
             kube,
-            HttpBrokers(session, broker.port),
+            HttpBrokers(session, shard.brokers["orders-0-0"].port),
             Environment(image="penstock:test"),
             clock=loop.time,
             random=lambda: 0.5,
         )
         work = asyncio.create_task(_work(settings(namespace), engine))
         try:
-            live = Live(kube, namespace, broker, engine)
+            live = Live(kube, namespace, shard, engine)
             yield live
             if work.done():
                 work.result()
@@ -114,34 +114,20 @@ async def namespace(kube: AioKubeApi) -> str:
 
 
 @pytest.fixture
-async def broker() -> Any:
-    made = FakeBroker()
-    await made.start()
-    yield made
-    await made.stop()
-
-
-async def load_file(live: Live) -> None:
-    """What a starting broker does: read its configuration file, once it is there."""
-
-    async def look() -> Any:
-        return await live.kube.get("v1", "ConfigMap", live.namespace, "orders-0")
-
-    found = await eventually(look, "the ConfigMap")
-    content = yaml.safe_load(found["data"]["orders-0-0.yaml"])
-    live.broker.file = {name: value for name, value in content.items() if "." in name}
+async def shard() -> Any:
+    async with fake_shard(1) as made:
+        yield made
 
 
 async def test_cluster_topic_and_group_become_ready(
-    kube: AioKubeApi, namespace: str, broker: FakeBroker, server: KubeApiServer
+    kube: AioKubeApi, namespace: str, shard: FakeShard, server: KubeApiServer
 ) -> None:
-    async with operator(kube, namespace, broker) as live:
+    async with operator(kube, namespace, shard) as live:
         # All at once and in the wrong order, as people apply them.
         reference = {"clusterRef": {"name": "orders"}}
         await live.create("ConsumerGroup", "billing", {**reference, "topics": ["payments"]})
         await live.create("Topic", "payments", {**reference, "partitions": 3})
         await live.create("MessageCluster", "orders", {"mode": "Raft"})
-        await load_file(live)
         cluster = await live.until("MessageCluster", "orders", is_ready, "the cluster")
         topic = await live.until("Topic", "payments", is_ready, "the topic")
         group = await live.until("ConsumerGroup", "billing", is_ready, "the group")
@@ -163,16 +149,46 @@ async def test_cluster_topic_and_group_become_ready(
         shown = server.kubectl("-n", namespace, "get", "penstock")
         assert shown.stdout.count("\n") > 6, shown.stdout
         # Scaling goes through the same checks.
-        refused = server.kubectl("-n", namespace, "scale", "mc", "orders", "--replicas=3")
-        assert "replicas above 1 is not available in this release" in refused.stderr
+        refused = server.kubectl("-n", namespace, "scale", "mc", "orders", "--replicas=2")
+        assert "mode Raft needs an odd number of brokers" in refused.stderr
+
+
+async def test_three_brokers_form_roll_and_do_not_shrink(
+    kube: AioKubeApi, namespace: str, server: KubeApiServer
+) -> None:
+    async with fake_shard(3) as shard, operator(kube, namespace, shard) as live:
+        await live.create("MessageCluster", "orders", {"mode": "Raft", "replicas": 3})
+        cluster = await live.until("MessageCluster", "orders", is_ready, "the cluster")
+        assert [row["inSync"] for row in cluster["status"]["shards"][0]["members"]] == [True] * 3
+        budget = await kube.get("policy/v1", "PodDisruptionBudget", namespace, "orders-0")
+        assert budget is not None
+        assert budget["spec"]["maxUnavailable"] == 1
+        annotations = {"penstock.io/restart": "monday"}
+        await live.edit("MessageCluster", "orders", {"metadata": {"annotations": annotations}})
+        await live.until("MessageCluster", "orders", lambda _: bool(shard.hand_overs), "the hand-over")
+        assert shard.hand_overs == [("orders-0-0", "orders-0-1")]
+
+        def rolled(found: dict[str, Any]) -> bool:
+            return is_ready(found) and condition(found, "Progressing")["status"] == "False"
+
+        cluster = await live.until("MessageCluster", "orders", rolled, "the roll")
+        assert cluster["status"]["shards"][0]["leader"] == "orders-0-1"
+        restarts = [
+            event["message"].split(" ", 1)[0]
+            for event in await kube.list_objects("v1", "Event", namespace)
+            if event["reason"] == "BrokerRestart"
+        ]
+        assert sorted(restarts) == ["orders-0-0", "orders-0-1", "orders-0-2"]
+        scaled = server.kubectl("-n", namespace, "scale", "mc", "orders", "--replicas=1")
+        assert scaled.returncode == 0, scaled.stderr
+        await live.until("MessageCluster", "orders", has_reason("ScaleDownRefused"), "the refusal")
 
 
 async def test_edits_and_drift_are_seen_by_the_watch(
-    kube: AioKubeApi, namespace: str, broker: FakeBroker
+    kube: AioKubeApi, namespace: str, shard: FakeShard
 ) -> None:
-    async with operator(kube, namespace, broker) as live:
+    async with operator(kube, namespace, shard) as live:
         await live.create("MessageCluster", "orders", {"mode": "Raft"})
-        await load_file(live)
         await live.create("Topic", "payments", {"clusterRef": {"name": "orders"}})
         await live.until("Topic", "payments", is_ready, "the topic")
         await live.edit("Topic", "payments", {"spec": {"partitions": 5, "config": {"retention.ms": 1000}}})
@@ -182,7 +198,7 @@ async def test_edits_and_drift_are_seen_by_the_watch(
             lambda topic: is_ready(topic) and topic["status"]["partitions"] == 5,
             "more partitions",
         )
-        assert broker.topics["payments"]["config"] == {"retention.ms": "1000"}
+        assert shard.topics["payments"]["config"] == {"retention.ms": "1000"}
         await kube.delete("v1", "Service", namespace, "orders-bootstrap")
 
         async def repaired() -> Any:
@@ -192,11 +208,10 @@ async def test_edits_and_drift_are_seen_by_the_watch(
 
 
 async def test_delete_policy_and_a_cluster_that_is_gone(
-    kube: AioKubeApi, namespace: str, broker: FakeBroker
+    kube: AioKubeApi, namespace: str, shard: FakeShard
 ) -> None:
-    async with operator(kube, namespace, broker) as live:
+    async with operator(kube, namespace, shard) as live:
         await live.create("MessageCluster", "orders", {"mode": "Raft"})
-        await load_file(live)
         reference = {"clusterRef": {"name": "orders"}, "reclaimPolicy": "Delete"}
         await live.create("Topic", "first", reference)
         await live.create("Topic", "second", reference)
@@ -208,20 +223,19 @@ async def test_delete_policy_and_a_cluster_that_is_gone(
 
         await kube.delete("penstock.io/v1alpha1", "Topic", namespace, "first")
         await eventually(lambda: gone("Topic", "first"), "the first topic is gone")
-        assert broker.topics.keys() == {"second"}
+        assert shard.topics.keys() == {"second"}
         await kube.delete("penstock.io/v1alpha1", "MessageCluster", namespace, "orders")
         await live.until("Topic", "second", has_reason("ClusterNotFound"), "the cluster is missed")
         await kube.delete("penstock.io/v1alpha1", "Topic", namespace, "second")
         await eventually(lambda: gone("Topic", "second"), "the second topic is gone")
-        assert broker.topics.keys() == {"second"}
+        assert shard.topics.keys() == {"second"}
 
 
 async def test_conflict_passes_to_the_next_when_the_owner_goes(
-    kube: AioKubeApi, namespace: str, broker: FakeBroker
+    kube: AioKubeApi, namespace: str, shard: FakeShard
 ) -> None:
-    async with operator(kube, namespace, broker) as live:
+    async with operator(kube, namespace, shard) as live:
         await live.create("MessageCluster", "orders", {"mode": "Raft"})
-        await load_file(live)
         spec = {"clusterRef": {"name": "orders"}, "topicName": "payments.v1"}
         await live.create("Topic", "a-first", spec)
         await live.create("Topic", "b-second", spec)
@@ -252,7 +266,7 @@ def kubeconfig_of_the_chart(server: KubeApiServer, namespace: str, folder: Path,
 async def test_the_charts_rights_are_enough(
     kube: AioKubeApi,
     namespace: str,
-    broker: FakeBroker,
+    shard: FakeShard,
     server: KubeApiServer,
     helm: str,
     tmp_path: Path,
@@ -265,13 +279,12 @@ async def test_the_charts_rights_are_enough(
         with pytest.raises(KubeError, match="forbidden"):
             await restricted.list_objects("v1", "ConfigMap", "kube-system")
         await check_definitions(restricted)
-        async with operator(restricted, namespace, broker) as live:
+        async with operator(restricted, namespace, shard) as live:
             live.kube = kube  # what people and controllers do, they do with their own rights
-            live.controllers = FakeControllers(kube, namespace)
+            live.controllers = FakeControllers(kube, namespace, live.broker_started)
             listeners = [{"name": "in", "port": 9092}, {"name": "out", "type": "nodePort", "port": 9094}]
             spec = {"mode": "Raft", "listeners": listeners, "networkPolicy": {"enabled": True}}
             await live.create("MessageCluster", "orders", spec)
-            await load_file(live)
             reference = {"clusterRef": {"name": "orders"}, "reclaimPolicy": "Delete"}
             await live.create("Topic", "payments", reference)
             await live.create("ConsumerGroup", "billing", {**reference, "topics": ["payments"]})

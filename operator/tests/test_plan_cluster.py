@@ -11,90 +11,38 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock_operator.api.cluster import MessageCluster
-from penstock_operator.desired.build import Desired, build
-from penstock_operator.desired.identity import Environment, Identity
-from penstock_operator.plan.actions import ApplyObject, ExpandClaim, Plan, RestartBroker
-from penstock_operator.plan.cluster import plan_cluster
+from penstock_operator.plan.actions import (
+    ApplyObject,
+    ExpandClaim,
+    HandOver,
+    PatchSettings,
+    Plan,
+    RestartBroker,
+)
 from penstock_operator.plan.cluster_status import cluster_status
-from penstock_operator.plan.conditions import Statement, merge_conditions
 from penstock_operator.plan.drift import drift, first_difference
 from penstock_operator.plan.settings import plan_settings
-from penstock_operator.snapshot.broker import BrokerReport, Setting, parse_cluster
-from penstock_operator.snapshot.cluster import ClaimSeen, ClusterSnapshot, PodSeen
-from penstock_operator.snapshot.identity import IdentityConflictError, find_identity
-
-IDENTITY = Identity(cluster_id="cluster-id", shard_uids={0: "shard-uid"})
-NOW = "2026-11-21T08:00:00Z"
-
-
-def cluster(spec: dict[str, Any] | None = None, replicas: int = 1) -> MessageCluster:
-    # Three replicas are refused by the rules today; the plan must be right about them already.
-    content = {
-        "metadata": {"name": "orders", "namespace": "shop", "uid": "uid", "generation": 3},
-        "spec": {"mode": "Raft", "replicas": replicas, **(spec or {})},
-    }
-    return msgspec.convert(content, MessageCluster)
-
-
-def desired_of(wanted: MessageCluster) -> Desired:
-    return build(wanted, IDENTITY, Environment(image="penstock:1"))
-
-
-def settings_of(desired: Desired, **changes: Any) -> dict[str, Setting]:
-    dynamic = {"log.retention.ms", "num.partitions"}
-    values = {**desired.settings, **changes}
-    return {
-        name: Setting(value=str(value), default="0", source="file", dynamic=name in dynamic)
-        for name, value in values.items()
-    }
-
-
-def pod(desired: Desired, ordinal: int = 0, **changes: Any) -> PodSeen:
-    annotations = desired.shards[0]["spec"]["template"]["metadata"]["annotations"]
-    seen = PodSeen(
-        name=f"orders-0-{ordinal}",
-        uid=f"pod-{ordinal}",
-        shard=0,
-        address="10.0.0.1",
-        ready=True,
-        terminating=False,
-        restart_hash=annotations["penstock.io/restart-hash"],
-        config_hash=annotations["penstock.io/config-hash"],
-        trouble=None,
-        stuck=False,
-    )
-    return msgspec.structs.replace(seen, **changes)
-
-
-def live(desired: Desired) -> dict[tuple[str, str], dict[str, Any]]:
-    """What the API server holds after everything was applied and looked at by the controllers."""
-    objects = {}
-    for manifest in (*desired.supports, *desired.shards):
-        item = copy.deepcopy(manifest)
-        item["metadata"] |= {"uid": "u", "generation": 1, "resourceVersion": "1"}
-        item["status"] = {"observedGeneration": 1}
-        objects[item["kind"], item["metadata"]["name"]] = item
-    return objects
-
-
-def snapshot(
-    desired: Desired, pods: list[PodSeen], brokers: dict[str, BrokerReport] | None = None
-) -> ClusterSnapshot:
-    well = {seen.name: BrokerReport(settings=settings_of(desired)) for seen in pods}
-    return ClusterSnapshot(
-        objects=live(desired),
-        pods={seen.name: seen for seen in pods},
-        claims={},
-        brokers={**well, **(brokers or {})},
-    )
-
-
-def plan(wanted: MessageCluster, seen: ClusterSnapshot) -> Plan:
-    return plan_cluster(wanted, IDENTITY, desired_of(wanted), seen)
-
-
-def restarts(made: Plan) -> list[str]:
-    return [action.pod for action in made.actions if isinstance(action, RestartBroker)]
+from penstock_operator.snapshot.broker import (
+    BrokerReport,
+    Setting,
+    parse_cluster,
+)
+from penstock_operator.snapshot.cluster import ClusterSnapshot
+from plan_world import (
+    IDENTITY,
+    NOW,
+    claim,
+    cluster,
+    desired_of,
+    live,
+    plan,
+    pod,
+    restarts,
+    said,
+    settings_of,
+    snapshot,
+    whole,
+)
 
 
 def test_nothing_to_do_when_everything_is_as_it_should_be() -> None:
@@ -116,22 +64,63 @@ def test_one_broker_at_a_time_and_only_when_the_others_are_well() -> None:
     wanted = cluster(replicas=3)
     desired = desired_of(wanted)
     stale = [pod(desired, ordinal, restart_hash="old") for ordinal in range(3)]
-    assert restarts(plan(wanted, snapshot(desired, stale))) == ["orders-0-0"]
+    made = plan(wanted, snapshot(desired, stale))
+    assert restarts(made) == ["orders-0-1"], "a follower first"
+    assert made.actions[0].why == (
+        "orders-0-1 is restarted because its image, listeners, resources or placement changed"
+    )
     one_down = [stale[0], stale[1], pod(desired, 2, restart_hash="old", ready=False, trouble="starting")]
-    assert restarts(plan(wanted, snapshot(desired, one_down))) == []
+    held = plan(wanted, snapshot(desired, one_down))
+    assert restarts(held) == []
+    assert held.holds == [
+        "orders-0-1 is restarted because its image, listeners, resources or placement changed;"
+        " not yet, because orders-0-2 is away"
+    ]
     one_stuck = [
         stale[0],
         stale[1],
-        pod(desired, 2, restart_hash="old", ready=False, trouble="crash", stuck=True),
+        pod(desired, 2, restart_hash="old", ready=False, trouble="crash", stuck=True, idle=True),
     ]
     assert restarts(plan(wanted, snapshot(desired, one_stuck))) == ["orders-0-2"]
+
+
+def test_the_leader_hands_over_before_it_is_restarted() -> None:
+    wanted = cluster(replicas=3)
+    desired = desired_of(wanted)
+    pods = [pod(desired, 0, restart_hash="old"), pod(desired, 1), pod(desired, 2)]
+    (action,) = plan(wanted, snapshot(desired, pods)).actions
+    assert isinstance(action, HandOver)
+    assert (action.pod, action.to, action.disruptive) == ("orders-0-0", "orders-0-1", True)
+    assert action.why.startswith("orders-0-0 hands over to orders-0-1 first")
+
+
+def test_settings_of_the_shard_are_changed_at_its_leader_only() -> None:
+    wanted = cluster({"config": {"log.retention.ms": 5}}, replicas=3)
+    desired = desired_of(wanted)
+    pods = [pod(desired, ordinal) for ordinal in range(3)]
+    old = settings_of(desired, **{"log.retention.ms": 1})
+    names = [one.name for one in pods]
+    reports = {name: BrokerReport(settings=old, cluster=said(*names, leader="orders-0-1")) for name in names}
+    (action,) = plan(wanted, snapshot(desired, pods, reports)).actions
+    assert isinstance(action, PatchSettings)
+    assert (action.pod, action.settings) == ("orders-0-1", {"log.retention.ms": 5})
+
+
+def test_names_that_the_operator_writes_itself_are_no_fault_of_the_spec() -> None:
+    wanted = cluster()
+    desired = desired_of(wanted)
+    table = settings_of(desired)
+    del table["shard.peers"]  # a broker of an older release
+    reports = {"orders-0-0": BrokerReport(settings=table, cluster=said("orders-0-0"))}
+    assert plan(wanted, snapshot(desired, [pod(desired)], reports)).problems == []
 
 
 def test_a_pod_made_from_this_very_file_is_not_restarted_for_its_settings() -> None:
     # The broker shows a value differently from how the spec writes it; a restart would change nothing, for ever.
     wanted = cluster({"config": {"static.name": "1Mi"}})
     desired = desired_of(wanted)
-    reports = {"orders-0-0": BrokerReport(settings=settings_of(desired, **{"static.name": "1048576"}))}
+    table = settings_of(desired, **{"static.name": "1048576"})
+    reports = {"orders-0-0": BrokerReport(settings=table, cluster=said("orders-0-0"))}
     assert restarts(plan(wanted, snapshot(desired, [pod(desired)], reports))) == []
     stale = [pod(desired, config_hash="old")]
     assert restarts(plan(wanted, snapshot(desired, stale, reports))) == ["orders-0-0"]
@@ -174,15 +163,28 @@ def observations(draw: st.DrawFn) -> tuple[MessageCluster, ClusterSnapshot]:
         elif fate == "old":
             objects[address]["metadata"]["annotations"]["penstock.io/applied-hash"] = "old"
     pods, brokers = {}, {}
+    names = [f"orders-0-{ordinal}" for ordinal in range(wanted.spec.replicas)]
+    shard = said(
+        *names[: draw(st.integers(1, len(names)))],
+        leader=draw(st.sampled_from(["", *names])),
+        **{
+            f"o{ordinal}": draw(
+                st.sampled_from([{}, {}, {}, {"in_sync": False}, {"role": "Learner", "in_sync": False}])
+            )
+            for ordinal in range(len(names))
+        },
+    )
     for ordinal in range(wanted.spec.replicas):
         if not draw(st.booleans()):
             continue
         ready = draw(st.booleans())
+        stuck = not ready and draw(st.booleans())
         seen = pod(
             desired,
             ordinal,
             ready=ready,
-            stuck=not ready and draw(st.booleans()),
+            stuck=stuck,
+            idle=stuck and draw(st.booleans()),
             terminating=draw(st.booleans()),
             trouble=None if ready else "trouble",
             restart_hash=draw(st.sampled_from([pod(desired).restart_hash, "old"])),
@@ -191,24 +193,21 @@ def observations(draw: st.DrawFn) -> tuple[MessageCluster, ClusterSnapshot]:
         pods[seen.name] = seen
         report = draw(st.sampled_from(["well", "unknown", "not ready", "differs"]))
         brokers[seen.name] = {
-            "well": BrokerReport(settings=settings_of(desired)),
+            "well": BrokerReport(settings=settings_of(desired), cluster=shard),
             "unknown": BrokerReport(unknown="no answer"),
-            "not ready": BrokerReport(not_ready=["recovering"]),
+            "not ready": BrokerReport(not_ready=["recovering"], cluster=draw(st.sampled_from([None, shard]))),
             "differs": BrokerReport(
-                settings=settings_of(desired, **{"flush.policy": "async", "log.retention.ms": 9})
+                settings=settings_of(desired, **{"flush.policy": "async", "log.retention.ms": 9}),
+                cluster=shard,
             ),
         }[report]
     claims = {}
     if draw(st.booleans()):
-        claims["data-orders-0-0"] = ClaimSeen(
-            name="data-orders-0-0",
-            shard=0,
+        claims["data-orders-0-0"] = claim(
             cluster_id=draw(st.sampled_from([None, "cluster-id"])),
             shard_uid=draw(st.sampled_from([None, "shard-uid"])),
+            formed=draw(st.sampled_from([None, 0, 3])),
             requested=draw(st.sampled_from(["1Gi", "10Gi", "20Gi"])),
-            capacity=None,
-            resize=None,
-            terminating=False,
         )
     return wanted, ClusterSnapshot(objects=objects, pods=pods, claims=claims, brokers=brokers)
 
@@ -227,13 +226,15 @@ def test_whatever_is_seen_at_most_one_action_disrupts_and_each_has_a_why(
     assert len(disruptive) <= 1
     assert all(len(action.why) > 10 for action in made.actions)
     for action in disruptive:
-        assert isinstance(action, RestartBroker)
+        assert isinstance(action, RestartBroker | HandOver)
         others_to_do = [other for other in made.actions if not isinstance(other, ExpandClaim)]
         assert others_to_do == [action], "a restart waits until everything else is done"
         victim = observed.pods[action.pod]
         assert not victim.terminating
-        others = [other for other in observed.pods.values() if other.name != victim.name]
-        assert not victim.ready or all(other.ready for other in others)
+        voters = {voter.name for voter in observed.shard_view(0).voters}
+        others = voters - {victim.name}
+        if not victim.idle and len(observed.pods) > 1 and victim.name in voters:
+            assert all(name in observed.pods and observed.pods[name].ready for name in others)
         # What is not known is no reason: a broker that did not answer is restarted for its pod's shape only.
         report = observed.brokers[action.pod]
         if report.settings is None:
@@ -244,10 +245,17 @@ def test_whatever_is_seen_at_most_one_action_disrupts_and_each_has_a_why(
 @given(observations())
 def test_status_can_always_be_computed(seen: tuple[MessageCluster, ClusterSnapshot]) -> None:
     wanted, observed = seen
-    made = plan(wanted, observed)
-    status = cluster_status(wanted, IDENTITY, desired_of(wanted), observed, made, [], NOW)
-    conditions = {entry["type"]: entry for entry in status["conditions"]}
-    assert (conditions["Ready"]["status"] == "True") == made.is_settled
+    for identity in (IDENTITY, whole(wanted.spec.replicas)):
+        made = plan(wanted, observed, identity)
+        status = cluster_status(wanted, identity, desired_of(wanted), observed, made, {}, NOW)
+        truth = {entry["type"]: entry["status"] == "True" for entry in status["conditions"]}
+        if truth["Ready"]:
+            leader = status["shards"][0]["leader"]
+            assert observed.pods[leader].ready
+            assert truth["Degraded"] or not made.missing
+        assert truth["Ready"] or not made.is_settled
+        if identity is IDENTITY:
+            assert truth["Ready"] == made.is_settled, "a shard that was never whole is ready when it is"
     assert all(entry["message"] and entry["reason"].isalnum() for entry in status["conditions"])
 
 
@@ -312,40 +320,6 @@ def test_settings_are_changed_restarted_for_or_unknown() -> None:
     assert made.patch == {"dynamic": 5, "left.at.run.time": None, "left.in.file": "1"}
     assert made.restart == ["static"]
     assert made.unknown == ["other"]
-
-
-def test_conditions_keep_the_time_of_their_last_change() -> None:
-    first = merge_conditions([Statement(type="Ready", status="False", reason="A", message="a")], [], 1, "t1")
-    second = merge_conditions(
-        [Statement(type="Ready", status="False", reason="B", message="b")], first, 2, "t2"
-    )
-    third = merge_conditions(
-        [Statement(type="Ready", status="True", reason="C", message="c" * 2000)], second, 3, "t3"
-    )
-    assert [entry["lastTransitionTime"] for (entry,) in (first, second, third)] == ["t1", "t1", "t3"]
-    assert third[0]["observedGeneration"] == 3
-    assert len(third[0]["message"]) == 1024
-
-
-def test_identity_is_found_or_made_or_refused() -> None:
-    empty = ClusterSnapshot(objects={}, pods={}, claims={}, brokers={})
-    assert find_identity(empty, 1, "new", {0: "fresh"}) == Identity(cluster_id="new", shard_uids={0: "fresh"})
-    claim = ClaimSeen(
-        name="data-orders-0-0",
-        shard=0,
-        cluster_id="kept",
-        shard_uid="old",
-        requested="1Gi",
-        capacity=None,
-        resize=None,
-        terminating=False,
-    )
-    kept = msgspec.structs.replace(empty, claims={claim.name: claim})
-    assert find_identity(kept, 1, "new", {0: "fresh"}) == Identity(cluster_id="kept", shard_uids={0: "old"})
-    other = msgspec.structs.replace(claim, name="data-orders-0-1", shard_uid="another")
-    mixed = msgspec.structs.replace(empty, claims={claim.name: claim, other.name: other})
-    with pytest.raises(IdentityConflictError, match="shard 0 has several ids"):
-        find_identity(mixed, 1, "new", {0: "fresh"})
 
 
 @pytest.mark.parametrize(

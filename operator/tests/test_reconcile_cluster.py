@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import yaml
 
 from fake_kube import FakeKube
 from harness import Harness, condition, has_reason, is_ready, running
@@ -19,18 +18,9 @@ async def harness() -> Any:
 
 
 async def ready_cluster(harness: Harness, **spec: Any) -> dict[str, Any]:
-    """Create a cluster and bring it to Ready; the broker has read its file."""
+    """Create a cluster and bring it to Ready."""
     await harness.create("MessageCluster", "orders", {"mode": "Raft", **spec})
-    await harness.turn(("MessageCluster", "orders"))
-    load_file(harness)
     return await harness.settle("MessageCluster", "orders", is_ready)
-
-
-def load_file(harness: Harness) -> None:
-    """What a starting broker does: read its configuration file."""
-    kube: Any = harness.kube
-    content = yaml.safe_load(kube.objects["ConfigMap", "shop", "orders-0"]["data"]["orders-0-0.yaml"])
-    harness.broker.file = {name: value for name, value in content.items() if "." in name}
 
 
 def pod_uid(harness: Harness) -> str:
@@ -108,7 +98,6 @@ async def test_static_settings_restart_the_broker_once(harness: Harness) -> None
     await harness.turn(("MessageCluster", "orders"))
     kube: Any = harness.kube
     assert ("Pod", "shop", "orders-0-0") not in kube.objects
-    load_file(harness)
     cluster = await harness.settle("MessageCluster", "orders", is_ready)
     assert [call for call in kube.calls if call[0] == "evict"] == [("evict", "Pod/orders-0-0")]
     events = [item for (kind, _, _), item in kube.objects.items() if kind == "Event"]
@@ -152,7 +141,6 @@ async def test_a_stuck_broker_is_degraded_and_restarted_once_its_configuration_i
     harness.controllers.waiting = None
     await harness.controllers.step()
     assert pod_uid(harness) != before
-    load_file(harness)
     await harness.settle("MessageCluster", "orders", is_ready)
 
 
@@ -186,10 +174,9 @@ async def test_node_port_listener_waits_for_its_port_and_warns(harness: Harness)
     assert service is not None
     port = service["spec"]["ports"][0]["nodePort"]
     assert cluster["status"]["bootstrap"]["outside"] == f"broker.example.com:{port}"
-    stateful_set = await harness.kube.get("apps/v1", "StatefulSet", "shop", "orders-0")
-    assert stateful_set is not None
-    arguments = stateful_set["spec"]["template"]["spec"]["containers"][0]["args"]
-    assert f"outside=broker.example.com:{port}" in arguments
+    told = {listener["name"]: listener.get("advertise") for listener in harness.broker.file["listeners"]}
+    assert told["outside"] == f"broker.example.com:{port}"
+    assert told["internal"] == "orders-0-0.orders-0.shop.svc:9092"
     kube: Any = harness.kube
     warned = [
         item["message"]

@@ -1,6 +1,8 @@
 """What the foreign clients talk to: one broker for all scenarios, another that may be killed, topics of their own.
 
 PENSTOCK_TEST_PEER=kafka puts Apache Kafka in the broker's place: a scenario that fails there is wrong itself.
+PENSTOCK_TEST_PEER=shard puts a shard of three brokers there, of which clients are told a follower; what is killed is
+its leader.
 A missing program fails its tests with a sentence; PENSTOCK_SKIP_JAVA=1 and PENSTOCK_SKIP_KCAT=1 leave them out.
 """
 

@@ -51,6 +51,7 @@ class Simulation:
         try:
             self.disk.fail_after(self.chance.randint(20, 400))
             shard = SimulatedShard(self.disk, self.chance, self.clock)
+            await shard.lead()
             await self.check(shard)
             for _ in range(self.chance.randint(1, OPERATIONS_PER_LIFE)):
                 self.clock.now += self.chance.randint(0, 1000)
@@ -244,7 +245,9 @@ class Simulation:
 
     async def finish(self) -> None:
         self.disk.fail_after(None)
-        await self.check(SimulatedShard(self.disk, self.chance, self.clock))
+        shard = SimulatedShard(self.disk, self.chance, self.clock)
+        await shard.lead()
+        await self.check(shard)
 
 
 def whole_batches(data: bytes) -> list[memoryview]:

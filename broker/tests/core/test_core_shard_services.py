@@ -37,6 +37,7 @@ from penstock.service.fetching import FetchLimits
 from penstock.service.settings import Settings
 from penstock.service.topics import PARTITIONS_MAX, PARTITIONS_PER_TOPIC_MAX, BrokerIdentity, TopicServiceImpl
 from penstock.telemetry.counters import Counters
+from penstock.testing.lone_member import lone_member, lone_view
 from penstock.testing.simulated_shard import CONTEXT, ManualClock
 
 MIB = 1024 * 1024
@@ -56,8 +57,6 @@ class Member:
         self.report, self.shard = opened.report, opened.shard
         self.settings = Settings(self.shard.machines.catalog, {})
         self.data = DataServiceImpl(self.shard, self.settings, self.clock, FetchLimits())
-        identity = BrokerIdentity("test", 0, "broker", 1, lambda _: ("127.0.0.1", 9092))
-        self.topics = TopicServiceImpl(self.shard, self.settings, self.clock, identity)
         self.maintenance = Maintenance(
             self.shard,
             opened.snapshots,
@@ -70,7 +69,21 @@ class Member:
             lambda _: [*self.data.idle_producers(60_000)],
             lambda: 1 << 50,
         )
+        self.member = lone_member(opened, self.folder, self.maintenance, self.clock)
+        identity = BrokerIdentity("test", "broker", 1, lone_view(self.member))
+        self.topics = TopicServiceImpl(self.shard, self.settings, self.clock, identity)
         self.maintenance.start()
+        self.leads = asyncio.Event()
+        self.member.replica.on_leading = self._lead
+        self.member.begin()
+
+    def _lead(self) -> None:
+        self.member.begin_leading()
+        self.leads.set()
+
+    async def ready(self) -> Member:
+        await self.leads.wait()
+        return self
 
     async def stop(self) -> None:
         await self.maintenance.stop()
@@ -102,7 +115,7 @@ class Member:
 
 @pytest.fixture
 async def member(tmp_path: Path) -> AsyncIterator[Member]:
-    member = Member(tmp_path)
+    member = await Member(tmp_path).ready()
     await member.create()
     yield member
     await member.stop()
@@ -195,13 +208,14 @@ async def test_a_duplicate_is_answered_with_the_first_offset_also_while_that_is_
 
 async def test_a_late_commit_is_answered_with_a_timeout(member: Member) -> None:
     writer = member.shard.threads.writer
-    member.shard.threads.writer = type("Lost", (), {"submit": lambda *_: None})()
+    held: list[tuple[Any, Any]] = []
+    member.shard.threads.writer = type("Held", (), {"submit": lambda _, *job: held.append(job)})()
     asked = [ProduceBatches("t", 0, memoryview(batch(b"a")))]
     (result,) = await member.data.produce(CONTEXT, asked, -1, 5)
     assert result.error is ErrorCode.REQUEST_TIMED_OUT
     member.shard.threads.writer = writer
-    # The job is lost for good: let `stop` not wait for it.
-    member.shard._in_flight.clear()
+    for job in held:
+        writer.submit(*job)
 
 
 async def test_a_waiting_fetch_wakes_with_the_message(member: Member) -> None:
@@ -387,7 +401,7 @@ async def test_a_topic_of_ten_thousand_partitions_stalls_nobody(member: Member) 
 
 
 async def test_a_restart_gives_the_same_state(tmp_path: Path) -> None:
-    first = Member(tmp_path)
+    first = await Member(tmp_path).ready()
     await first.create("t", 3, **{"retention.ms": "5000"})
     sent = batch(b"a", producer_id=5, producer_epoch=0, base_sequence=0)
     for _ in range(12):
@@ -397,7 +411,7 @@ async def test_a_restart_gives_the_same_state(tmp_path: Path) -> None:
     before = {machine.name: machine.snapshot() for machine in first.shard.machines.all()}
     offsets = [(p.log_start, p.high_watermark, p.size_bytes) for p in first.shard.table]
     await first.stop()
-    second = Member(tmp_path)
+    second = await Member(tmp_path).ready()
     assert second.report.entries_read == 0
     assert {machine.name: machine.snapshot() for machine in second.shard.machines.all()} == before
     assert [(p.log_start, p.high_watermark, p.size_bytes) for p in second.shard.table] == offsets
@@ -408,7 +422,7 @@ async def test_a_restart_gives_the_same_state(tmp_path: Path) -> None:
 
 
 async def test_a_folder_is_for_one_broker(tmp_path: Path) -> None:
-    member = Member(tmp_path)
+    member = await Member(tmp_path).ready()
     with pytest.raises(DataFolderError, match="in use by another broker"):
         DataFolder(tmp_path)
     await member.stop()
@@ -434,11 +448,10 @@ async def test_after_a_failed_sync_nothing_is_acknowledged(member: Member) -> No
     member.shard.log.active.file = file
     (again,) = await member.data.produce(CONTEXT, asked, -1, 50)
     assert again.error is ErrorCode.REQUEST_TIMED_OUT
-    member.shard._in_flight.clear()
 
 
 async def test_flush_async_syncs_after_its_interval(tmp_path: Path) -> None:
-    member = Member(tmp_path, sync=False)
+    member = await Member(tmp_path, sync=False).ready()
     await member.create()
     await member.produce(batch(b"a"))
     for _ in range(200):

@@ -79,7 +79,7 @@ async def status_operations(api: Api) -> None:
     assert await api("GET", "/healthz") == {"healthy": True}
     assert await api("GET", "/readyz") == {"ready": True, "reasons": []}
     cluster = await api("GET", "/v1/cluster")
-    assert cluster["mode"] == "Standalone"
+    assert cluster["mode"] == "Raft"
     assert cluster["shards"][0]["leader"] == "memory-0-0"
     assert cluster["shards"][0]["members"] == [
         {
@@ -89,8 +89,19 @@ async def status_operations(api: Api) -> None:
             "inSync": True,
             "lagBytes": 0,
             "address": {"kafka": "localhost:9092"},
+            "lagEntries": 0,
         }
     ]
+    digest = await api("GET", "/v1/shard/digest?first=2")
+    assert digest == {
+        "commitIndex": 9,
+        "firstIndex": 2,
+        "index": 9,
+        "entries": "e1",
+        "machines": {"catalog": "c1"},
+    }
+    handed = await api("POST", "/v1/shard/hand-over", {"to": "memory-0-1"})
+    assert handed == {"leader": "memory-0-0", "epoch": 3}
     broker = await api("GET", "/v1/broker")
     assert broker["startedAt"] == "2023-11-14T22:13:20Z"
     assert broker["log"] == {"firstIndex": 1, "lastIndex": 10, "commitIndex": 9, "bytes": 4096}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lin_workload import Workload
     from penstock.testing.fault_network import FaultNetwork
-    from penstock.testing.shard_processes import ShardProcesses
+    from penstock.testing.placed_processes import ShardProcesses
 
 KILL, PAUSE = "kill -9", "SIGSTOP"
 CUT, CUT_FROM, CUT_TO, ISOLATE = "cut off", "not heard", "hears nothing", "cut off, from clients too"

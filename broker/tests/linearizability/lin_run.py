@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lin_checker import Checker, Judgement
     from lin_faults import Fault
     from penstock.testing.fault_network import FaultNetwork
-    from penstock.testing.shard_processes import ShardProcesses
+    from penstock.testing.placed_processes import ShardProcesses
 
 HISTORY = "history.jsonl"
 LAST_WORDS_S = 0.3

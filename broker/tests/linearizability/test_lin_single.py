@@ -15,7 +15,7 @@ from lin_environment import AGAIN, FAULTS, SEED
 from lin_faults import KILL, PAUSE, draw
 from lin_run import Run
 from lin_workload import Load
-from penstock.testing.shard_processes import Loopback, ShardProcesses
+from penstock.testing.placed_processes import Loopback, ShardProcesses
 
 if TYPE_CHECKING:
     from lin_checker import Checker

@@ -19,14 +19,30 @@ SEGMENT_BYTES = 4096
 class Log:
     """A commit log driven by hand: append, then `commit` runs the write job."""
 
-    def __init__(self, disk: Disk, *, sync: bool = True, covered: int = 0, epoch: int = 1) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        *,
+        sync: bool = True,
+        covered: int = 0,
+        epoch: int = 1,
+        segment_bytes: int = SEGMENT_BYTES,
+        cache_bytes: int = 1 << 20,
+        seeding: bool = False,
+    ) -> None:
         self.disk = disk
         self.replayed: list[tuple[EntryHeader, bytes]] = []
-        options = LogOptions(segment_bytes=SEGMENT_BYTES, cache_bytes_max=1 << 20, sync=sync)
+        options = LogOptions(segment_bytes=segment_bytes, cache_bytes_max=cache_bytes, sync=sync)
         self.log: CommitLog
         self.report: RecoveryReport
         self.log, self.report = open_log(
-            disk, SHARD, options, epoch=epoch, covered_index=covered, on_entry=self._on_entry
+            disk,
+            SHARD,
+            options,
+            epoch=epoch,
+            covered_index=covered,
+            on_entry=self._on_entry,
+            seeding=seeding,
         )
         self.log.epoch = epoch
         self._spares = 0
@@ -40,7 +56,7 @@ class Log:
             self._spares += 1
             while f"{self._spares:020d}.spare" in self.disk.names():
                 self._spares += 1
-            name = make_spare(self.disk, self._spares, SEGMENT_BYTES)
+            name = make_spare(self.disk, self._spares, self.log.segment_bytes)
             if name is None:
                 return
             self.log.spares.append(name)
@@ -52,6 +68,14 @@ class Log:
         return self.log.append_batch(
             partition, (batch,), len(batch), base, base + len(values), header.max_timestamp
         )
+
+    def command(self, payload: bytes) -> int:
+        """One command; returns its index."""
+        return self.log.append_command(payload)
+
+    def shipped(self, first: int, last: int) -> bytes:
+        """The bytes of these entries, as another replica gets them."""
+        return b"".join(self.log.entries(first, last).read())
 
     def commit(self) -> None:
         job = self.log.take_job()

@@ -196,3 +196,33 @@ def test_a_write_that_the_power_cuts_may_be_there_in_part() -> None:
         sizes.add(read(disk, "a").count(b"x"))
     assert len(sizes) > 10
     assert max(sizes) < 2048
+
+
+def test_a_truncation_that_was_not_synced_may_be_lost() -> None:
+    outcomes = set()
+    for seed in range(50):
+        disk = SimulatedDisk(seed)
+        file = disk.open("a", create=True)
+        file.write_at(0, [b"longer"])
+        file.sync()
+        disk.sync_folder()
+        file.truncate(4)
+        file.allocate(8)
+        disk.lose_power()
+        outcomes.add(read(disk, "a"))
+    assert outcomes == {b"longer", b"long" + bytes(4)}
+
+
+def test_the_power_may_go_before_or_after_a_truncation() -> None:
+    outcomes = set()
+    for seed in range(50):
+        disk = SimulatedDisk(seed)
+        file = disk.open("a", create=True)
+        file.write_at(0, [b"longer"])
+        file.sync()
+        disk.sync_folder()
+        disk.fail_after(0)
+        with pytest.raises(PowerLossError):
+            file.truncate(4)
+        outcomes.add(read(disk, "a"))
+    assert outcomes == {b"longer", b"long"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,8 +19,7 @@ from penstock.codec.entry import (
     parse_entry_header,
 )
 from penstock.log.errors import LogDamagedError
-from penstock.log.segment_index import (
-    SegmentIndex,
+from penstock.log.index_file import (
     decode_directory,
     decode_run,
     encode_index,
@@ -26,6 +27,7 @@ from penstock.log.segment_index import (
     run_size,
     summarise,
 )
+from penstock.log.segment_index import MARK_BYTES, Marks, SegmentIndex
 
 u32 = st.integers(0, 2**32 - 1)
 
@@ -61,21 +63,25 @@ def example_index() -> SegmentIndex:
     index = SegmentIndex()
     position = 64
     for number in range(30):
-        size = 100 + number
-        index.add_batch(
-            number % 3, number * 10, number * 10 + 10, position, size, number * 7, 1 + number // 20
-        )
+        size = 100 + number if number % 10 else 40_000
+        epoch = 1 + number // 20
+        index.add_entry(number + 1, position, epoch)
+        index.add_batch(number % 3, number * 10, number * 10 + 10, position, size, number * 7, epoch)
         position += size
-    index.last_command_index = 12
+    index.add_entry(31, position, 5)
     return index
 
 
 def test_an_index_file_round_trips() -> None:
     index = example_index()
-    encoded = encode_index(index, 1, 31)
-    summaries, first, last, last_command = decode_directory(encoded)
-    assert (first, last, last_command) == (1, 31, 12)
-    assert summaries.keys() == index.runs.keys() == summarise(index, encoded).keys()
+    encoded = encode_index(index, 1, 200_000)
+    directory = decode_directory(encoded)
+    assert (directory.first_index, directory.last_index, directory.end_position) == (1, 31, 200_000)
+    assert directory.epochs == [(1, 1), (2, 21), (5, 31)]
+    assert list(directory.marks.numbers) == [0, 11]
+    assert list(directory.marks.positions) == [64, index.positions[11]]
+    summaries = directory.summaries
+    assert summaries.keys() == index.runs.keys() == summarise(encoded).summaries.keys()
     for key, run in index.runs.items():
         summary = summaries[key]
         loaded = decode_run(
@@ -100,12 +106,12 @@ def test_an_index_file_round_trips() -> None:
 
 
 def read_all(encoded: bytes) -> None:
-    for summary in decode_directory(encoded)[0].values():
+    for summary in decode_directory(encoded).summaries.values():
         decode_run(summary, encoded[summary.file_position : summary.file_position + run_size(summary)])
 
 
 def test_every_flipped_bit_of_an_index_file_is_noticed() -> None:
-    encoded = bytearray(encode_index(example_index(), 1, 31))
+    encoded = bytearray(encode_index(example_index(), 1, 200_000))
     for position in range(len(encoded)):
         encoded[position] ^= 1 << position % 8
         with pytest.raises(LogDamagedError):
@@ -114,7 +120,7 @@ def test_every_flipped_bit_of_an_index_file_is_noticed() -> None:
 
 
 def test_every_prefix_of_an_index_file_is_noticed() -> None:
-    encoded = encode_index(example_index(), 1, 31)
+    encoded = encode_index(example_index(), 1, 200_000)
     read_all(encoded)
     for size in range(len(encoded)):
         with pytest.raises(LogDamagedError):
@@ -122,8 +128,32 @@ def test_every_prefix_of_an_index_file_is_noticed() -> None:
 
 
 def test_the_directory_says_its_own_size() -> None:
-    encoded = encode_index(example_index(), 1, 31)
+    encoded = encode_index(example_index(), 1, 200_000)
     size = index_directory_size(encoded)
-    assert decode_directory(encoded[:size])[0].keys() == {0, 1, 2}
+    assert decode_directory(encoded[:size]).summaries.keys() == {0, 1, 2}
     with pytest.raises(LogDamagedError, match="shorter than its header"):
         index_directory_size(b"")
+
+
+@given(
+    sizes=st.lists(st.integers(32, 3 * MARK_BYTES), min_size=1, max_size=60),
+    number=st.integers(0, 59),
+    at=st.integers(),
+)
+def test_marks_lead_close_to_every_entry(sizes: list[int], number: int, at: int) -> None:
+    starts = [64 + sum(sizes[:count]) for count in range(len(sizes))]
+    marks = Marks.among(array("I", starts))
+    number %= len(sizes)
+    before, position = marks.before(number)
+    assert position == starts[before]
+    assert before <= number
+    assert starts[number] - position < MARK_BYTES
+    after = marks.after(number)
+    if after is None:
+        assert starts[-1] - position < MARK_BYTES
+    else:
+        assert after[0] > number
+        assert after[1] == starts[after[0]]
+    at = 64 + at % sum(sizes)
+    found, position = marks.up_to(at)
+    assert starts[found] == position <= at

@@ -54,6 +54,10 @@ class HttpBrokerAdmin:
         """Change dynamic settings; None takes the run-time value back."""
         await self._call("PATCH", "/v1/config", settings)
 
+    async def hand_over(self, to: str) -> None:
+        """Have this broker's shard be led by another member; returns once it is."""
+        await self._call("POST", "/v1/shard/hand-over", {"to": to})
+
     async def topic(self, name: str) -> Any | None:
         """The topic, or None."""
         return await self._call_or_none("GET", f"/v1/topics/{quote(name, safe='')}")

@@ -19,6 +19,7 @@ from penstock_operator.api.names import (
 )
 from penstock_operator.broker_admin import HttpBrokerAdmin
 from penstock_operator.kube_errors import KubeError
+from penstock_operator.leader_admin import LeaderAdmin
 from penstock_operator.plan.dependents import Claimant
 from penstock_operator.reconcile.ports import ClusterState, Key, Note
 from penstock_operator.snapshot.cluster import parse_pod
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CATALOG_SHARD: Final = 0  # the shard that knows all topics and groups
 CLUSTER_CACHE_S: Final = 2.0  # topics and groups of one cluster ask where it is all at once
 CLUSTER_CACHE_MAX: Final = 1000
 EVENT_NAME_PREFIX_MAX: Final = 200  # the longest resource name and a number would not fit
@@ -167,7 +169,7 @@ class HttpBrokers:
 
 
 class KubeClusters:
-    """`ports.Clusters` on Kubernetes: a cluster is ready for its topics when a broker of shard 0 is."""
+    """`ports.Clusters` on Kubernetes: a cluster is ready for its topics when brokers of shard 0 are."""
 
     def __init__(self, kube: KubeApi, brokers: HttpBrokers, clock: Callable[[], float]) -> None:
         self._kube = kube
@@ -201,12 +203,13 @@ class KubeClusters:
             parse_pod(pod)
             for pod in await self._kube.list_objects("v1", "Pod", namespace, {LABEL_CLUSTER: name})
         ]
-        usable = sorted(pod.name for pod in pods if pod.ready and pod.shard == 0 and pod.address)
-        shards = cluster.get("status", {}).get("shards") or [{}]
-        leader = shards[0].get("leader")
+        usable = {
+            pod.name: self._brokers.at(pod.address)
+            for pod in sorted(pods, key=lambda pod: pod.name)
+            if pod.ready and pod.shard == CATALOG_SHARD and pod.address
+        }
         if not usable:
             return ClusterState(state="NotReady", message=f"no broker of MessageCluster {name} is ready yet")
-        chosen = leader if leader in usable else usable[0]
-        address = next(pod.address for pod in pods if pod.name == chosen)
-        assert address is not None  # `usable` has only pods with one
-        return ClusterState(state="Ready", message="ready", admin=self._brokers.at(address))
+        shards = cluster.get("status", {}).get("shards") or [{}]
+        admin = LeaderAdmin(usable, shards[CATALOG_SHARD].get("leader"), CATALOG_SHARD)
+        return ClusterState(state="Ready", message="ready", admin=admin)

@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 Name = Annotated[str, Meta(min_length=1, max_length=249)]
 PartitionCount = Annotated[int, Meta(ge=1, le=100_000)]
+Index = Annotated[int, Meta(ge=0)]
 ConfigValue = str | int | float | bool | None
 ConfigChanges = Annotated[dict[Name, ConfigValue], Meta(max_length=200)]
 
@@ -45,15 +46,19 @@ class Readiness(Wire):
 # --- cluster and broker -----------------------------------------------------------------------------
 
 
+MemberRole = Literal["Leader", "Follower", "Learner"]
+
+
 class ShardMember(Wire):
     """A broker of a shard; `address` maps its listeners to what clients are told."""
 
     name: str
     node_id: int
-    role: Literal["Leader", "Follower"]
+    role: MemberRole
     in_sync: bool
     lag_bytes: int
     address: dict[str, str]
+    lag_entries: int = 0
 
 
 class Shard(Wire):
@@ -100,6 +105,40 @@ class Rates(Wire):
     bytes_out_per_second: float
 
 
+class HandOver(Asked):
+    """`to` names the broker that is to lead; without it, the one that holds most."""
+
+    to: str | None = None
+
+
+class DigestRange(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """Which entries are hashed; all committed ones that are there by default."""
+
+    first: Annotated[
+        Index | None, Meta(description="The first entry; without it, the oldest one that is there.")
+    ] = None
+    index: Annotated[
+        Index | None, Meta(description="The last entry; without it, the last committed one.")
+    ] = None
+
+
+class Digest(Wire):
+    """Hashes of the committed entries from `firstIndex` to `index`, and of the state as of `commitIndex`."""
+
+    commit_index: int
+    first_index: int
+    index: int
+    entries: str
+    machines: dict[str, str]
+
+
+class Leader(Wire):
+    """Who leads a shard now."""
+
+    leader: str
+    epoch: int
+
+
 class Broker(Wire):
     name: str
     node_id: int
@@ -111,6 +150,8 @@ class Broker(Wire):
     log: LogStatus
     disk: DiskStatus
     rates: Rates
+    role: str = "Leader"
+    shard_uid: str = ""
 
 
 # --- topics -----------------------------------------------------------------------------------------

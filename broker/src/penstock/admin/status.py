@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 from penstock.admin.models import (
     Broker,
     Cluster,
+    Digest,
+    DigestRange,
     DiskStatus,
+    HandOver,
+    Leader,
     Listener,
     LogStatus,
     Rates,
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from penstock.listeners.http.services import HttpServices
     from penstock.service.api import BrokerStatus
 
-MODE_STANDALONE = "Standalone"
+MODE_RAFT = "Raft"
 
 
 class StatusRoutes:
@@ -32,7 +36,7 @@ class StatusRoutes:
         self._broker = services.broker
 
     def routes(self) -> Routes:
-        """Both routes."""
+        """All of them; handing over is for the leader."""
         cluster: Route[NoQuery, NoBody] = Route(
             method="GET",
             path="/v1/cluster",
@@ -42,6 +46,7 @@ class StatusRoutes:
             replies={200: Cluster},
             query=NoQuery,
             body=NoBody,
+            local=True,
         )
         broker: Route[NoQuery, NoBody] = Route(
             method="GET",
@@ -52,12 +57,47 @@ class StatusRoutes:
             replies={200: Broker},
             query=NoQuery,
             body=NoBody,
+            local=True,
         )
-        return [cluster, broker]
+        hand_over: Route[NoQuery, HandOver] = Route(
+            method="POST",
+            path="/v1/shard/hand-over",
+            name="handOver",
+            summary="Moves the shard's leadership to another broker; answers once it moved.",
+            handler=self.hand_over,
+            replies={200: Leader},
+            query=NoQuery,
+            body=HandOver,
+        )
+        digest: Route[DigestRange, NoBody] = Route(
+            method="GET",
+            path="/v1/shard/digest",
+            name="getDigest",
+            summary="Hashes of this broker's log and state, to compare replicas by.",
+            handler=self.digest,
+            replies={200: Digest},
+            query=DigestRange,
+            body=NoBody,
+            local=True,
+        )
+        return [cluster, broker, hand_over, digest]
 
     async def cluster(self, call: Call[NoQuery, NoBody]) -> Reply:
         """The cluster."""
         return Reply(cluster_view(self._broker.status()))
+
+    async def hand_over(self, call: Call[NoQuery, HandOver]) -> Reply:
+        """Gives the leadership away."""
+        await self._broker.hand_over(call.body.to)
+        status = self._broker.status()
+        return Reply(Leader(status.leader, status.epoch))
+
+    async def digest(self, call: Call[DigestRange, NoBody]) -> Reply:
+        """Hashes."""
+        found = await self._broker.digest(call.query.first, call.query.index)
+        return Reply(
+            Digest(found.commit_index, found.first_index, found.last_index, found.entries, found.machines)
+        )
 
     async def broker(self, call: Call[NoQuery, NoBody]) -> Reply:
         """This broker."""
@@ -65,27 +105,31 @@ class StatusRoutes:
 
 
 def cluster_view(status: BrokerStatus) -> Cluster:
-    """One shard with one member, as long as a cluster is one broker."""
-    member = ShardMember(
-        name=status.name,
-        node_id=status.node_id,
-        role="Leader",
-        in_sync=True,
-        lag_bytes=0,
-        address={name: advertised for name, _, _, advertised in status.listeners},
-    )
+    """The shard with its members, as this broker knows them."""
+    members = [
+        ShardMember(
+            name=member.name,
+            node_id=member.node_id,
+            role=member.role,
+            in_sync=member.in_sync,
+            lag_bytes=member.lag_bytes,
+            address=member.address,
+            lag_entries=member.lag_entries,
+        )
+        for member in status.members
+    ]
     shard = Shard(
         id=status.shard_id,
         uid=status.shard_uid,
-        leader=status.name,
+        leader=status.leader,
         epoch=status.epoch,
-        members=[member],
+        members=members,
     )
     return Cluster(
         cluster_id=status.cluster_id,
         cluster_name=status.cluster_name,
         version=status.version,
-        mode=MODE_STANDALONE,
+        mode=MODE_RAFT,
         shards=[shard],
     )
 
@@ -105,4 +149,6 @@ def broker_view(status: BrokerStatus, now_ms: int) -> Broker:
         ),
         disk=DiskStatus(status.disk_total_bytes, status.disk_used_bytes, status.disk_state),
         rates=Rates(status.messages_in_per_second, status.bytes_in_per_second, status.bytes_out_per_second),
+        role=status.role,
+        shard_uid=status.shard_uid,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ import yaml
 from penstock.config.broker_options import BROKER_OPTIONS
 from penstock.config.options import OptionError, Value
 
-PROTOCOLS = ("kafka", "http", "admin")
+PROTOCOLS = ("kafka", "http", "admin", "peer")
 DEFAULT_LISTENERS = {"kafka": "127.0.0.1:9092", "http": "127.0.0.1:8080", "admin": "127.0.0.1:8081"}
 LISTENERS_MAX = 32
 
@@ -39,6 +41,7 @@ class BrokerConfig(msgspec.Struct, frozen=True):
     listeners: tuple[Listener, ...]
     values: Mapping[str, Value]
     ready_file: Path | None = None
+    peers: Mapping[int, tuple[str, int]] = {}
 
     def value(self, name: str) -> Value:
         """The file's value, or the default."""
@@ -53,6 +56,11 @@ class BrokerConfig(msgspec.Struct, frozen=True):
     def text(self, name: str) -> str:
         """A string setting."""
         return str(self.value(name))
+
+    @property
+    def peer_listener(self) -> Listener | None:
+        """Where other brokers of the shard come in; None for a broker that is alone."""
+        return next((listener for listener in self.listeners if listener.protocol == "peer"), None)
 
 
 def load_config(
@@ -72,7 +80,43 @@ def load_config(
         raise ConfigError(f"{config_file}: {error}") from error
     _check_shard_uid(str(values.get("shard.uid", "")))
     listeners = _listeners(declared, listen)
-    return BrokerConfig(data, _advertised(listeners, advertise), values, ready_file)
+    peers = _peers(str(values.get("shard.peers", "")))
+    config = BrokerConfig(data, _advertised(listeners, advertise), values, ready_file, peers)
+    _check_shard(config)
+    return config
+
+
+def _peers(text: str) -> dict[int, tuple[str, int]]:
+    peers: dict[int, tuple[str, int]] = {}
+    for item in filter(None, map(str.strip, text.split(","))):
+        ordinal, separator, address = item.partition("=")
+        if not separator or not ordinal.isdigit() or int(ordinal) in peers:
+            raise ConfigError(f"shard.peers is a list like 0=HOST:PORT,1=HOST:PORT, not {text!r}")
+        peers[int(ordinal)] = parse_address(address)
+    return peers
+
+
+def _check_shard(config: BrokerConfig) -> None:
+    replicas, ordinal = config.integer("replicas"), config.integer("broker.ordinal")
+    if sum(listener.protocol == "peer" for listener in config.listeners) > 1:
+        raise ConfigError("a broker has one listener of protocol peer at most")
+    if replicas == 1 and not config.peers:
+        return
+    for name in ("shard.uid", "cluster.id"):
+        if not config.text(name):
+            raise ConfigError(
+                f"{name} must be set where a shard has several brokers: the same value for all of them"
+            )
+    if config.peers.keys() != set(range(replicas)):
+        raise ConfigError(
+            f"shard.peers must name the brokers 0 to {replicas - 1}, one address each, because replicas is {replicas}"
+        )
+    if ordinal >= replicas:
+        raise ConfigError(f"broker.ordinal is {ordinal}, but the shard has brokers 0 to {replicas - 1}")
+    if replicas > 1 and config.peer_listener is None:
+        raise ConfigError(
+            "several replicas need a listener of protocol peer, like --listen peer=0.0.0.0:9093"
+        )
 
 
 def _check_shard_uid(text: str) -> None:
@@ -120,9 +164,21 @@ def _declared(content: Any) -> list[Listener]:
                 f"listener {item.name}: protocol is one of {', '.join(PROTOCOLS)}, not {item.protocol!r}"
             )
         host, port = parse_address(item.bind)
-        advertised = parse_address(item.advertise) if item.advertise else None
+        advertised = parse_address(_filled_in(item.advertise)) if item.advertise else None
         listeners.append(Listener(item.name, item.protocol, host, port, advertised))
     return listeners
+
+
+def _filled_in(address: str) -> str:
+    """`$(NAME)` in an advertised address is the environment's, as in a pod's arguments: no file knows its node."""
+
+    def value(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1])
+        if not found:
+            raise ConfigError(f"the advertised address {address} needs the environment variable {match[1]}")
+        return f"[{found}]" if ":" in found else found
+
+    return re.sub(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)", value, address)
 
 
 def _listeners(declared: list[Listener], listen: Sequence[str]) -> list[Listener]:
@@ -135,7 +191,7 @@ def _listeners(declared: list[Listener], listen: Sequence[str]) -> list[Listener
         known = by_name.get(name)
         if known is None and name not in PROTOCOLS:
             raise ConfigError(
-                f"--listen {argument}: {name} is neither kafka, http or admin nor a listener of the configuration file"
+                f"--listen {argument}: {name} is neither kafka, http, admin or peer nor a listener of the configuration file"
             )
         protocol = known.protocol if known is not None else name
         by_name[name] = Listener(name, protocol, host, port, known.advertise if known is not None else None)

@@ -13,3 +13,11 @@ class DataFolderError(Exception):
 
 class DiskFullError(Exception):
     """There is no segment left that this kind of entry may use."""
+
+
+class EntriesRefusedError(Exception):
+    """Entries that another replica sent cannot be appended: they are damaged, or do not follow the log's last entry."""
+
+
+class EntriesGoneError(Exception):
+    """Entries that were to be read were truncated meanwhile."""

@@ -26,11 +26,12 @@ def index_segment(
     view = memoryview(data)
     scan = SegmentScan(segment.name, data, segment.base_index)
     index = SegmentIndex()
-    place, add_batch = PLACE.unpack_from, index.add_batch
+    place, add_batch, add_entry = PLACE.unpack_from, index.add_batch, index.add_entry
     for header, position in scan:
         _, _, length, log_index, epoch, kind, _, _, partition = header
         start = position + ENTRY_HEADER_SIZE
         end = start + length
+        add_entry(log_index, position, epoch)
         if kind == KIND_BATCH:
             if length < HEADER_SIZE:
                 raise LogDamagedError(
@@ -38,8 +39,6 @@ def index_segment(
                 )
             base, last_delta, max_timestamp = place(data, start)
             add_batch(partition, base, base + last_delta + 1, position, end - position, max_timestamp, epoch)
-        else:
-            index.last_command_index = log_index
         if on_entry is not None and log_index > covered:
             try:
                 on_entry(header, view[start:end])

@@ -7,10 +7,11 @@ on a full disk, ends the broker: until its index file is written, a segment keep
 from __future__ import annotations
 
 import errno
+import uuid
 
-from penstock.log.disk import Disk
-from penstock.log.segment import SPARE_SUFFIX, Segment, index_name
-from penstock.log.segment_index import RunSummary, encode_index, summarise
+from penstock.log.disk import Disk, File
+from penstock.log.index_file import encode_index, summarise
+from penstock.log.segment import SPARE_SUFFIX, SealedIndex, Segment, encode_segment_header, index_name
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -48,20 +49,55 @@ def make_spare(disk: Disk, number: int, size_bytes: int) -> str | None:
     return name
 
 
-def write_index(segment: Segment) -> dict[int, RunSummary]:
+def usable_spares(disk: Disk, segment_bytes: int) -> list[str]:
+    """Spares of the size that is asked for; others are removed. One that is smaller was being allocated when the broker
+    stopped, or comes from other settings: a segment made of it could hit a full disk in the middle of a write."""
+    usable = []
+    for name in sorted(name for name in disk.names() if name.endswith(SPARE_SUFFIX)):
+        file = disk.open(name)
+        size = file.size()
+        file.close()
+        if size == segment_bytes:
+            usable.append(name)
+        else:
+            disk.remove(name)
+    return usable
+
+
+def open_spare(disk: Disk, shard_uid: uuid.UUID, segment: Segment, spare: str) -> File:
+    """Makes a spare the segment's file. The header is durable before the name is: a file that is named a segment always
+    has one. Raises OSError."""
+    file = disk.open(spare)
+    file.write_at(0, [encode_segment_header(segment.base_index, shard_uid, segment.epoch_before)])
+    file.sync()
+    disk.rename(spare, segment.name)
+    disk.sync_folder()
+    return file
+
+
+def write_index(segment: Segment) -> SealedIndex | None:
     """Writes the index file of a segment that is no longer written to; returns what `Segment.seal` wants. The file is a
-    proof that the next segment's exists, so this comes after it was opened. Raises OSError."""
-    assert segment.index is not None
-    encoded = encode_index(segment.index, segment.base_index, segment.last_index)
-    segment.disk.write_atomic(index_name(segment.base_index), encoded)
-    return summarise(segment.index, encoded)
+    proof that the next segment's exists, so none is written (None) when that was truncated meanwhile. Raises OSError."""
+    with segment.index_lock:
+        index = segment.index
+        if index is None or segment.removed or not segment.followed:
+            return None
+        encoded = encode_index(index, segment.base_index, segment.write_position)
+        segment.disk.write_atomic(index_name(segment.base_index), encoded)
+        return SealedIndex(index, summarise(encoded))
+
+
+def remove_index(segment: Segment) -> None:
+    """Removes the segment's index file, if there is one; the caller synchronises the folder."""
+    with segment.index_lock:
+        segment.disk.remove(index_name(segment.base_index))
 
 
 def remove_segment(disk: Disk, segment: Segment) -> None:
     """Removes the files of a segment that was dropped from the log."""
     # The log file goes first: an index without its segment is swept at the next start.
     disk.remove(segment.name)
-    disk.remove(index_name(segment.base_index))
+    remove_index(segment)
     disk.sync_folder()
 
 

@@ -16,21 +16,21 @@ from penstock.codec.entry import EntryHeader
 from penstock.log.commit_log import CommitLog
 from penstock.log.disk import Disk
 from penstock.log.errors import LogDamagedError
+from penstock.log.index_file import Directory, decode_directory, index_directory_size
 from penstock.log.indexing import OnEntry, index_segment
-from penstock.log.maintenance import disk_is_full
+from penstock.log.maintenance import disk_is_full, usable_spares
 from penstock.log.scan import SegmentScan
 from penstock.log.segment import (
     INDEX_SUFFIX,
     SEGMENT_HEADER_SIZE,
     SEGMENT_SUFFIX,
-    SPARE_SUFFIX,
     Segment,
     base_index_of,
     check_segment_header,
     index_name,
     segment_name,
 )
-from penstock.log.segment_index import decode_directory, index_directory_size
+from penstock.log.snapshots import CHECKPOINT_NAME, SNAPSHOT_SUFFIX
 from penstock.log.tail_cache import TailCache
 
 # Read first of an index file; a directory that is longer is read in a second step.
@@ -61,9 +61,11 @@ def open_log(
     epoch: int,
     covered_index: int,
     on_entry: OnEntry,
+    seeding: bool = False,
 ) -> tuple[CommitLog, RecoveryReport]:
     """The log, ready for appending. `epoch` is the newest one ever persisted; entries up to `covered_index` are in
-    the snapshots. Raises LogDamagedError with a sentence that names file and position."""
+    the snapshots; `seeding` says that the log may end before those. Raises LogDamagedError with a sentence that names
+    file and position."""
     report = RecoveryReport(sentences=[])
     names = frozenset(disk.names())
     _sweep(disk, names)
@@ -72,9 +74,9 @@ def open_log(
     segments: list[Segment] = []
     for position, base in enumerate(bases):
         last = position == len(bases) - 1
-        segment = _open_segment(disk, base, shard_uid)
+        segment = _open_segment(disk, base, shard_uid, segments[-1] if segments else None)
         if last:
-            _read_last(segment, epoch, covered_index, on_entry, report)
+            _read_last(segment, epoch, covered_index, on_entry, report, seeding=seeding)
         else:
             _read_sealed(
                 segment,
@@ -95,7 +97,7 @@ def open_log(
         disk,
         shard_uid,
         segments=segments,
-        spares=_usable_spares(disk, names, options.segment_bytes),
+        spares=usable_spares(disk, options.segment_bytes),
         segment_bytes=options.segment_bytes,
         cache=TailCache(options.cache_bytes_max),
         sync=options.sync,
@@ -103,19 +105,14 @@ def open_log(
     return log, report
 
 
-def _usable_spares(disk: Disk, names: frozenset[str], segment_bytes: int) -> list[str]:
-    """Spares of the size that is asked for. One that is smaller was being allocated when the broker stopped, or comes from
-    other settings: a segment made of it could hit a full disk in the middle of a write."""
-    usable = []
-    for name in sorted(name for name in names if name.endswith(SPARE_SUFFIX)):
-        file = disk.open(name)
-        size = file.size()
-        file.close()
-        if size == segment_bytes:
-            usable.append(name)
-        else:
+def discard_log(disk: Disk) -> None:
+    """Removes segments, indexes and snapshots: of a member whose log is damaged and that is to be seeded anew. After a
+    crash on the way, what is left may look like a log: whoever calls this remembers durably that the member has
+    forgotten, and calls it again. Raises OSError."""
+    for name in reversed(disk.names()):
+        if name == CHECKPOINT_NAME or name.endswith((SEGMENT_SUFFIX, INDEX_SUFFIX, SNAPSHOT_SUFFIX)):
             disk.remove(name)
-    return usable
+    disk.sync_folder()
 
 
 def _check_newest(bases: list[int], names: frozenset[str], covered: int) -> None:
@@ -134,17 +131,27 @@ def _check_newest(bases: list[int], names: frozenset[str], covered: int) -> None
 
 def _sweep(disk: Disk, names: frozenset[str]) -> None:
     segments = {name.removesuffix(SEGMENT_SUFFIX) for name in names if name.endswith(SEGMENT_SUFFIX)}
-    for name in names:
+    for name in sorted(names):
         orphan = name.endswith(INDEX_SUFFIX) and name.removesuffix(INDEX_SUFFIX) not in segments
         if orphan or name.endswith(".new"):
             disk.remove(name)
 
 
-def _open_segment(disk: Disk, base: int, shard_uid: uuid.UUID) -> Segment:
+def _open_segment(disk: Disk, base: int, shard_uid: uuid.UUID, previous: Segment | None) -> Segment:
     name = segment_name(base)
     file = disk.open(name)
-    check_segment_header(name, file.read_at(0, SEGMENT_HEADER_SIZE), shard_uid)
-    return Segment(disk, base, file, file.size())
+    epoch_before = check_segment_header(name, file.read_at(0, SEGMENT_HEADER_SIZE), shard_uid)
+    expected = previous.last_epoch if previous is not None else None
+    if epoch_before is None:
+        # Of an older release. An epoch that nobody has is never taken for one that matches.
+        epoch_before = expected or 0
+    if expected is not None and epoch_before != expected:
+        assert previous is not None
+        raise LogDamagedError(
+            f"{name} follows an entry of epoch {epoch_before}, but {previous.name} ends with one of epoch {expected}:"
+            " one of them is of another history; restore the volume from a replica or a backup"
+        )
+    return Segment(disk, base, file, file.size(), epoch_before)
 
 
 def _read_sealed(
@@ -156,15 +163,19 @@ def _read_sealed(
     on_entry: OnEntry,
     report: RecoveryReport,
 ) -> None:
-    indexed = indexed and _load_directory(segment, next_base)
-    if not indexed or next_base - 1 > covered:
+    segment.followed = True
+    directory = _load_directory(segment, next_base) if indexed else None
+    if directory is not None and next_base - 1 <= covered:
+        segment.last_index = directory.last_index
+        segment.write_position = directory.end_position
+    else:
         scan = _scan(segment, covered, on_entry, report)
         if segment.last_index != next_base - 1:
             raise LogDamagedError(_broken_chain(segment, scan, next_base))
-        if indexed:
-            segment.seal(segment.summaries)
-        else:
-            report.sentences.append(f"the index of {segment.name} is made anew")
+    if directory is not None:
+        segment.use_directory(directory)
+    else:
+        report.sentences.append(f"the index of {segment.name} is made anew")
 
 
 def _broken_chain(segment: Segment, scan: SegmentScan, next_base: int) -> str:
@@ -180,27 +191,22 @@ def _broken_chain(segment: Segment, scan: SegmentScan, next_base: int) -> str:
     )
 
 
-def _load_directory(segment: Segment, next_base: int) -> bool:
-    """Fills the segment from its index file; False when that cannot be trusted."""
+def _load_directory(segment: Segment, next_base: int) -> Directory | None:
+    """The directory of the index file; None when that cannot be trusted."""
     file = segment.disk.open(index_name(segment.base_index))
     try:
         head = file.read_at(0, _INDEX_HEAD_BYTES)
         wanted = index_directory_size(head)
         if wanted > len(head):
             head = file.read_at(0, min(wanted, file.size()))
-        summaries, first, last, last_command = decode_directory(head)
+        directory = decode_directory(head)
     except LogDamagedError:
         # The index is derived: a damaged one is made again from the segment, which has checksums of its own.
-        return False
+        return None
     finally:
         file.close()
-    if first != segment.base_index or last != next_base - 1:
-        return False
-    segment.seal(summaries)
-    segment.last_command_index = last_command
-    segment.last_index = last
-    segment.write_position = segment.size_bytes
-    return True
+    matches = directory.first_index == segment.base_index and directory.last_index == next_base - 1
+    return directory if matches else None
 
 
 def _scan(segment: Segment, covered: int, on_entry: OnEntry, report: RecoveryReport) -> SegmentScan:
@@ -211,14 +217,15 @@ def _scan(segment: Segment, covered: int, on_entry: OnEntry, report: RecoveryRep
     scan, segment.index = index_segment(segment, count, covered)
     segment.write_position = scan.end_position
     segment.last_index = scan.next_index - 1
-    segment.last_command_index = segment.index.last_command_index
     return scan
 
 
-def _read_last(segment: Segment, epoch: int, covered: int, on_entry: OnEntry, report: RecoveryReport) -> None:
+def _read_last(
+    segment: Segment, epoch: int, covered: int, on_entry: OnEntry, report: RecoveryReport, *, seeding: bool
+) -> None:
     scan = _scan(segment, covered, on_entry, report)
     assert segment.file is not None
-    if segment.last_index < covered:
+    if segment.last_index < covered and not seeding:
         raise LogDamagedError(
             f"{segment.name} ends with entry {segment.last_index} at position {scan.end_position}, but a snapshot covers"
             f" entries up to {covered}: acknowledged entries are gone; restore the volume from a replica or a backup"

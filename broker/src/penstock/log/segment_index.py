@@ -1,39 +1,51 @@
-"""Where each partition's batches stand inside one segment: packed arrays, 24 bytes a batch.
+"""What stands where inside one segment: packed arrays, 24 bytes a batch and 4 an entry.
 
 A `PartitionRun` lists one partition's batches in one segment in offset order. While the segment is being written the
-runs grow in memory; when it is sealed they are written beside it, and afterwards only the directory (a few numbers a
-partition) stays in memory, while the arrays are read back on demand.
+runs grow in memory, beside the position of every entry; when it is sealed they are written to its index file, and only
+the file's directory stays in memory: a few numbers a partition, and the positions of some entries.
 """
 
 from __future__ import annotations
 
-import struct
-import sys
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
-from penstock.base.crc import crc32c
 from penstock.codec.entry import ENTRY_HEADER_SIZE
-from penstock.log.errors import LogDamagedError
 
-_FILE_HEADER = struct.Struct("<8sHHIQQQI")  # magic, version, -, run count, first, last, last command index, -
-_FILE_MAGIC = b"PNSTKIDX"
-_FILE_VERSION = 1
-_RUN = struct.Struct("<IIqqqqQI")  # partition, batches, first, end, max timestamp, bytes, position, epochs
-_EPOCH = struct.Struct("<Iq")
-_CRC = struct.Struct("<I")
-_BATCH_BYTES = 24
+BATCH_BYTES = 24
+# Of a sealed segment, entries about this far apart keep their position in memory.
+MARK_BYTES = 64 * 1024
 
-if sys.byteorder != "little":  # pragma: no cover
-    raise ImportError("Penstock's index files are little-endian and so must the machine be")
+
+class RunSummary:
+    """What stays in memory of a sealed segment's run."""
+
+    __slots__ = ("batches", "end_offset", "epochs", "file_position", "first_offset", "max_timestamp",
+                 "size_bytes")  # fmt: skip
+
+    def __init__(
+        self, first: int, end: int, max_timestamp: int, size: int, batches: int, position: int
+    ) -> None:
+        self.first_offset = first
+        self.end_offset = end
+        self.max_timestamp = max_timestamp
+        self.size_bytes = size
+        self.batches = batches
+        self.file_position = position
+        self.epochs: list[tuple[int, int]] = []
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the run's arrays take once they are loaded."""
+        return self.batches * BATCH_BYTES
 
 
 class PartitionRun:
     """One partition's batches in one segment. Positions and sizes are those of whole entries in the file; `size_bytes` is
-    the sum of the batches alone, as retention counts them."""
+    the sum of the batches alone, as retention counts them. `summary` is what a loaded run was loaded for."""
 
     __slots__ = ("base_offsets", "end_offset", "epochs", "max_timestamp", "max_timestamps", "positions",
-                 "size_bytes", "sizes")  # fmt: skip
+                 "size_bytes", "sizes", "summary")  # fmt: skip
 
     def __init__(self) -> None:
         self.base_offsets = array("q")
@@ -45,6 +57,7 @@ class PartitionRun:
         self.size_bytes = 0
         # (epoch, first offset in it), ascending; the source of OffsetForLeaderEpoch.
         self.epochs: list[tuple[int, int]] = []
+        self.summary: RunSummary | None = None
 
     def add(self, base: int, end: int, position: int, size: int, max_timestamp: int, epoch: int) -> None:
         """Notes a batch of offsets [base, end)."""
@@ -74,143 +87,97 @@ class PartitionRun:
     @property
     def memory_bytes(self) -> int:
         """What the arrays take."""
-        return len(self.base_offsets) * _BATCH_BYTES
+        return len(self.base_offsets) * BATCH_BYTES
 
-
-class RunSummary:
-    """What stays in memory of a sealed segment's run."""
-
-    __slots__ = ("batches", "end_offset", "epochs", "file_position", "first_offset", "max_timestamp",
-                 "size_bytes")  # fmt: skip
-
-    def __init__(
-        self, first: int, end: int, max_timestamp: int, size: int, batches: int, position: int
-    ) -> None:
-        self.first_offset = first
-        self.end_offset = end
-        self.max_timestamp = max_timestamp
-        self.size_bytes = size
-        self.batches = batches
-        self.file_position = position
-        self.epochs: list[tuple[int, int]] = []
-
-    @property
-    def memory_bytes(self) -> int:
-        """What the run's arrays take once they are loaded."""
-        return self.batches * _BATCH_BYTES
+    def cut(self, position: int) -> PartitionRun:
+        """The run without the batches from `position` in the file on; itself when there are none."""
+        count = bisect_left(self.positions, position)
+        if count == len(self):
+            return self
+        run = PartitionRun()
+        run.base_offsets = self.base_offsets[:count]
+        run.positions = self.positions[:count]
+        run.sizes = self.sizes[:count]
+        run.max_timestamps = self.max_timestamps[:count]
+        run.end_offset = self.base_offsets[count]
+        run.max_timestamp = max(run.max_timestamps, default=-1)
+        run.size_bytes = sum(run.sizes) - count * ENTRY_HEADER_SIZE
+        run.epochs = [item for item in self.epochs if item[1] < run.end_offset]
+        return run
 
 
 class SegmentIndex:
-    """All runs of one segment, and the last command that stands in it (0 for none)."""
+    """All runs of one segment, the position of each entry, and (epoch, index of its first entry here)."""
 
-    __slots__ = ("last_command_index", "runs")
+    __slots__ = ("epochs", "positions", "runs")
 
     def __init__(self) -> None:
         self.runs: dict[int, PartitionRun] = {}
-        self.last_command_index = 0
+        self.positions = array("I")
+        self.epochs: list[tuple[int, int]] = []
+
+    def add_entry(self, index: int, position: int, epoch: int) -> None:
+        """Notes an entry of any kind."""
+        self.positions.append(position)
+        if not self.epochs or self.epochs[-1][0] != epoch:
+            self.epochs.append((epoch, index))
 
     def add_batch(
         self, partition: int, base: int, end: int, position: int, size: int, max_timestamp: int, epoch: int
     ) -> PartitionRun:
-        """Notes a batch; returns its run (a new one for a partition not seen in this segment)."""
+        """Notes what a batch's entry holds; returns its run (a new one for a partition not seen in this segment)."""
         run = self.runs.get(partition)
         if run is None:
             run = self.runs[partition] = PartitionRun()
         run.add(base, end, position, size, max_timestamp, epoch)
         return run
 
-
-def encode_index(index: SegmentIndex, first_index: int, last_index: int) -> bytes:
-    """The index file of a sealed segment."""
-    runs = sorted(index.runs.items())
-    directory_size = sum(_RUN.size + _EPOCH.size * len(run.epochs) for _, run in runs)
-    position = _FILE_HEADER.size + directory_size + _CRC.size
-    head = bytearray(
-        _FILE_HEADER.pack(
-            _FILE_MAGIC,
-            _FILE_VERSION,
-            0,
-            len(runs),
-            first_index,
-            last_index,
-            index.last_command_index,
-            directory_size,
-        )
-    )
-    data = bytearray()
-    for partition, run in runs:
-        head += _RUN.pack(
-            partition, len(run), run.first_offset, run.end_offset, run.max_timestamp, run.size_bytes, position,
-            len(run.epochs),
-        )  # fmt: skip
-        for epoch in run.epochs:
-            head += _EPOCH.pack(*epoch)
-        start = len(data)
-        for column in (run.base_offsets, run.positions, run.sizes, run.max_timestamps):
-            data += column.tobytes()
-        data += _CRC.pack(crc32c(memoryview(data)[start:]))
-        position += len(data) - start
-    return bytes(head) + _CRC.pack(crc32c(head)) + bytes(data)
+    def cut(self, base_index: int, from_index: int) -> SegmentIndex:
+        """The index without the entries from `from_index` on. A new object: a thread may be writing this one."""
+        index = SegmentIndex()
+        count = from_index - base_index
+        index.positions = self.positions[:count]
+        index.epochs = [item for item in self.epochs if item[1] < from_index]
+        if count < len(self.positions):
+            position = self.positions[count]
+            runs = ((partition, run.cut(position)) for partition, run in self.runs.items())
+            index.runs = {partition: run for partition, run in runs if len(run)}
+        else:
+            index.runs = dict(self.runs)
+        return index
 
 
-def index_directory_size(head: bytes) -> int:
-    """How many bytes the header, the directory and its CRC take, read off the file's first bytes."""
-    if len(head) < _FILE_HEADER.size:
-        raise LogDamagedError("the index file is shorter than its header")
-    magic, version, _, _, _, _, _, directory_size = _FILE_HEADER.unpack_from(head)
-    if magic != _FILE_MAGIC or version != _FILE_VERSION:
-        raise LogDamagedError("the index file has an unknown format")
-    return _FILE_HEADER.size + int(directory_size) + _CRC.size
+class Marks:
+    """Positions of some entries of a sealed segment, by their number in it: the first, and each that begins at least
+    `MARK_BYTES` behind the one before."""
 
+    __slots__ = ("numbers", "positions")
 
-def decode_directory(head: bytes) -> tuple[dict[int, RunSummary], int, int, int]:
-    """(summaries by partition, first index, last index, last command index). Raises LogDamagedError."""
-    size = index_directory_size(head)
-    if len(head) < size or crc32c(head[: size - _CRC.size]) != _CRC.unpack_from(head, size - _CRC.size)[0]:
-        raise LogDamagedError("the index file's directory does not match its checksum")
-    _, _, _, count, first, last, last_command, _ = _FILE_HEADER.unpack_from(head)
-    summaries: dict[int, RunSummary] = {}
-    at = _FILE_HEADER.size
-    for _ in range(count):
-        partition, batches, start, end, max_timestamp, size_bytes, position, epochs = _RUN.unpack_from(
-            head, at
-        )
-        at += _RUN.size
-        summary = RunSummary(start, end, max_timestamp, size_bytes, batches, position)
-        for _ in range(epochs):
-            epoch, offset = _EPOCH.unpack_from(head, at)
-            summary.epochs.append((epoch, offset))
-            at += _EPOCH.size
-        summaries[partition] = summary
-    return summaries, first, last, last_command
+    def __init__(self, numbers: array[int], positions: array[int]) -> None:
+        self.numbers = numbers
+        self.positions = positions
 
+    @classmethod
+    def among(cls, positions: array[int]) -> Marks:
+        """Chosen among the positions of all entries."""
+        numbers = array("I")
+        number = 0
+        while number < len(positions):
+            numbers.append(number)
+            number = bisect_left(positions, positions[number] + MARK_BYTES, number)
+        return cls(numbers, array("I", [positions[number] for number in numbers]))
 
-def run_size(summary: RunSummary) -> int:
-    """Bytes to read at `summary.file_position` for `decode_run`."""
-    return summary.batches * _BATCH_BYTES + _CRC.size
+    def before(self, number: int) -> tuple[int, int]:
+        """(number, position) of the nearest mark up to that entry."""
+        slot = bisect_right(self.numbers, number) - 1
+        return self.numbers[slot], self.positions[slot]
 
+    def after(self, number: int) -> tuple[int, int] | None:
+        """(number, position) of the nearest mark behind that entry."""
+        slot = bisect_right(self.numbers, number)
+        return (self.numbers[slot], self.positions[slot]) if slot < len(self.numbers) else None
 
-def decode_run(summary: RunSummary, data: bytes) -> PartitionRun:
-    """The arrays of one run. Raises LogDamagedError."""
-    count = summary.batches
-    if (
-        len(data) != run_size(summary)
-        or crc32c(data[: -_CRC.size]) != _CRC.unpack_from(data, len(data) - 4)[0]
-    ):
-        raise LogDamagedError("a run of the index file does not match its checksum")
-    run = PartitionRun()
-    at = 0
-    for column in (run.base_offsets, run.positions, run.sizes, run.max_timestamps):
-        width = column.itemsize * count
-        column.frombytes(data[at : at + width])
-        at += width
-    run.end_offset = summary.end_offset
-    run.max_timestamp = summary.max_timestamp
-    run.size_bytes = summary.size_bytes
-    run.epochs = list(summary.epochs)
-    return run
-
-
-def summarise(index: SegmentIndex, encoded: bytes) -> dict[int, RunSummary]:
-    """The directory of an index that was just encoded."""
-    return decode_directory(encoded[: index_directory_size(encoded)])[0]
+    def up_to(self, position: int) -> tuple[int, int]:
+        """(number, position) of the last mark at or before that position."""
+        slot = max(bisect_right(self.positions, position) - 1, 0)
+        return self.numbers[slot], self.positions[slot]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from penstock.catalog.partitions import PartitionState
+from penstock.log.truncation import Truncation
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.partition.partition import Partition, RunCache
 
@@ -34,6 +35,18 @@ class PartitionTable:
                 del self._by_name[(partition.topic, partition.number)]
             partition.wake()
         return partition
+
+    def clear(self) -> None:
+        """Removes all partitions and wakes who waits for them."""
+        for key in list(self.by_key):
+            self.drop(key)
+
+    def truncated(self, cut: Truncation) -> list[Partition]:
+        """Tells every partition what a truncation took away; returns those that lost batches."""
+        touched = [self.by_key[key] for key in cut.ends if key in self.by_key]
+        for partition in touched:
+            partition.truncated(cut)
+        return touched
 
     def get(self, topic: str, number: int) -> Partition | None:
         """The open partition, or None."""

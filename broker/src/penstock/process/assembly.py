@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import os
+import random
 import secrets
-import uuid
 from collections.abc import Callable
 from typing import Protocol
+
+import msgspec
 
 from penstock import __version__
 from penstock.admin.listener import AdminHttpListener
@@ -21,16 +22,19 @@ from penstock.listeners.http.services import HttpServices
 from penstock.listeners.kafka.limits import KafkaLimits
 from penstock.listeners.kafka.server import KafkaListener
 from penstock.listeners.kafka.services import KafkaServices
-from penstock.log.recovery import LogOptions
 from penstock.model.commands import Command
-from penstock.model.ids import node_id
 from penstock.process.group_ports import LoopClock, ShardPositions
-from penstock.runtime.data_folder import DataFolder, claim
+from penstock.process.opening import MemberOpening, broker_name, other_peers
+from penstock.process.peers import LeaderAddress, LeaderRequests, PeerListener, ServedRequests
+from penstock.runtime.data_folder import DataFolder
 from penstock.runtime.maintenance import Maintenance, MaintenanceOptions
-from penstock.runtime.opening import OpenedShard, ShardOptions, open_shard
+from penstock.runtime.member import BrokerIdentity as MemberIdentity
+from penstock.runtime.member import MemberOptions, ShardMember
+from penstock.runtime.opening import OpenedShard
 from penstock.runtime.shard import Shard
 from penstock.runtime.threads import Threads
 from penstock.service.broker import BrokerServiceImpl, Identity
+from penstock.service.cluster import ClusterView
 from penstock.service.data import DataServiceImpl
 from penstock.service.fetching import FetchLimits
 from penstock.service.groups import ConsumerGroups
@@ -69,6 +73,7 @@ class Broker:
         self._on_fatal = on_fatal
         self._listeners: list[tuple[Listener, RunningListener]] = []
         self._pulses: list[asyncio.Task[None]] = []
+        self._serving = ServedRequests()
 
     @property
     def listener_addresses(self) -> dict[str, str]:
@@ -82,53 +87,25 @@ class Broker:
         self._folder = DataFolder(self.config.data)
         self._threads = Threads(asyncio.get_running_loop())
         self._groups_machine = GroupsMachine()
-        opened = self._open()
+        opening = MemberOpening(
+            self.config, self._folder, self._threads, self.counters, [self._groups_machine], self._on_fatal
+        )
+        opened = await opening.open()
         self._shard = opened.shard
         self._settings = Settings(self._shard.machines.catalog, self.config.values)
         self._maintenance = self._make_maintenance(opened)
+        self._make_member(opened)
         self._make_services(opened)
         self._maintenance.start()
-        self.groups.start()
         self._pulses = [asyncio.create_task(self._pulse()), asyncio.create_task(self._sample())]
-        for listener in self.config.listeners:
+        # The peers' listener comes last: whoever connects there is told where the others are.
+        for listener in sorted(self.config.listeners, key=lambda listener: listener.protocol == "peer"):
             await self._listen(listener)
+        await self.member.start()
+        if not self.config.peers:
+            # Alone, there is nobody to wait for: clients find a leader.
+            await self._leading.wait()
         self.broker_service.starting = False
-
-    def _open(self) -> OpenedShard:
-        config = self.config
-        shard_id, ordinal = config.integer("shard.id"), config.integer("broker.ordinal")
-        meta = claim(
-            self._folder,
-            cluster_id=config.text("cluster.id"),
-            shard_id=shard_id,
-            shard_uid=config.text("shard.uid"),
-            ordinal=ordinal,
-            new_cluster_id=new_cluster_id(),
-        )
-        options = ShardOptions(
-            LogOptions(
-                segment_bytes=config.integer("log.segment.bytes"),
-                cache_bytes_max=config.integer("log.cache.bytes"),
-                sync=config.text("flush.policy") == "sync",
-            ),
-            index_cache_bytes_max=config.integer("log.index.cache.bytes"),
-            pending_bytes_max=config.integer("log.pending.bytes.max"),
-        )
-        opened = open_shard(
-            self._folder, meta, options, self._threads, self.counters, [self._groups_machine], self._on_fatal
-        )
-        for sentence in opened.report.sentences:
-            logger.warning("recovery: %s", sentence)
-        logger.info(
-            "log opened",
-            extra=fields(
-                first=opened.shard.log.first_index,
-                last=opened.shard.log.next_index - 1,
-                epoch=opened.meta.epoch,
-                entries_read=opened.report.entries_read,
-            ),
-        )
-        return opened
 
     def _make_maintenance(self, opened: OpenedShard) -> Maintenance:
         config = self.config
@@ -169,22 +146,76 @@ class Broker:
             offset_metadata_bytes_max=value("offset.metadata.max.bytes"),
         )
 
+    def _make_member(self, opened: OpenedShard) -> None:
+        config, meta, checkpoints = self.config, opened.meta, self._maintenance.checkpoints
+        own = config.peers.get(meta.ordinal)
+        self.member = ShardMember(
+            opened,
+            self._folder,
+            MemberOptions(
+                replicas=config.integer("replicas"),
+                formed=bool(config.value("shard.formed")),
+                election_timeout_ms=config.integer("raft.election.timeout.ms"),
+                peers=other_peers(config, meta),
+            ),
+            MemberIdentity(broker_name(config, meta), __version__, "{}:{}".format(*own) if own else ""),
+            self.clock,
+            listeners=self._advertised_listeners,
+            http=self._http_listeners,
+            covered=lambda: checkpoints.covered_index,
+            quiet=self._maintenance.quiet,
+            chance=random.Random(),
+        )
+        self.member.requests.serve = self._serving.serve
+        self.member.replica.on_leading = self._began_leading
+        self.member.replica.on_following = self._stopped_leading
+        self.member.seeding.on_begun_anew = checkpoints.begin_anew
+        self._leading = asyncio.Event()
+
+    def _began_leading(self) -> None:
+        self.member.begin_leading()
+        self.groups.configure(self._group_settings())
+        self.groups.start()
+        self._leading.set()
+
+    def _stopped_leading(self) -> None:
+        self.groups.stop()
+        self._leading.clear()
+
+    def _advertised_listeners(self) -> dict[str, str]:
+        """Of the Kafka listeners: where this broker's clients are told to find it."""
+        return {
+            listener.name: "{}:{}".format(*self.advertised(listener.name))
+            for listener, _ in self._listeners
+            if listener.protocol == "kafka"
+        }
+
+    def _http_listeners(self) -> dict[str, str]:
+        """Of the HTTP listeners: where the shard's other brokers reach them."""
+        return {
+            listener.name: "{}:{}".format(*running.address)
+            for listener, running in self._listeners
+            if listener.protocol in ("http", "admin")
+        }
+
     def _make_services(self, opened: OpenedShard) -> None:
         config, meta, shard = self.config, opened.meta, opened.shard
-        name = config.text("broker.name") or f"{config.text('cluster.name')}-{meta.shard_id}-{meta.ordinal}"
-        node = node_id(meta.shard_id, meta.ordinal)
+        name = broker_name(config, meta)
+        view = self._view = ClusterView(
+            shard.machines.members, self.member, meta.shard_id, meta.ordinal, self.advertised
+        )
         self.data = DataServiceImpl(shard, self._settings, self.clock, FetchLimits())
         self.topics = TopicServiceImpl(
             shard,
             self._settings,
             self.clock,
-            BrokerIdentity(meta.cluster_id, node, name, config.integer("replicas"), self.advertised),
+            BrokerIdentity(meta.cluster_id, name, config.integer("replicas"), view),
         )
         self.groups = ConsumerGroups(
             self._groups_machine,
             shard,
             self.clock,
-            ShardPositions(shard, node, self.advertised),
+            ShardPositions(shard, view),
             lambda: secrets.token_hex(16),
             self._group_settings(),
         )
@@ -195,7 +226,7 @@ class Broker:
                 cluster_id=meta.cluster_id,
                 cluster_name=config.text("cluster.name"),
                 name=name,
-                node_id=node,
+                node_id=view.node_id,
                 shard_id=meta.shard_id,
                 shard_uid=str(meta.shard_uid),
                 storage_id=str(meta.storage_id),
@@ -207,10 +238,16 @@ class Broker:
             self.counters,
             self.clock,
             self._described_listeners,
+            self.member,
+            view,
         )
 
     async def _listen(self, listener: Listener) -> None:
-        running = self._make_listener(listener)
+        running: RunningListener
+        if listener.protocol == "peer":
+            running = PeerListener(listener.name, listener.host, listener.port, self.member.links)
+        else:
+            running = self._make_listener(listener)
         try:
             await running.start()
         except OSError as error:
@@ -228,7 +265,9 @@ class Broker:
     def _make_listener(self, listener: Listener) -> RunningListener:
         where = (listener.name, listener.host, listener.port)
         if listener.protocol == "kafka":
-            services = KafkaServices(self.data, self.topics, self.groups, self.clock.monotonic_ms)
+            services = KafkaServices(
+                self.data, self.topics, self.groups, self.clock.monotonic_ms, LeaderRequests(self.member)
+            )
             config = self.config
             limits = KafkaLimits(
                 request_bytes_max=config.integer("socket.request.max.bytes"),
@@ -237,9 +276,17 @@ class Broker:
                 connection_idle_ms_max=config.integer("connections.max.idle.ms"),
             )
             kafka = KafkaListener(*where, services, limits)
+            self._serving.add(kafka)
             self.counters.watch("kafka", kafka.counters.shared)
             return kafka
-        http = HttpServices(self.data, self.topics, self.groups, self.broker_service, self.counters)
+        http = HttpServices(
+            self.data,
+            self.topics,
+            self.groups,
+            self.broker_service,
+            self.counters,
+            LeaderAddress(self.member, self.broker_service, self._view),
+        )
         return (
             DataHttpListener(*where, http) if listener.protocol == "http" else AdminHttpListener(*where, http)
         )
@@ -286,8 +333,9 @@ class Broker:
             await asyncio.sleep(SAMPLE_SECONDS)
 
     async def stop(self) -> None:
-        """Stops accepting, finishes what was begun, flushes, leaves a checkpoint, lets go of the folder."""
+        """Hands over, stops accepting, finishes what was begun, flushes, leaves a checkpoint, lets go of the folder."""
         self.broker_service.stopping = True
+        await self._hand_over()
         # The admin listener goes last, so that probes and people see the broker stopping.
         for _, running in sorted(self._listeners, key=lambda pair: pair[0].protocol == "admin"):
             await running.stop()
@@ -295,19 +343,22 @@ class Broker:
             task.cancel()
         await asyncio.gather(*self._pulses, return_exceptions=True)
         self.groups.stop()
+        await self.member.close()
         await self._maintenance.stop()
         await self._threads.close()
+        self._folder.save_meta(msgspec.structs.replace(self.member.replica.meta, running_boot=""))
         self._folder.close()
+
+    async def _hand_over(self) -> None:
+        if self.member.replica.is_leader and self.member.standings():
+            refusal = await self.member.hand_over()
+            if refusal is not None:
+                logger.warning("stopping without a hand-over: %s", refusal.sentence)
 
     @property
     def shard(self) -> Shard:
         """The shard, for tests and tools inside the process."""
         return self._shard
-
-
-def new_cluster_id() -> str:
-    """22 characters, as Kafka makes its cluster ids."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
 
 
 def exit_now(code: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from penstock.runtime.clock import Clock
 from penstock.runtime.shard import Shard
+from penstock.service.cluster import ClusterView
 from penstock.service.positions import PositionLookup
 
 
@@ -21,10 +22,9 @@ class LoopClock(Clock):
 class ShardPositions:
     """Implements `penstock.service.ports.Positions` on one shard."""
 
-    def __init__(self, shard: Shard, node: int, advertised: Callable[[str], tuple[str, int]]) -> None:
+    def __init__(self, shard: Shard, view: ClusterView) -> None:
         self._shard = shard
-        self._node = node
-        self._advertised = advertised
+        self._view = view
         self._lookup = PositionLookup(shard)
 
     def partition_count(self, topic: str) -> int | None:
@@ -47,5 +47,6 @@ class ShardPositions:
 
     def coordinator(self, listener: str, group: str) -> tuple[int, str, int] | None:
         """See `Positions.coordinator`."""
-        host, port = self._advertised(listener)
-        return (self._node, host, port) if host else None
+        leader = self._view.leader_node()
+        address = self._view.address_of(leader, listener)
+        return (leader, *address) if address is not None and address[0] else None

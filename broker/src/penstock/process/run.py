@@ -10,13 +10,16 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import uvloop
 
 from penstock.config.broker_config import BrokerConfig
 from penstock.log.errors import DataFolderError, LogDamagedError
+from penstock.log.maintenance import disk_is_full
 from penstock.process.assembly import Broker, exit_now
+from penstock.runtime.forgetting import mark_failed_sync
 from penstock.telemetry.logs import fields
 
 logger = logging.getLogger(__name__)
@@ -41,7 +44,7 @@ def run_broker(config: BrokerConfig) -> int:
 
 
 async def _run(config: BrokerConfig) -> int:
-    broker = Broker(config, _fatal)
+    broker = Broker(config, partial(_fatal, config.data))
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -77,7 +80,9 @@ def _refuse(error: Exception, code: int) -> int:
     return code
 
 
-def _fatal(error: BaseException) -> None:
+def _fatal(data: Path, error: BaseException) -> None:
+    if isinstance(error, OSError) and not disk_is_full(error):
+        mark_failed_sync(data)
     logger.critical("the log cannot be written any more, the broker ends at once: %s", error)
     exit_now(EXIT_STORAGE)
 

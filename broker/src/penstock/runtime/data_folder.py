@@ -32,6 +32,12 @@ class Meta(msgspec.Struct, rename="camel"):
     storage_id: uuid.UUID
     ordinal: int
     epoch: int = 0
+    # Who got this member's vote in `epoch`; 0 is nobody.
+    vote: int = 0
+    # The machine's boot in which the member runs under flush: async; empty after a clean stop.
+    running_boot: str = ""
+    # Why the log is being thrown away; empty when it is not.
+    forgotten: str = ""
 
 
 class DataFolder:
@@ -62,8 +68,9 @@ class DataFolder:
                 f"the data folder {self.path} is in use by another broker (process {holder}):"
                 " stop that one, or give this one a folder of its own with --data"
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        # Over what is there and then cut, so that a full disk has to give no new block.
+        size = os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        os.ftruncate(descriptor, size)
         return descriptor
 
     def load_meta(self) -> Meta | None:

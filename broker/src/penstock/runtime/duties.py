@@ -22,6 +22,17 @@ class Duties:
         self._again: dict[str, bool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._intervals: list[asyncio.Task[None]] = []
+        self._held: dict[str, Duty] | None = None
+
+    def hold(self) -> Callable[[], None]:
+        """Nothing begins until the returned function is called; what was asked for meanwhile begins then."""
+        self._held = {}
+        return self._resume
+
+    def _resume(self) -> None:
+        held, self._held = self._held or {}, None
+        for name, duty in held.items():
+            self.begin(name, duty)
 
     def every(self, seconds: float, name: str, duty: Duty) -> None:
         """Runs a duty now and then at intervals; an occasion that finds it still under way is left out."""
@@ -35,6 +46,9 @@ class Duties:
 
     def begin(self, name: str, duty: Duty) -> None:
         """Runs a duty now, or once more after the run that is under way."""
+        if self._held is not None:
+            self._held[name] = duty
+            return
         if name in self._again:
             self._again[name] = True
             return

@@ -94,11 +94,13 @@ class Maintenance:
         self._duties.every(SPARE_RETRY_SECONDS, _SPARES, self.fill_spares)
 
     async def stop(self) -> None:
-        """Ends all duties, flushes, and leaves a checkpoint of everything."""
+        """Ends all duties, flushes, and leaves a checkpoint of everything that is committed."""
         await self._duties.stop()
-        while not self._shard.idle:
+        if self._shard.failed:
+            return
+        while self._shard.stored_index < self._shard.log.next_index - 1:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._shard.when_committed(self._shard.log.next_index - 1, lambda: waiter.set_result(None))  # noqa: B023
+            self._shard.when_stored(self._shard.log.next_index - 1, lambda _: waiter.set_result(None))  # noqa: B023
             await waiter
         # What the last commits set off.
         await self._duties.settle()
@@ -127,6 +129,13 @@ class Maintenance:
         """Returns when no duty is under way."""
         await self._duties.settle()
 
+    async def quiet(self) -> Callable[[], None]:
+        """Keeps checkpoints, flushes and allocations from beginning, once those under way are done, until the returned
+        function is called."""
+        resume = self._duties.hold()
+        await self._duties.settle()
+        return resume
+
     async def fill_spares(self) -> None:
         """Allocates spare segments until enough are ready or the disk is full."""
         log = self._shard.log
@@ -143,7 +152,15 @@ class Maintenance:
     # --- retention -------------------------------------------------------------------------------
 
     async def retain(self) -> None:
-        """Moves the starts of partitions past what is to be kept, and forgets what time makes due."""
+        """Moves the starts of partitions past what is to be kept, and forgets what time makes due: the leader's part. Then
+        drops what no longer is needed: everybody's."""
+        if self._shard.leading and not await self._move_starts():
+            return
+        behind = self._shard.commit_index - self.checkpoints.covered_index
+        if behind > CHECKPOINT_ENTRIES_MAX or self.checkpoints.would_free_space:
+            self.begin_checkpoint()
+
+    async def _move_starts(self) -> bool:
         now = self._clock.now_ms()
         starts: dict[int, int] = {}
         for number, partition in enumerate(list(self._shard.table)):
@@ -160,10 +177,8 @@ class Maintenance:
                 await self._shard.propose(commands)
             except PenstockError as error:
                 logger.warning("retention has to wait: %s", error.sentence)
-                return
-        behind = self._shard.commit_index - self.checkpoints.covered_index
-        if behind > CHECKPOINT_ENTRIES_MAX or self.checkpoints.would_free_space:
-            self.begin_checkpoint()
+                return False
+        return True
 
     # --- disk ------------------------------------------------------------------------------------
 
@@ -178,15 +193,17 @@ class Maintenance:
         used = volume - available - spare if not disk_bytes else self._log_disk_bytes()
         ratio = used / max(total, 1)
         before = self.disk.state
-        state = DISK_OK
-        if ratio >= self._options.disk_refuse_ratio or (self._out_of_room and not log.spares_for_batches()):
-            state = DISK_REFUSE
+        state, refusal = DISK_OK, None
+        if self._out_of_room and not log.spares_for_batches():
+            state, refusal = DISK_REFUSE, "the disk is full, there is no room for another segment of the log"
+        elif ratio >= self._options.disk_refuse_ratio:
+            state, refusal = DISK_REFUSE, f"the disk is {ratio:.0%} full"
         elif ratio >= self._options.disk_warn_ratio:
             state = DISK_WARN
         self.disk = DiskState(total, max(used, 0), state)
         self._shard.refuse_batches = (
-            f"the disk is {ratio:.0%} full, produce is refused until there is room: free space or grow the volume"
-            if state == DISK_REFUSE
+            f"{refusal}: produce is refused until there is room; free space or grow the volume"
+            if refusal
             else None
         )
         if state != before:

@@ -1,33 +1,38 @@
-"""From a data folder to a shard that can serve: snapshots, log, replay, partitions, a new epoch."""
+"""From a data folder to a shard: snapshots, log, what is not known to be committed, partitions.
+
+Nothing is applied here but the snapshots. Entries behind them are in flight until the shard's leader, which may be this
+broker, says that they are committed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
-from penstock.catalog.partitions import Partitions, PartitionsDropped, opened
-from penstock.catalog.placement import misplaced
+from penstock.catalog.partitions import Partitions
 from penstock.catalog.topics import Catalog
 from penstock.codec.entry import KIND_BATCH, EntryHeader
 from penstock.log.commit_log import SPARES_READY, CommitLog
 from penstock.log.disk import Disk
-from penstock.log.errors import DataFolderError, LogDamagedError
-from penstock.log.maintenance import make_spare
+from penstock.log.errors import DataFolderError
+from penstock.log.maintenance import disk_is_full, make_spare
 from penstock.log.recovery import LogOptions, RecoveryReport, open_log
+from penstock.log.reset import finish_reset
 from penstock.log.segment import SPARE_SUFFIX
-from penstock.log.snapshots import Snapshot, SnapshotStore
+from penstock.log.snapshots import SnapshotStore
 from penstock.model.commands import StateMachine
-from penstock.model.errors import PenstockError
-from penstock.model.record_batch import NO_PRODUCER_ID, PRODUCER_ID, PRODUCER_ID_AT, parse_header
 from penstock.partition.partition import RunCache
 from penstock.partition.table import PartitionTable
+from penstock.replication.members import Members
 from penstock.runtime.command_codec import CommandCodec
 from penstock.runtime.data_folder import Meta
-from penstock.runtime.shard import Machines, Shard
+from penstock.runtime.in_flight import CommandInFlight, InFlight, batch_in_flight
+from penstock.runtime.machines import Machines
+from penstock.runtime.shard import Shard
 from penstock.runtime.threads import Threads
-from penstock.session.producers import PartitionProducersDropped, ProducerSessions
+from penstock.session.producers import ProducerSessions
 from penstock.telemetry.counters import Counters
 
 # A volume holds at least this many segments, so that small volumes get small ones.
@@ -41,6 +46,7 @@ class ShardOptions(msgspec.Struct, frozen=True):
     log: LogOptions
     index_cache_bytes_max: int
     pending_bytes_max: int
+    uncommitted_bytes_max: int = 256 * 1024 * 1024
 
 
 class MemberFolder(Protocol):
@@ -71,93 +77,75 @@ def open_shard(
 ) -> OpenedShard:
     """Blocks while it reads. Raises LogDamagedError and DataFolderError with sentences."""
     disk = folder.log_disk
-    machines = Machines(Catalog(), Partitions(), ProducerSessions(meta.shard_id), others)
+    machines = Machines(Catalog(), Partitions(), ProducerSessions(meta.shard_id), Members(), others)
     store = SnapshotStore(disk)
     snapshots = store.load()
-    _restore(machines.all(), snapshots)
-    replay = _Replay(machines)
+    machines.restore(snapshots)
+    recovered = _Recovered(machines)
     log_options = _fit_segments(disk.space_bytes()[0], options.log)
+    finish_reset(disk, meta.shard_uid, store, log_options.segment_bytes)
     log, report = open_log(
         disk,
         meta.shard_uid,
         log_options,
         epoch=meta.epoch,
         covered_index=store.covered_index,
-        on_entry=replay.on_entry,
+        on_entry=recovered.on_entry,
+        seeding=store.seeding,
     )
-    meta.epoch = max(meta.epoch, replay.epoch) + 1
-    folder.save_meta(meta)
+    meta.epoch = max(meta.epoch, recovered.epoch)
+    _save_meta(folder, meta, log)
     log.epoch = meta.epoch
     _prepare_spares(log)
-    table = _open_partitions(machines.partitions, log, options.index_cache_bytes_max)
     shard = Shard(
         log,
         machines,
-        table,
+        _open_partitions(machines.partitions, log, options.index_cache_bytes_max, recovered.first_offsets),
         threads,
         counters,
+        recovered.in_flight,
+        commit_index=min(store.covered_index, log.next_index - 1),
+        state_index=store.covered_index,
         pending_bytes_max=options.pending_bytes_max,
+        uncommitted_bytes_max=options.uncommitted_bytes_max,
         on_fatal=on_fatal,
     )
-    _repair_placement(shard, report)
     return OpenedShard(shard, store, report, meta)
 
 
-def _repair_placement(shard: Shard, report: RecoveryReport) -> None:
-    missing, surplus = misplaced(shard.machines.catalog, shard.machines.partitions)
-    commands = opened(missing)
-    if surplus:
-        keys = tuple(surplus)
-        commands += [PartitionsDropped(keys), PartitionProducersDropped(keys)]
-    if not commands:
-        return
-    report.sentences.append(
-        f"a change of topics was cut short: {len(missing)} partitions are opened and {len(surplus)} dropped now"
-    )
+def _save_meta(folder: MemberFolder, meta: Meta, log: CommitLog) -> None:
     try:
-        shard.propose(commands)
-    except PenstockError as error:
-        report.sentences.append(f"that has to wait for the next start: {error.sentence}")
-
-
-def _restore(machines: Sequence[StateMachine], snapshots: dict[str, Snapshot]) -> None:
-    for machine in machines:
-        snapshot = snapshots.get(machine.name)
-        if snapshot is None:
-            continue
-        if snapshot.version > machine.version:
+        folder.save_meta(meta)
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        if not log.spares:
             raise DataFolderError(
-                f"the snapshot of {machine.name} has version {snapshot.version}, this release reads"
-                f" {machine.version}: upgrade Penstock"
-            )
-        try:
-            machine.restore(snapshot.data)
-        except (msgspec.DecodeError, ValueError) as error:
-            raise LogDamagedError(
-                f"the snapshot of {machine.name} as of entry {snapshot.index} cannot be read ({error}):"
-                " restore the volume from a replica or a backup"
+                "the disk is full to the last byte: free some space, then start again"
             ) from error
-    unknown = snapshots.keys() - {machine.name for machine in machines}
-    if unknown:
-        raise DataFolderError(
-            f"there is a snapshot of {', '.join(sorted(unknown))}, which this release does not know: upgrade Penstock"
-        )
+        # Without a new epoch there is no start, and without a start no retention: a spare gives its room.
+        log.disk.remove(log.spares.pop())
+        folder.save_meta(meta)
 
 
-class _Replay:
+class _Recovered:
+    """Collects the entries that the snapshots do not cover."""
+
     def __init__(self, machines: Machines) -> None:
-        self._producers = machines.producers
         self._codec = CommandCodec(machines.all())
+        self.in_flight = InFlight()
         self.epoch = 0
+        # By partition, the offset of the first batch that is not known to be committed.
+        self.first_offsets: dict[int, int] = {}
 
     def on_entry(self, header: EntryHeader, payload: memoryview) -> None:
         self.epoch = header.epoch
         if header.kind == KIND_BATCH:
-            if PRODUCER_ID.unpack_from(payload, PRODUCER_ID_AT)[0] != NO_PRODUCER_ID:
-                self._producers.apply_batch(header.log_index, header.partition, parse_header(payload))
+            batch, base_offset = batch_in_flight(header, payload)
+            self.first_offsets.setdefault(header.partition, base_offset)
+            self.in_flight.add(batch)
         else:
-            command = self._codec.decode(payload)
-            self._codec.machine_of(command).apply(header.log_index, command)
+            self.in_flight.add(CommandInFlight(header.log_index, self._codec.decode(payload)))
 
 
 def _fit_segments(volume_bytes: int, options: LogOptions) -> LogOptions:
@@ -183,7 +171,9 @@ def _prepare_spares(log: CommitLog) -> None:
         )
 
 
-def _open_partitions(partitions: Partitions, log: CommitLog, cache_bytes_max: int) -> PartitionTable:
+def _open_partitions(
+    partitions: Partitions, log: CommitLog, cache_bytes_max: int, first_offsets: Mapping[int, int]
+) -> PartitionTable:
     table = PartitionTable(RunCache(cache_bytes_max))
     for state in partitions.states.committed.values():
         table.open(state)
@@ -194,6 +184,7 @@ def _open_partitions(partitions: Partitions, log: CommitLog, cache_bytes_max: in
                 partition.attach(segment)
     for partition in table:
         partition.move_start(partition.log_start)
-        # With one broker, everything that the log holds counts.
-        partition.high_watermark = partition.end_offset
+        partition.high_watermark = max(
+            first_offsets.get(partition.key, partition.end_offset), partition.log_start
+        )
     return table

@@ -1,32 +1,35 @@
-"""The driver of one shard: appends go into its log, commits come out and are applied.
+"""The driver of one shard's log and state: entries go into the log, commits come out and are applied.
 
 The loop owns everything here. What arrives in one turn is appended at once and handed to the writer's thread at the
-end of the turn as one group commit; when the job is back, the commit rule says how far the log counts, the entries up
-to there are applied in order, and whoever waited for them is answered.
+end of the turn as one group commit. Whoever decides what is committed (`runtime.replica`) is told of both through the
+hooks and calls `advance`; then the entries up to there are applied in order, and whoever waited for them is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
 import struct
-from collections import deque
 from collections.abc import Callable, Sequence
 
-import msgspec
-
-from penstock.catalog.partitions import LogStartsMoved, Partitions, PartitionsDropped, PartitionsOpened
-from penstock.catalog.topics import Catalog
-from penstock.log.commit_log import CommitLog, WriteJob
+from penstock.catalog.partitions import LogStartsMoved, PartitionsDropped, PartitionsOpened
+from penstock.codec.entry import ENTRY_HEADER_SIZE, KIND_BATCH
+from penstock.log.commit_log import CommitLog
 from penstock.log.errors import DiskFullError
-from penstock.model.commands import Command, StateMachine
+from penstock.log.segment_index import SegmentIndex
+from penstock.log.snapshots import Snapshot
+from penstock.log.write_job import WriteJob
+from penstock.model.commands import Command
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.model.record_batch import NO_PRODUCER_ID, BatchHeader
 from penstock.partition.partition import Partition
 from penstock.partition.table import PartitionTable
-from penstock.replication.commit_rule import standalone_commit_index
+from penstock.raft.configuration import Change, Configuration
+from penstock.replication.members import LeadershipBegan, MemberChanged
 from penstock.runtime.command_codec import CommandCodec
+from penstock.runtime.in_flight import BatchInFlight, CommandInFlight, InFlight, batch_in_flight
+from penstock.runtime.machines import Machines
 from penstock.runtime.threads import Threads
-from penstock.session.producers import ProducerSessions
+from penstock.runtime.waiters import Callback, IndexWaiters
 from penstock.telemetry.counters import Counters
 
 _BATCH_PREFIX = struct.Struct(">qii")  # base offset, batch length, partition leader epoch
@@ -39,31 +42,6 @@ VIEW_RATIO_MAX = 4
 INLINE_WRITE_BYTES_MAX = 1024 * 1024
 
 
-class _BatchInFlight(msgspec.Struct, gc=False):
-    index: int
-    partition: Partition
-    end_offset: int
-    header: BatchHeader | None
-
-
-class _CommandInFlight(msgspec.Struct, gc=False):
-    index: int
-    command: Command
-
-
-class Machines(msgspec.Struct):
-    """The shard's state machines. `others` are told of their own commands only."""
-
-    catalog: Catalog
-    partitions: Partitions
-    producers: ProducerSessions
-    others: Sequence[StateMachine] = ()
-
-    def all(self) -> list[StateMachine]:
-        """Every machine, in the order in which they are restored."""
-        return [self.catalog, self.partitions, self.producers, *self.others]
-
-
 class Shard:
     """See the module's text. `on_fatal` is called with the error when the log cannot be written any more."""
 
@@ -74,8 +52,12 @@ class Shard:
         table: PartitionTable,
         threads: Threads,
         counters: Counters,
+        in_flight: InFlight,
         *,
+        commit_index: int,
+        state_index: int,
         pending_bytes_max: int,
+        uncommitted_bytes_max: int,
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         self.log = log
@@ -83,28 +65,84 @@ class Shard:
         self.table = table
         self.threads = threads
         self.counters = counters
-        self.commit_index = log.next_index - 1
+        self.in_flight = in_flight
         self.codec = CommandCodec(machines.all())
-        # Copies that count now; a shard of one broker has its own.
+        # The state is as of this entry, although less may be known to be committed: a leader sent it.
+        self.state_index = state_index
+        # Whether this broker may append: it leads, and everything of earlier epochs is committed and applied.
+        self.leading = False
+        # Whether the log could not be written: nothing more is.
+        self.failed = False
+        # Copies that count now.
         self.in_sync_count = 1
         # Set by the disk watch: produce is refused, commands still go on.
         self.refuse_batches: str | None = None
         # Called after a segment was left behind full: it wants an index file, and a checkpoint is due.
         self.on_segment_filled: Callable[[], None] = lambda: None
         self.on_written: Callable[[], None] = lambda: None
+        # The replica's: before what was appended is handed to the writer, and when more of the log is stored.
+        self.on_appended: Callable[[], None] = lambda: None
+        self.on_stored: Callable[[], None] = lambda: None
+        # The oldest entries left the log.
+        self.on_dropped: Callable[[], None] = lambda: None
+        # Told of a change of the members, and of the first entry of a leadership, when they are applied.
+        self.on_member_changed: Callable[[int, MemberChanged], None] = lambda index, command: None
+        self.on_led: Callable[[int, LeadershipBegan], None] = lambda index, command: None
+        self._committed = IndexWaiters(commit_index)
+        self._stored = IndexWaiters(log.next_index - 1)
         self._pending_bytes_max = pending_bytes_max
+        self._uncommitted_bytes_max = uncommitted_bytes_max
+        # As of the last group commit.
+        self._uncommitted_bytes = 0
         self._on_fatal = on_fatal
         self._loop = asyncio.get_running_loop()
-        self._in_flight: deque[_BatchInFlight | _CommandInFlight] = deque()
-        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
         self._flush_due = False
+        self._commit_known = commit_index
+        # Bytes of entries that this broker appended as the leader, ever.
+        self.appended_bytes = 0
 
-    # --- appending -------------------------------------------------------------------------------
+    # --- who leads -------------------------------------------------------------------------------
 
     @property
     def epoch(self) -> int:
-        """The epoch of this leadership."""
+        """The newest epoch that this broker knows."""
         return self.log.epoch
+
+    @property
+    def commit_index(self) -> int:
+        """Everything up to here is committed and applied."""
+        return self._committed.reached
+
+    def configuration_in_log(self) -> Configuration:
+        """The members as of the log's end, committed or not: one step ahead of the committed ones at most."""
+        configuration = self.machines.members.configuration
+        for _, command in self.in_flight.changes():
+            configuration = configuration.changed([Change(command.change, command.member)])
+        return configuration
+
+    def check_leading(self) -> None:
+        """Raises PenstockError(NOT_LEADER_OR_FOLLOWER) unless this broker serves clients."""
+        if not self.leading:
+            raise PenstockError(
+                ErrorCode.NOT_LEADER_OR_FOLLOWER,
+                "this broker does not lead the shard now: ask the cluster for its leader again",
+            )
+
+    def stage_in_flight(self) -> None:
+        """What earlier leaders appended counts for the decisions of this one."""
+        self.in_flight.stage(self.codec, self.machines.producers)
+
+    def stop_leading(self, error: PenstockError) -> None:
+        """Somebody else leads, or nobody: what is staged is dropped, and who waits is told `error`."""
+        self.leading = False
+        for machine in self.machines.all():
+            machine.drop_staged()
+        self._committed.fail(error)
+        self._stored.fail(error)
+        for partition in list(self.table):
+            partition.wake()
+
+    # --- appending -------------------------------------------------------------------------------
 
     def append(
         self, partition: Partition, header: BatchHeader, records: tuple[memoryview, ...]
@@ -114,10 +152,17 @@ class Shard:
         `records` are the batch's bytes from byte 16 on, in one or more buffers: everything but base offset, length
         and leader epoch, which are filled in here. Raises PenstockError when the log cannot take it.
         """
+        if not self.leading:
+            self.check_leading()
         if self.refuse_batches is not None:
             raise PenstockError(ErrorCode.KAFKA_STORAGE_ERROR, self.refuse_batches)
         if self.log.pending_bytes > self._pending_bytes_max:
             raise PenstockError(ErrorCode.REQUEST_TIMED_OUT, "the disk cannot keep up: try again later")
+        if self._uncommitted_bytes > self._uncommitted_bytes_max:
+            raise PenstockError(
+                ErrorCode.NOT_ENOUGH_REPLICAS,
+                "the other replicas cannot keep up, log.uncommitted.bytes.max is reached: try again later",
+            )
         base = partition.end_offset
         end = base + header.last_offset_delta + 1
         size = header.size_bytes
@@ -135,18 +180,31 @@ class Shard:
             )
         except DiskFullError as error:
             raise PenstockError(ErrorCode.KAFKA_STORAGE_ERROR, _DISK_FULL) from error
+        self.appended_bytes += size + ENTRY_HEADER_SIZE
         partition.appended(self.log.active, end, size)
         produced = None
         if header.producer_id != NO_PRODUCER_ID:
             produced = header._replace(base_offset=base)
             self.machines.producers.stage_batch(index, partition.key, produced)
-        self._in_flight.append(_BatchInFlight(index, partition, end, produced))
-        self._flush_soon()
+        self.in_flight.add(BatchInFlight(index, partition.key, end, produced))
+        self.flush_soon()
         return index, base
 
     def propose(self, commands: Sequence[Command]) -> asyncio.Future[None]:
-        """Appends commands; the future is done when all are committed and applied. Raises PenstockError at once
-        (nothing appended) when the log cannot take them."""
+        """Appends commands; the future is done when all are committed and applied, or fails with PenstockError. Raises
+        PenstockError at once (nothing appended) when the log cannot take them or this broker does not lead."""
+        self.check_leading()
+        future = self._loop.create_future()
+        if not commands:
+            future.set_result(None)
+            return future
+        index = self.append_commands(commands)
+        self.when_committed(index, lambda error: _finish(future, error))
+        return future
+
+    def append_commands(self, commands: Sequence[Command]) -> int:
+        """Appends and stages commands, whoever leads; returns the last one's index. Raises PenstockError (nothing
+        appended) when the log cannot take them."""
         payloads = [self.codec.encode(command) for command in commands]
         sizes = [len(payload) for payload in payloads]
         if not self.log.has_room_for_commands(sizes):
@@ -158,37 +216,77 @@ class Shard:
                 else f"the change makes an entry of {largest} bytes, a segment of the log holds {allowed}:"
                 " make it in smaller steps or raise log.segment.bytes",
             )
-        future = self._loop.create_future()
-        if not commands:
-            future.set_result(None)
-            return future
         for command, payload in zip(commands, payloads, strict=True):
             index = self.log.append_command(payload)
+            self.appended_bytes += len(payload) + ENTRY_HEADER_SIZE
             self.codec.machine_of(command).stage(index, command)
-            self._in_flight.append(_CommandInFlight(index, command))
-        self.when_committed(self.log.next_index - 1, lambda: _finish(future))
-        self._flush_soon()
-        return future
+            self.in_flight.add(CommandInFlight(index, command))
+        self.flush_soon()
+        return self.log.next_index - 1
 
-    def when_committed(self, index: int, callback: Callable[[], None]) -> None:
-        """Calls back once the entry is committed and applied (at once when it is)."""
-        if index <= self.commit_index:
-            callback()
-            return
-        if self._waiting:
-            # Callbacks are kept in order of index; one for an older entry waits a little longer instead.
-            index = max(index, self._waiting[-1][0])
-        self._waiting.append((index, callback))
+    def when_committed(self, index: int, callback: Callback) -> None:
+        """Calls back with None once the entry is committed and applied (at once when it is), or with the error that
+        makes its fate unknown."""
+        self._committed.wait(index, callback)
+
+    def when_stored(self, index: int, callback: Callback) -> None:
+        """The same for this broker's own log: on disk under `flush: sync`, written under `async`."""
+        self._stored.wait(index, callback)
+
+    # --- following -------------------------------------------------------------------------------
+
+    def follow(self, data: memoryview) -> int:
+        """Appends a leader's entries, whole and back to back; returns the last index that the log holds then, which is
+        lower than what came when the disk is full. Raises EntriesRefusedError, DiskFullError (nothing appended), and
+        LogDamagedError for a command that this release does not know."""
+        codec, table, in_flight = self.codec, self.table.by_key, self.in_flight
+        for header, payload, segment in self.log.append_entries(data):
+            if header.kind == KIND_BATCH:
+                batch, _ = batch_in_flight(header, payload)
+                in_flight.add(batch)
+                partition = table.get(header.partition)
+                if partition is not None:
+                    partition.appended(segment, batch.end_offset, header.length)
+            else:
+                in_flight.add(CommandInFlight(header.log_index, codec.decode(payload)))
+        self.flush_soon()
+        return self.log.next_index - 1
+
+    def begin_anew(self, base_index: int, covered_index: int, snapshots: Sequence[Snapshot]) -> None:
+        """The log was replaced by an empty one behind `base_index`, and the state by a leader's as of `covered_index`."""
+        self.machines.restore({snapshot.name: snapshot for snapshot in snapshots})
+        self.state_index = covered_index
+        self.in_flight.clear()
+        self.table.clear()
+        for state in self.machines.partitions.states.committed.values():
+            self.table.open(state)
+        self._commit_known = self._committed.reached = self._stored.reached = base_index
+
+    def truncate(self, from_index: int, loaded: SegmentIndex | None = None) -> None:
+        """Takes away entries that another leader holds otherwise; none of them is committed. Raises SealedSegmentError."""
+        cut = self.log.truncate(from_index, loaded)
+        self.in_flight.truncate(from_index)
+        self.table.truncated(cut)
+        self._stored.reached = min(self._stored.reached, from_index - 1)
+        self.flush_soon()
 
     # --- writing ---------------------------------------------------------------------------------
 
-    def _flush_soon(self) -> None:
+    @property
+    def stored_index(self) -> int:
+        """The last entry that this broker's copy counts for."""
+        return self.log.durable_index if self.log.sync else self.log.written_index
+
+    def flush_soon(self) -> None:
+        """Hands what was appended to the writer at the end of the loop's turn."""
         if not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flush_due = False
+        self.on_appended()
+        self._count_uncommitted()
         pending = self.log.pending_bytes
         job = self.log.take_job()
         if job is None:
@@ -204,50 +302,59 @@ class Shard:
         else:
             self.threads.writer.submit(job.run, self._written)
 
+    def _count_uncommitted(self) -> None:
+        first, last = self.commit_index + 1, self.log.next_index - 1
+        self._uncommitted_bytes = (
+            self.log.span_bytes(first, last) if self.log.first_index <= first <= last else 0
+        )
+
     def _written(self, job: WriteJob | None, error: BaseException | None) -> None:
         if error is not None or job is None:
-            self._on_fatal(error or RuntimeError("the log's writer ended without an outcome"))
+            self.fail(error or RuntimeError("the log's writer ended without an outcome"))
             return
         self.log.complete(job)
         self.counters.log_append_bytes += job.bytes_written
         self.counters.fsyncs += job.syncs
         self.counters.fsync_seconds += job.sync_seconds
-        self.advance()
+        self._stored.reach(self.stored_index)
+        self.on_stored()
         if job.fills_segment:
             self.on_segment_filled()
         self.on_written()
-        if self.log.pending_bytes and not self._flush_due:
+        if self.log.has_work and not self._flush_due:
             self._flush()
 
-    def advance(self) -> None:
-        """Applies what became committed and answers who waited for it."""
-        commit = standalone_commit_index(
-            written_index=self.log.written_index, durable_index=self.log.durable_index, sync=self.log.sync
-        )
-        in_flight = self._in_flight
-        touched: dict[Partition, int] = {}
-        while in_flight and in_flight[0].index <= commit:
-            entry = in_flight.popleft()
-            if type(entry) is _BatchInFlight:
-                if entry.header is not None:
-                    self.machines.producers.apply_batch(entry.index, entry.partition.key, entry.header)
+    # --- committing ------------------------------------------------------------------------------
+
+    def advance(self, commit_index: int) -> None:
+        """Applies what became committed and answers who waited for it. What is committed and not in this broker's log
+        yet is applied when it is (`entries_came`)."""
+        self._commit_known = max(self._commit_known, commit_index)
+        commit = min(self._commit_known, self.log.next_index - 1)
+        touched: dict[int, int] = {}
+        for entry in self.in_flight.pop_committed(commit):
+            known = entry.index <= self.state_index
+            if type(entry) is BatchInFlight:
+                if entry.header is not None and not known:
+                    self.machines.producers.apply_batch(entry.index, entry.partition, entry.header)
                 touched[entry.partition] = entry.end_offset
             else:
-                assert type(entry) is _CommandInFlight
-                self._apply(entry.index, entry.command)
-        self.commit_index = max(self.commit_index, commit)
-        for partition, end in touched.items():
-            partition.commit(end)
-        waiting = self._waiting
-        while waiting and waiting[0][0] <= commit:
-            waiting.popleft()[1]()
+                assert type(entry) is CommandInFlight
+                if not known:
+                    self._apply(entry.index, entry.command)
+        for key, end in touched.items():
+            partition = self.table.by_key.get(key)
+            if partition is not None:
+                partition.commit(end)
+        self._committed.reach(commit)
 
     def _apply(self, index: int, command: Command) -> None:
         self.codec.machine_of(command).apply(index, command)
         match command:
             case PartitionsOpened(partitions=states):
                 for state in states:
-                    self.table.open(state)
+                    if state.key not in self.table.by_key:
+                        self._attach(self.table.open(state), index)
             case PartitionsDropped(keys=keys):
                 for key in keys:
                     self.table.drop(key)
@@ -256,17 +363,29 @@ class Shard:
                     moved = self.table.by_key.get(key)
                     if moved is not None:
                         moved.move_start(start)
+            case MemberChanged():
+                self.on_member_changed(index, command)
+            case LeadershipBegan():
+                self.on_led(index, command)
             case _:
                 pass
 
+    def _attach(self, partition: Partition, opened_at: int) -> None:
+        """A follower may hold batches of a partition before it learns that the partition's opening is committed."""
+        for segment in self.log.segments:
+            if segment.last_index > opened_at and segment.run(partition.key) is not None:
+                partition.attach(segment)
+
     def fail(self, error: BaseException) -> None:
         """The storage can no longer be trusted: nothing is acknowledged any more and the broker ends."""
+        self.failed = True
         self._on_fatal(error)
 
     @property
     def idle(self) -> bool:
-        """Whether everything appended is committed."""
-        return not self._in_flight
+        """Whether everything appended is written, and committed where this broker leads."""
+        written = self.log.written_index == self.log.next_index - 1
+        return written and (not self.in_flight or not self.leading)
 
 
 def _unpinned(view: memoryview) -> memoryview:
@@ -274,6 +393,10 @@ def _unpinned(view: memoryview) -> memoryview:
     return view if view.nbytes * VIEW_RATIO_MAX >= whole else memoryview(bytes(view))
 
 
-def _finish(future: asyncio.Future[None]) -> None:
-    if not future.done():
+def _finish(future: asyncio.Future[None], error: PenstockError | None) -> None:
+    if future.done():
+        return
+    if error is None:
         future.set_result(None)
+    else:
+        future.set_exception(error)

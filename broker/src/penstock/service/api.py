@@ -8,7 +8,7 @@ in one place. Errors of a single item travel in its `error` and `message`; a req
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -262,6 +262,10 @@ class TopicPartitionDetail(msgspec.Struct):
 class TopicService(Protocol):
     """Metadata, topics and configuration."""
 
+    def knows(self, name: str) -> bool:
+        """Whether there is a topic of that name, as far as this broker has heard."""
+        ...
+
     async def metadata(
         self,
         context: RequestContext,
@@ -324,8 +328,31 @@ class TopicService(Protocol):
 # --- the broker itself ------------------------------------------------------------------------------
 
 
+class MemberStatus(msgspec.Struct, frozen=True):
+    """A broker of the shard. `role` is Leader, Follower or Learner; lag is what the leader knows it to miss, 0 where the
+    asked broker does not lead."""
+
+    name: str
+    node_id: int
+    role: Literal["Leader", "Follower", "Learner"]
+    in_sync: bool
+    lag_entries: int
+    lag_bytes: int
+    address: dict[str, str]
+
+
+class ReplicaDigest(msgspec.Struct, frozen=True):
+    """Hashes of entries `first_index` to `last_index`, and of each state machine as of `commit_index`."""
+
+    commit_index: int
+    first_index: int
+    last_index: int
+    entries: str
+    machines: dict[str, str]
+
+
 class BrokerStatus(msgspec.Struct):
-    """What GET /v1/broker and /v1/cluster are made of."""
+    """What GET /v1/broker and /v1/cluster are made of. `leader` is empty while no leader is known."""
 
     cluster_id: str
     cluster_name: str
@@ -348,6 +375,9 @@ class BrokerStatus(msgspec.Struct):
     messages_in_per_second: float
     bytes_in_per_second: float
     bytes_out_per_second: float
+    role: Literal["Leader", "Follower", "Learner"] = "Leader"
+    leader: str = ""
+    members: list[MemberStatus] = []
 
 
 class BrokerService(Protocol):
@@ -357,4 +387,14 @@ class BrokerService(Protocol):
 
     def not_ready_reasons(self) -> list[str]:
         """Empty when clients may be sent here."""
+        ...
+
+    async def digest(self, first: int | None = None, last: int | None = None) -> ReplicaDigest:
+        """Hashes by which this replica is compared with others. Raises PenstockError (OFFSET_OUT_OF_RANGE,
+        KAFKA_STORAGE_ERROR)."""
+        ...
+
+    async def hand_over(self, to: str | None = None) -> None:
+        """Moves the shard's leadership to the named broker, or to the one that holds most. Returns once it moved; raises
+        PenstockError (NOT_LEADER_OR_FOLLOWER, INVALID_REQUEST, REQUEST_TIMED_OUT)."""
         ...

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import msgspec
 
+from penstock.model.errors import ErrorCode, PenstockError
+from penstock.model.ids import node_id
 from penstock.runtime.clock import Clock
 from penstock.runtime.maintenance import Maintenance
+from penstock.runtime.member import ShardMember
 from penstock.runtime.shard import Shard
-from penstock.service.api import BrokerStatus
+from penstock.service.api import BrokerStatus, MemberStatus, ReplicaDigest
+from penstock.service.cluster import ClusterView
+from penstock.service.digests import replica_digest
 from penstock.telemetry.counters import Counters
+
+Role = Literal["Leader", "Follower", "Learner"]
 
 # Rates are taken over about this many seconds.
 RATE_WINDOW_MS = 5_000
@@ -43,6 +51,8 @@ class BrokerServiceImpl:
         counters: Counters,
         clock: Clock,
         listeners: Callable[[], Sequence[tuple[str, str, str, str]]],
+        member: ShardMember,
+        view: ClusterView,
     ) -> None:
         self._identity = identity
         self._shard = shard
@@ -50,6 +60,8 @@ class BrokerServiceImpl:
         self._counters = counters
         self._clock = clock
         self._listeners = listeners
+        self._member = member
+        self._view = view
         self._samples: deque[tuple[int, int, int, int]] = deque(maxlen=_SAMPLES_MAX)
         self.starting = True
         self.stopping = False
@@ -101,7 +113,74 @@ class BrokerServiceImpl:
             messages_in_per_second=messages,
             bytes_in_per_second=bytes_in,
             bytes_out_per_second=bytes_out,
+            role=self._role(),
+            leader=self._leader_name(),
+            members=self._members(),
         )
+
+    # --- the shard -------------------------------------------------------------------------------
+
+    def _role(self) -> Role:
+        member = self._member
+        if member.replica.is_leader:
+            return "Leader"
+        voters = member.shard.machines.members.configuration.voters
+        return "Follower" if member.own_member in voters else "Learner"
+
+    def _leader_name(self) -> str:
+        if self._member.leader_member == self._member.own_member:
+            return self._identity.name
+        return self._view.leader_name()
+
+    def _members(self) -> list[MemberStatus]:
+        """Every configured member by ordinal; this broker also before it has announced itself."""
+        shard, own = self._member.shard, self._member.own_member
+        standings = self._member.standings()
+        in_sync = set(self._member.in_sync_members())
+        configuration = shard.machines.members.configuration
+        last = shard.log.next_index - 1
+        found: dict[int, MemberStatus] = {}
+        for item in shard.machines.members.configured():
+            standing = standings.get(item.member)
+            lag = max(last - standing.match, 0) if standing is not None else 0
+            node = node_id(self._identity.shard_id, item.ordinal)
+            role: Role = "Follower" if item.member in configuration.voters else "Learner"
+            if item.member == self._member.leader_member:
+                role = "Leader"
+            found[node] = MemberStatus(
+                item.name,
+                node,
+                role,
+                item.member in in_sync,
+                lag,
+                self._member.lag_bytes(standing.match) if standing is not None else 0,
+                item.listeners,
+            )
+        if not found or (own == self._member.leader_member and self._identity.node_id not in found):
+            advertised = {name: address for name, _, _, address in self._listeners()}
+            found[self._identity.node_id] = MemberStatus(
+                self._identity.name, self._identity.node_id, self._role(), own in in_sync, 0, 0, advertised
+            )
+        return [found[node] for node in sorted(found)]
+
+    async def digest(self, first: int | None = None, last: int | None = None) -> ReplicaDigest:
+        """See `BrokerService.digest`."""
+        return await replica_digest(self._shard, first, last)
+
+    async def hand_over(self, to: str | None = None) -> None:
+        """See `BrokerService.hand_over`."""
+        self._shard.check_leading()
+        members = self._shard.machines.members
+        chosen = None
+        if to is not None:
+            chosen = next((item.member for item in members.configured() if item.name == to), None)
+            if chosen not in members.configuration.voters or chosen == self._member.own_member:
+                raise PenstockError(
+                    ErrorCode.INVALID_REQUEST, f"{to} is not another voter of this shard: see its members"
+                )
+        refusal = await self._member.hand_over(chosen)
+        if refusal is not None:
+            raise PenstockError(ErrorCode.REQUEST_TIMED_OUT, f"the leadership stays here: {refusal.sentence}")
 
     def not_ready_reasons(self) -> list[str]:
         """See `BrokerService.not_ready_reasons`. A full disk is none: consume goes on; /v1/broker shows it."""
@@ -110,4 +189,6 @@ class BrokerServiceImpl:
             reasons.append("the broker is starting")
         if self.stopping:
             reasons.append("the broker is stopping")
+        if not reasons:
+            reasons += self._member.not_ready_reasons()
         return reasons

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from penstock.catalog.partitions import starts_moved
 from penstock.model.errors import ErrorCode, PenstockError
@@ -12,6 +12,7 @@ from penstock.partition.batches import KEPT_FROM, split_batches, with_append_tim
 from penstock.partition.partition import Partition
 from penstock.runtime.clock import Clock
 from penstock.runtime.shard import Shard
+from penstock.runtime.waiters import Callback
 from penstock.service.api import (
     AppendResult,
     DeletedRecords,
@@ -67,6 +68,7 @@ class DataServiceImpl:
         last_index = 0
         for item in batches:
             try:
+                self._shard.check_leading()
                 index, result = self._append(item)
             except PenstockError as error:
                 result = _failed(item, error)
@@ -76,7 +78,8 @@ class DataServiceImpl:
         if acks == ACKS_NONE or last_index <= self._shard.commit_index:
             future.set_result(results)
             return future
-        self._answer_when_committed(future, results, last_index, timeout_ms)
+        wait = self._shard.when_committed if acks == ACKS_ALL else self._shard.when_stored
+        self._answer_when(wait, future, results, last_index, timeout_ms)
         return future
 
     def _append(self, item: ProduceBatches) -> tuple[int, AppendResult]:
@@ -116,25 +119,25 @@ class DataServiceImpl:
             log_start_offset=partition.log_start,
         )
 
-    def _answer_when_committed(
+    def _answer_when(
         self,
+        wait: Callable[[int, Callback], None],
         future: asyncio.Future[list[AppendResult]],
         results: list[AppendResult],
         index: int,
         timeout_ms: int,
     ) -> None:
         def expire() -> None:
-            if not future.done():
-                late = PenstockError(ErrorCode.REQUEST_TIMED_OUT, "the batch was not committed in time")
-                future.set_result([_late(result, late) for result in results])
+            late = PenstockError(ErrorCode.REQUEST_TIMED_OUT, "the batch was not committed in time")
+            finish(late)
 
-        def committed() -> None:
+        def finish(error: PenstockError | None) -> None:
             timer.cancel()
             if not future.done():
-                future.set_result(results)
+                future.set_result(results if error is None else [_late(result, error) for result in results])
 
         timer = self._loop.call_later(min(max(timeout_ms, 1), PRODUCE_WAIT_MS_MAX) / 1000, expire)
-        self._shard.when_committed(index, committed)
+        wait(index, finish)
 
     async def init_producer_id(
         self, context: RequestContext, transactional_id: str | None, producer_id: int, producer_epoch: int

@@ -26,7 +26,6 @@ from penstock.model.errors import ErrorCode, PenstockError
 from penstock.runtime.clock import Clock
 from penstock.runtime.shard import Shard
 from penstock.service.api import (
-    BrokerAddress,
     ClusterMetadata,
     ConfigEntry,
     ConfigOperation,
@@ -37,6 +36,7 @@ from penstock.service.api import (
     TopicPartitionDetail,
     TopicSummary,
 )
+from penstock.service.cluster import NO_NODE, ClusterView
 from penstock.service.context import RequestContext
 from penstock.service.settings import Settings
 from penstock.session.producers import PartitionProducersDropped
@@ -48,13 +48,12 @@ PARTITIONS_PER_TURN_MAX = 5_000
 
 
 class BrokerIdentity(msgspec.Struct):
-    """Who answers. `address` gives this broker's host and port as clients of a listener reach it."""
+    """Who answers. `replicas` is how many brokers the shard is to have."""
 
     cluster_id: str
-    node_id: int
     name: str
     replicas: int
-    address: Callable[[str], tuple[str, int]]
+    view: ClusterView
 
 
 class TopicServiceImpl:
@@ -76,6 +75,10 @@ class TopicServiceImpl:
 
     # --- metadata --------------------------------------------------------------------------------
 
+    def knows(self, name: str) -> bool:
+        """See `TopicService.knows`."""
+        return name in self._catalog.topics.committed
+
     async def metadata(
         self,
         context: RequestContext,
@@ -90,11 +93,11 @@ class TopicServiceImpl:
         else:
             found = [await self._named(name, create=allow_auto_create) for name in topics or ()]
             found.extend(self._by_id(topic_id) for topic_id in topic_ids)
-        host, port = self._identity.address(context.listener)
+        view = self._identity.view
         return ClusterMetadata(
             cluster_id=self._identity.cluster_id,
-            controller_id=self._identity.node_id,
-            brokers=[BrokerAddress(self._identity.node_id, host, port)],
+            controller_id=view.leader_node(),
+            brokers=view.brokers(context.listener),
             topics=found,
         )
 
@@ -122,13 +125,24 @@ class TopicServiceImpl:
         return self._describe(topic)
 
     def _describe(self, topic: Topic) -> TopicMetadata:
-        node = self._identity.node_id
+        view = self._identity.view
+        leader, replicas, in_sync = view.leader_node(), view.replica_nodes(), view.in_sync_nodes()
+        error = ErrorCode.NONE if leader != NO_NODE else ErrorCode.LEADER_NOT_AVAILABLE
+        offline = [node for node in replicas if node not in in_sync]
         return TopicMetadata(
             topic.name,
             topic.topic_id,
             internal=topic.internal,
             partitions=[
-                PartitionMetadata(number, node, place.epoch_base + self._shard.epoch, [node], [node])
+                PartitionMetadata(
+                    number,
+                    leader,
+                    place.epoch_base + self._shard.epoch,
+                    replicas,
+                    in_sync,
+                    error,
+                    offline,
+                )
                 for number, place in enumerate(topic.partitions)
             ],
         )
@@ -198,9 +212,12 @@ class TopicServiceImpl:
                     ErrorCode.INVALID_REPLICA_ASSIGNMENT,
                     "assignments must name partitions 0, 1, 2 … without a gap",
                 )
-            if any(list(nodes) != [self._identity.node_id] for nodes in new.assignments.values()):
+            brokers = self._identity.view.replica_nodes()
+            if any(not nodes or not {*nodes} <= {*brokers} for nodes in new.assignments.values()):
                 raise PenstockError(
-                    ErrorCode.INVALID_REPLICA_ASSIGNMENT, f"the only broker is {self._identity.node_id}"
+                    ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                    f"the brokers are {', '.join(map(str, brokers))}; leave assignments out, because every broker of a"
+                    " shard keeps all of its partitions",
                 )
             return len(new.assignments)
         count = self._settings.integer("num.partitions") if new.partitions == -1 else new.partitions
@@ -333,7 +350,7 @@ class TopicServiceImpl:
                     partition.log_start,
                     partition.high_watermark,
                     partition.size_bytes,
-                    self._identity.name,
+                    self._identity.view.leader_name() or self._identity.name,
                     place.epoch_base + self._shard.epoch,
                 )
             )

@@ -77,6 +77,10 @@ class ManualThreads:
         if lanes:
             self.power_lost |= self._chance.choice(lanes).step(self._chance)
 
+    def write(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """See `Threads.write`."""
+        return _submit(self.writer, function)
+
     def background(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """See `Threads.background`."""
         return _submit(self._background, function)

@@ -86,7 +86,11 @@ class BrokerProcess(ManagedProcess):
 
     def wait_until_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
         """For those who launched it. Raises ServerError, with the log's end, when it does not get there."""
-        self.wait_until(self._is_ready, timeout_s, "its ready file")
+        self.wait_until(self.note_ready, timeout_s, "its ready file")
+
+    def configure(self, config: Mapping[str, object]) -> None:
+        """Settings from the next start on, in place of those before."""
+        self._config = dict(config)
 
     def launch_only(self) -> None:
         """Starts without waiting for readiness, for those who want to kill it on the way there."""
@@ -118,7 +122,8 @@ class BrokerProcess(ManagedProcess):
             command += ["--config", str(file)]
         return command
 
-    def _is_ready(self) -> bool:
+    def note_ready(self) -> bool:
+        """Whether the ready file is there; if so, the addresses in it hold from now on."""
         # The file is put in place by a rename, so it is either absent or whole.
         if not self.ready_file.exists():
             return False

@@ -1,197 +1,277 @@
-"""The brokers of one shard as processes, for tests that kill, pause and separate them.
+"""`ShardProcesses`: one shard of several real broker processes on loopback, for black-box tests, demos and the bench.
 
-One broker or several: the number is a parameter, and so is the place where they run. `Loopback` gives them addresses of
-127.0.0.0/8 that no other run uses; `penstock.testing.fault_network` gives each a network namespace. Addresses are fixed
-before the start, because brokers of one shard have to know each other's.
+Every broker has a folder and ports of its own and keeps both over restarts, as pods do. Brokers are named by ordinal.
+What the shard says of itself is asked of its admin API, so that tests see what the operator sees.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+import random
+import shutil
 import signal
+import socket
 import time
 import urllib.error
 import urllib.request
 import uuid
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from penstock.testing.managed_process import POLL_INTERVAL_S, ServerError
-from penstock.testing.process import READY_TIMEOUT_S, BrokerProcess
+from penstock.testing.managed_process import ServerError
+from penstock.testing.process import BrokerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-T = TypeVar("T")
+LISTENERS = ("peer", "kafka", "http", "admin")
+HOST = "127.0.0.1"
+# Below the ports that Linux gives to outgoing connections: a broker that dials a dead peer must never be given the
+# peer's port for its own end.
+PORTS = range(15_000, 32_000)
+PORT_TRIES_MAX = 1_000
 
-KAFKA_PORT, HTTP_PORT, ADMIN_PORT, PEER_PORT = 9092, 8080, 8081, 9093
-LEADER_TIMEOUT_S = 30.0
-ASK_TIMEOUT_S = 1.0
-CLUSTER_ID = "cGVuc3RvY2stdGVzdHMtMA"
+SETTLE_TIMEOUT_S = 30.0
+"""How long the shard may take to elect a leader and bring every member in sync."""
 
-
-class Place(Protocol):
-    """Where servers run: their addresses, what goes before their commands, and how to call a function beside them."""
-
-    def host(self, server: int) -> str: ...
-
-    def prefix(self, server: int) -> Sequence[str]: ...
-
-    def run(self, function: Callable[[], T]) -> T: ...
+ASK_TIMEOUT_S = 5.0
+POLL_INTERVAL_S = 0.02
+NODES_PER_SHARD = 100
 
 
-class Loopback:
-    """The machine itself. The address is made of the process id, so that runs do not meet; servers count from it."""
+class ShardView(NamedTuple):
+    """One broker's answer to who leads; `leader` is an ordinal, -1 while none is known."""
 
-    def host(self, server: int) -> str:
-        """An address for this process's server of that number."""
-        own = os.getpid() & 0x3FFFF
-        return f"127.{64 + (own >> 12)}.{own >> 4 & 0xFF}.{(own & 0xF) << 4 | server + 1}"
+    leader: int
+    epoch: int
+    members: dict[int, dict[str, Any]]
 
-    def prefix(self, server: int) -> Sequence[str]:
-        """Nothing."""
-        return ()
-
-    def run(self, function: Callable[[], T]) -> T:
-        """Calls it."""
-        return function()
+    @property
+    def in_sync(self) -> frozenset[int]:
+        """Ordinals of the voters in sync, as that broker sees it; only the leader's sight is more than a guess."""
+        voters = {"Leader", "Follower"}
+        return frozenset(
+            ordinal for ordinal, item in self.members.items() if item["inSync"] and item["role"] in voters
+        )
 
 
 class ShardProcesses:
-    """`replicas` brokers below `folder`, each in a folder of its own named after its ordinal.
-
-    `config` holds dotted names that all share; `program` stands for `penstock.main` where a test runs something else.
-    """
+    """Brokers 0 to `replicas` - 1 below `folder`. `config` holds for all of them, `each` for single ones. Leaving the
+    context kills what still runs."""
 
     def __init__(
         self,
         folder: Path,
-        place: Place,
         *,
-        replicas: int = 1,
+        replicas: int = 3,
         config: Mapping[str, object] | None = None,
-        program: Sequence[str] | None = None,
+        each: Mapping[int, Mapping[str, object]] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.replicas = replicas
-        self.place = place
-        shared = dict(config or {})
-        if replicas > 1:
-            peers = ",".join(f"{number}={place.host(number)}:{PEER_PORT}" for number in range(replicas))
-            shared |= {
-                "replicas": replicas,
-                "shard.peers": peers,
-                "shard.uid": str(uuid.uuid4()),
-                "cluster.id": CLUSTER_ID,
-            }
-        ports = {"kafka": KAFKA_PORT, "admin": ADMIN_PORT} | ({"peer": PEER_PORT} if replicas > 1 else {})
-        self.brokers = [
-            BrokerProcess(
-                folder / str(number),
-                config={**shared, "broker.ordinal": number},
-                listeners=(),
-                listen={name: f"{place.host(number)}:{port}" for name, port in ports.items()},
-                prefix=place.prefix(number),
-                program=program,
+        self.brokers: list[BrokerProcess] = []
+        ports = free_ports(replicas * len(LISTENERS))
+        peers = ports[:replicas]
+        self._shared: dict[str, object] = {
+            "cluster.id": "penstock-shard-tests00",
+            "cluster.name": "test",
+            "shard.uid": str(uuid.uuid4()),
+            "replicas": replicas,
+            "shard.peers": ",".join(f"{ordinal}={HOST}:{port}" for ordinal, port in enumerate(peers)),
+            **(config or {}),
+        }
+        for ordinal in range(replicas):
+            listen = dict(
+                zip(LISTENERS, (f"{HOST}:{port}" for port in ports[ordinal::replicas]), strict=True)
             )
-            for number in range(replicas)
-        ]
-        self._paused: set[int] = set()
+            self.brokers.append(
+                BrokerProcess(folder / f"broker-{ordinal}", listeners=LISTENERS, listen=listen, prefix=prefix)
+            )
+            self.configure(ordinal, (each or {}).get(ordinal, {}))
 
-    @property
-    def kafka(self) -> list[tuple[str, int]]:
-        """(host, port) of every broker's Kafka listener, by ordinal."""
-        return [(self.place.host(number), KAFKA_PORT) for number in range(self.replicas)]
+    def configure(self, ordinal: int, changes: Mapping[str, object]) -> None:
+        """Settings of one broker from its next start on, beside the shared ones."""
+        self.brokers[ordinal].configure({**self._shared, "broker.ordinal": ordinal, **changes})
 
-    @property
-    def admin(self) -> list[str]:
-        """Base URL of every broker's admin API, by ordinal."""
-        return [broker.admin for broker in self.brokers]
+    # --- life ------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         try:
-            self.start()
+            return self.start()
         except BaseException:
-            self.kill_all()
+            self.close()
             raise
-        return self
 
     def __exit__(self, *_: object) -> None:
-        self.kill_all()
+        self.close()
 
-    def start(self) -> None:
-        """Starts all and waits until each is ready. Raises ServerError."""
+    def start(self) -> Self:
+        """Starts every broker that does not run, and waits until the shard is whole."""
         for broker in self.brokers:
-            broker.launch_only()
-        for broker in self.brokers:
-            broker.wait_until_ready()
+            if not broker.running:
+                broker.launch_only()
+        self.wait_whole()
+        return self
 
-    def kill_all(self) -> None:
-        """SIGKILL to all, also to those that are paused."""
+    def close(self) -> None:
+        """Kills whatever still runs, also what is paused."""
         for broker in self.brokers:
             broker.kill()
-        self._paused.clear()
 
     # --- faults ----------------------------------------------------------------------------------
 
-    def kill(self, number: int) -> None:
-        """SIGKILL; returns when the process is gone."""
-        self.brokers[number].kill()
-        self._paused.discard(number)
+    def kill(self, ordinal: int) -> None:
+        """SIGKILL, and waits until the process is gone."""
+        self.brokers[ordinal].kill()
 
-    def restart(self, number: int, timeout_s: float = READY_TIMEOUT_S) -> None:
-        """Starts a killed broker again on its data. Raises ServerError when it does not get ready in time."""
-        self.brokers[number].start(timeout_s)
+    def restart(self, ordinal: int) -> None:
+        """Starts a broker again with its folder and ports, and waits until it listens; SIGTERM first if it runs."""
+        self.brokers[ordinal].restart()
 
-    def pause(self, number: int) -> None:
-        """SIGSTOP."""
-        os.kill(self.brokers[number].pid, signal.SIGSTOP)
-        self._paused.add(number)
+    def empty(self, ordinal: int) -> None:
+        """Deletes the folder of a broker that does not run."""
+        assert not self.brokers[ordinal].running, f"broker {ordinal} runs"
+        shutil.rmtree(self.brokers[ordinal].data)
 
-    def resume(self, number: int) -> None:
-        """SIGCONT; does nothing to a broker that is not paused."""
-        if number in self._paused:
-            os.kill(self.brokers[number].pid, signal.SIGCONT)
-            self._paused.discard(number)
+    def pause(self, ordinal: int) -> None:
+        """SIGSTOP: its connections stay open and nothing answers."""
+        self.brokers[ordinal].send_signal(signal.SIGSTOP)
 
-    # --- who leads -------------------------------------------------------------------------------
+    def resume(self, ordinal: int) -> None:
+        """SIGCONT."""
+        self.brokers[ordinal].send_signal(signal.SIGCONT)
 
-    def leader(self) -> int | None:
-        """Ordinal of the leader of the newest epoch that any broker tells of; None while there is none."""
-        if self.replicas == 1:
-            return 0
-        told = [shard for shard in map(self._shard, range(self.replicas)) if shard is not None]
-        newest = max(told, key=lambda shard: (int(shard["epoch"]), bool(shard.get("leader"))), default=None)
-        if newest is None or not newest.get("leader"):
-            return None
-        return next(
-            (
-                int(member["nodeId"]) % 100
-                for member in newest["members"]
-                if member["name"] == newest["leader"]
-            ),
-            None,
-        )
+    def hand_over(self, to: int | None = None) -> int:
+        """Asks the leader to hand its leadership over; the new leader. Raises ServerError when it refuses."""
+        body = {} if to is None else {"to": self.name(to)}
+        answer = self.ask(self.leader(), "/v1/shard/hand-over", body)
+        return self._ordinal_of(answer["leader"])
 
-    def wait_for_leader(self, timeout_s: float = LEADER_TIMEOUT_S) -> int:
-        """Its ordinal. Raises ServerError, with the ends of the brokers' logs, when there is none in time."""
-        deadline = time.monotonic() + timeout_s
-        while (found := self.leader()) is None:
-            if time.monotonic() > deadline:
-                raise ServerError(f"no leader within {timeout_s:g} s\n{self.tails()}")
-            time.sleep(POLL_INTERVAL_S)
-        return found
+    # --- questions -------------------------------------------------------------------------------
+
+    @property
+    def kafka(self) -> str:
+        """Bootstrap addresses of all brokers that were ever started."""
+        return ",".join(broker.kafka for broker in self.brokers)
+
+    @property
+    def running(self) -> list[int]:
+        """Ordinals of the brokers whose process lives."""
+        return [ordinal for ordinal, broker in enumerate(self.brokers) if broker.running]
+
+    @staticmethod
+    def name(ordinal: int) -> str:
+        """A broker's name in the admin API."""
+        return f"test-0-{ordinal}"
+
+    def view(self, ordinal: int) -> ShardView:
+        """The shard as one broker sees it. Raises ServerError when it does not answer."""
+        (shard,) = self.ask(ordinal, "/v1/cluster")["shards"]
+        members = {item["nodeId"] % NODES_PER_SHARD: item for item in shard["members"]}
+        return ShardView(self._ordinal_of(shard["leader"]), shard["epoch"], members)
+
+    def is_ready(self, ordinal: int) -> bool:
+        """Whether `/readyz` says that clients may be sent there."""
+        try:
+            self.ask(ordinal, "/readyz")
+        except ServerError:
+            return False
+        return True
+
+    def leader(self, *, other_than: int | None = None, timeout_s: float = SETTLE_TIMEOUT_S) -> int:
+        """Who leads and says so itself; waits until somebody does. Where two say so, the newer epoch counts."""
+        found: list[tuple[int, int]] = []
+
+        def known() -> bool:
+            found[:] = [
+                (view.epoch, ordinal)
+                for ordinal, view in self._views().items()
+                if view.leader == ordinal != other_than
+            ]
+            return bool(found)
+
+        self._wait(known, timeout_s, "no leader")
+        return max(found)[1]
+
+    def followers(self) -> list[int]:
+        """The running brokers that do not lead."""
+        leader = self.leader()
+        return [ordinal for ordinal in self.running if ordinal != leader]
+
+    def wait_whole(self, timeout_s: float = SETTLE_TIMEOUT_S) -> int:
+        """Waits until one broker leads, every broker is ready and knows it, and all are in sync; returns the leader."""
+        everybody = frozenset(range(self.replicas))
+
+        def whole() -> bool:
+            views = self._views()
+            leaders = {view.leader for view in views.values()}
+            if views.keys() != everybody or len(leaders) != 1 or not leaders <= everybody:
+                return False
+            (leader,) = leaders
+            known = all(view.in_sync == everybody for view in views.values())
+            return known and views[leader].leader == leader and all(map(self.is_ready, everybody))
+
+        self._wait(whole, timeout_s, "not every member is in sync")
+        return self.leader()
+
+    def wait_until(self, done: Callable[[], bool], what: str, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
+        """Polls `done`. Raises ServerError, with the brokers' logs, when `timeout_s` passes first."""
+        self._wait(done, timeout_s, f"no {what}")
+
+    def ask(self, ordinal: int, path: str, body: object | None = None) -> Any:
+        """A broker's admin API: GET, or POST where there is a body. Raises ServerError for anything but success."""
+        url = f"{self.brokers[ordinal].admin}{path}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, {"content-type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=ASK_TIMEOUT_S) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                sentence = error.read().decode(errors="replace")
+            raise ServerError(f"broker {ordinal} answered {path} with {error.code}: {sentence}") from error
+        except OSError as error:
+            raise ServerError(f"broker {ordinal} does not answer {path}: {error}") from error
 
     def tails(self) -> str:
-        """The end of every broker's log."""
-        return "\n".join(f"--- broker {number}\n{one.tail()}" for number, one in enumerate(self.brokers))
+        """The ends of all logs, for whoever explains a failure."""
+        return "\n".join(f"broker {n}:\n{broker.tail()}" for n, broker in enumerate(self.brokers))
 
-    def _shard(self, number: int) -> dict[str, Any] | None:
-        if not self.brokers[number].running or number in self._paused:
-            return None
-        try:
-            with urllib.request.urlopen(f"{self.admin[number]}/v1/cluster", timeout=ASK_TIMEOUT_S) as answer:
-                found: dict[str, Any] = json.load(answer)["shards"][0]
-        except (OSError, urllib.error.URLError, TimeoutError):
-            return None  # It is cut off, starting or on its way down: others may know.
-        return found
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _views(self) -> dict[int, ShardView]:
+        """What the brokers that answer say."""
+        views = {}
+        for ordinal in self.running:
+            broker = self.brokers[ordinal]
+            if broker.note_ready():
+                with contextlib.suppress(ServerError):
+                    views[ordinal] = self.view(ordinal)
+        return views
+
+    def _ordinal_of(self, name: str) -> int:
+        names: Sequence[str] = [self.name(ordinal) for ordinal in range(self.replicas)]
+        return names.index(name) if name in names else -1
+
+    def _wait(self, done: Callable[[], bool], timeout_s: float, what: str) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            if time.monotonic() > deadline:
+                raise ServerError(f"{what} within {timeout_s:g} s: {self._views()}\n{self.tails()}")
+            time.sleep(POLL_INTERVAL_S)
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports of loopback on which nobody listens now. Raises ServerError when none are found."""
+    found: set[int] = set()
+    for port in random.SystemRandom().sample(PORTS, PORT_TRIES_MAX):
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+        found.add(port)
+        if len(found) == count:
+            return sorted(found)
+    raise ServerError(f"fewer than {count} free ports between {PORTS.start} and {PORTS.stop}")

@@ -2,7 +2,8 @@
 
 It implements `penstock.log.disk.Disk` and makes only faults that the design promises to survive: at a power loss each
 unsynced write may be kept, lost, or torn at a sector boundary, in any combination; of the folder's unsynced changes
-(creation, renaming, removal) a prefix is kept, as a journalling file system does. What was synced stays as it was.
+(creation, renaming, removal) a prefix is kept, as a journalling file system does, and so it is with a file's truncations.
+What was synced stays as it was.
 A number of operations can be set after which the power goes: the operation itself may be done in part.
 """
 
@@ -16,43 +17,66 @@ Buffer = bytes | bytearray | memoryview
 
 SECTOR_BYTES = 512
 
+_WRITE, _TRUNCATE, _ALLOCATE = "write", "truncate", "allocate"
+
 
 class PowerLossError(Exception):
     """The power went during an operation."""
 
 
 class _Content:
-    """One file: what is on stable storage, and the writes since."""
+    """One file: what is on stable storage, and what was done since."""
 
     def __init__(self) -> None:
         self.durable = bytearray()
         self.volatile = bytearray()
-        self.unsynced: list[tuple[int, bytes]] = []
-        self.truncated = False
+        # (kind, position or size, data) in order.
+        self.unsynced: list[tuple[str, int, bytes]] = []
 
     def write(self, position: int, data: bytes) -> None:
         end = position + len(data)
-        if len(self.volatile) < end:
-            self.volatile.extend(bytes(end - len(self.volatile)))
+        self._grow(self.volatile, end)
         self.volatile[position:end] = data
-        self.unsynced.append((position, data))
+        self.unsynced.append((_WRITE, position, data))
+
+    def truncate(self, size: int) -> None:
+        del self.volatile[size:]
+        self.unsynced.append((_TRUNCATE, size, b""))
+
+    def allocate(self, size: int) -> None:
+        self._grow(self.volatile, size)
+        self.unsynced.append((_ALLOCATE, size, b""))
 
     def sync(self) -> None:
         self.durable = bytearray(self.volatile)
         self.unsynced.clear()
 
     def lose(self, chance: random.Random) -> None:
-        size = len(self.volatile)
         kept = self.durable
-        kept.extend(bytes(max(size - len(kept), 0)))
-        del kept[size:]
-        for position, data in self.unsynced:
-            for start, end in _sectors(position, len(data)):
-                if chance.random() < 0.5:
-                    kept[start:end] = data[start - position : end - position]
+        truncations = sum(kind == _TRUNCATE for kind, _, _ in self.unsynced)
+        truncations_kept = chance.randint(0, truncations) if truncations else 0
+        journal_ended = False
+        for kind, at, data in self.unsynced:
+            if kind == _TRUNCATE:
+                journal_ended = journal_ended or truncations_kept == 0
+                if not journal_ended:
+                    truncations_kept -= 1
+                    del kept[at:]
+            elif kind == _ALLOCATE:
+                # A size is metadata: it is kept with the zeros even where the data is not.
+                if not journal_ended:
+                    self._grow(kept, at)
+            else:
+                self._grow(kept, at + len(data))
+                for start, end in _sectors(at, len(data)):
+                    if chance.random() < 0.5:
+                        kept[start:end] = data[start - at : end - at]
         self.volatile = bytearray(kept)
-        self.durable = kept
         self.unsynced.clear()
+
+    @staticmethod
+    def _grow(data: bytearray, size: int) -> None:
+        data.extend(bytes(max(size - len(data), 0)))
 
 
 def _sectors(position: int, size: int) -> list[tuple[int, int]]:
@@ -93,24 +117,15 @@ class SimulatedFile:
 
     def allocate(self, size: int) -> None:
         self._disk.operation()
-        grown = size - len(self._content.volatile)
-        self._disk.need(grown)
-        self._content.volatile.extend(bytes(max(grown, 0)))
-        # A size is metadata: it is kept with the zeros even where the data is not.
-        self._content.durable.extend(bytes(max(size - len(self._content.durable), 0)))
+        self._disk.need(size - len(self._content.volatile))
+        self._content.allocate(size)
 
     def size(self) -> int:
         return len(self._content.volatile)
 
     def truncate(self, size: int) -> None:
-        self._disk.operation()
-        del self._content.volatile[size:]
-        self._content.unsynced = [
-            (position, data[: max(size - position, 0)])
-            for position, data in self._content.unsynced
-            if position < size
-        ]
-        del self._content.durable[size:]
+        self._disk.operation(lambda: self._content.truncate(size))
+        self._content.truncate(size)
 
     def close(self) -> None:
         return None
@@ -136,6 +151,10 @@ class SimulatedDisk:
         """Switches the power on; it goes during the operation after this many, None: it stays."""
         self._operations_left = operations
         self._off = False
+
+    def switch_off(self) -> None:
+        """Nothing is done any more until `fail_after` switches the power on; what is not synced is kept for now."""
+        self._off = True
 
     def operation(self, part: Callable[[], None] | None = None) -> None:
         """Counts one operation; when its time has come, does a part of it and loses the power."""

@@ -27,6 +27,7 @@ from penstock.service.fetching import FetchLimits
 from penstock.service.settings import Settings
 from penstock.service.topics import BrokerIdentity, TopicServiceImpl
 from penstock.telemetry.counters import Counters
+from penstock.testing.lone_member import lone_member, lone_view
 from penstock.testing.manual_threads import ManualThreads
 from penstock.testing.simulated_disk import PowerLossError, SimulatedDisk
 
@@ -99,8 +100,6 @@ class SimulatedShard:
         self.shard = self.opened.shard
         self.settings = Settings(self.shard.machines.catalog, {})
         self.data = DataServiceImpl(self.shard, self.settings, clock, FetchLimits())
-        identity = BrokerIdentity("cluster", 0, "broker", 1, lambda _: ("127.0.0.1", 9092))
-        self.topics = TopicServiceImpl(self.shard, self.settings, clock, identity)
         self.maintenance = Maintenance(
             self.shard,
             self.opened.snapshots,
@@ -113,6 +112,14 @@ class SimulatedShard:
             lambda _: [*self.data.idle_producers(60_000)],
             lambda: 0,
         )
+        self.member = lone_member(self.opened, folder, self.maintenance, clock)
+        identity = BrokerIdentity("cluster", "broker", 1, lone_view(self.member))
+        self.topics = TopicServiceImpl(self.shard, self.settings, clock, identity)
+
+    async def lead(self) -> None:
+        """Steps until it leads its shard, which is alone."""
+        self.member.begin()
+        await self.until(lambda: self.shard.leading)
 
     def _on_fatal(self, error: BaseException) -> None:
         self.fatal = self.fatal or error

@@ -25,16 +25,23 @@ from penstock_operator.api.common import (
 from penstock_operator.api.names import HTTP_PORT_DEFAULT, KAFKA_PORT_DEFAULT
 
 Mode = Literal["Raft", "MasterSlave"]
+REPLICAS_MAX = 5
+ELECTION_TIMEOUT_DEFAULT = "1s"
 STORAGE_SIZE_DEFAULT = "10Gi"
 STORAGE_SIZE_MIN = "512Mi"  # eight log segments: room for the reserved ones and for retention to work with
 
 
 class Failover(Model, frozen=True, kw_only=True):
-    """How a new leader is found. Not available in this release."""
+    """How a new leader is found. All but electionTimeout is for mode MasterSlave."""
 
     lease_duration: Annotated[Duration, Meta(description="Default: 6s.")] = "6s"
     renew_interval: Annotated[Duration, Meta(description="Default: 2s.")] = "2s"
-    election_timeout: Annotated[Duration, Meta(description="Default: 1s.")] = "1s"
+    election_timeout: Annotated[
+        Duration,
+        Meta(
+            description="Mode Raft: how long a follower hears nothing before it wants to lead. Default: 1s."
+        ),
+    ] = ELECTION_TIMEOUT_DEFAULT
     max_lag: Annotated[int, Meta(ge=0, description="Default: 0.")] = 0
     allow_data_loss: Annotated[bool, Meta(description="Default: false.")] = False
 
@@ -157,12 +164,15 @@ class MessageClusterSpec(Model, frozen=True, kw_only=True):
 
     mode: Annotated[Mode, Meta(description="How copies agree. Cannot be changed.")]
     shards: Annotated[int, Meta(ge=1, le=64, description="Independent logs; up only. Default: 1.")] = 1
-    replicas: Annotated[int, Meta(ge=1, le=5, description="Brokers per shard. Default: 1.")] = 1
+    replicas: Annotated[
+        int,
+        Meta(ge=1, le=REPLICAS_MAX, description="Brokers per shard; mode Raft: 1, 3 or 5. Default: 1."),
+    ] = 1
     replication: Annotated[
         Literal["sync", "async"] | None, Meta(description="Mode MasterSlave only. Default there: sync.")
     ] = None
     min_in_sync: Annotated[
-        Annotated[int, Meta(ge=1, le=5)] | None,
+        Annotated[int, Meta(ge=1, le=REPLICAS_MAX)] | None,
         Meta(description="Copies without which writes are refused. Default: 1 up to two replicas, else 2."),
     ] = None
     failover: Failover | None = None

@@ -5,15 +5,27 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from penstock_operator.api.cluster import STORAGE_SIZE_DEFAULT, STORAGE_SIZE_MIN
-from penstock_operator.api.names import ADMIN_PORT, HTTP_PORT_DEFAULT, KAFKA_PORT_DEFAULT
+from penstock_operator.api.cluster import ELECTION_TIMEOUT_DEFAULT, STORAGE_SIZE_DEFAULT, STORAGE_SIZE_MIN
+from penstock_operator.api.names import (
+    ADMIN_LISTENER,
+    ADMIN_PORT,
+    HTTP_LISTENER,
+    HTTP_PORT_DEFAULT,
+    KAFKA_PORT_DEFAULT,
+    PEER_LISTENER,
+    PEER_PORT,
+)
 from penstock_operator.api.rules import Rule, unavailable
-from penstock_operator.api.units import quantity_exact
+from penstock_operator.api.units import duration_ms, quantity_exact
 
 NAME_LENGTH_MAX: Final = 40  # "<name>-0-0" and "<name>-bootstrap" plus the listener's name stay within 63
+MASTER_SLAVE_FAILOVER: Final = frozenset({"leaseDuration", "renewInterval", "maxLag", "allowDataLoss"})
+ELECTION_TIMEOUT_MS_MIN: Final = 100
+ELECTION_TIMEOUT_MS_MAX: Final = 60_000
 OWNED_LABEL_PREFIXES: Final = ("penstock.io/", "app.kubernetes.io/", "statefulset.kubernetes.io/")
 
 _SIZE_CEL = f"quantity(has({{0}}.storage) && has({{0}}.storage.size) ? string({{0}}.storage.size) : '{STORAGE_SIZE_DEFAULT}')"
+_HTTP_PORT_CEL = f"(has(self.http) && has(self.http.port) ? self.http.port : {HTTP_PORT_DEFAULT})"
 _CLASS_CEL = "(has({0}.storage) && has({0}.storage.storageClassName) ? {0}.storage.storageClassName : '')"
 
 
@@ -33,6 +45,12 @@ def _ports(spec: dict[str, Any]) -> list[int]:
 def _http_port(spec: dict[str, Any]) -> int:
     port: int = (spec.get("http") or {}).get("port", HTTP_PORT_DEFAULT)
     return port
+
+
+def _is_election_timeout(text: str) -> bool:
+    # Whole milliseconds in few digits, so that CEL's arithmetic and ours cannot differ.
+    simple = re.fullmatch(r"[0-9]{1,6}ms|[0-9]{1,3}([.][0-9]{1,3})?s", text) is not None
+    return simple and ELECTION_TIMEOUT_MS_MIN <= duration_ms(text) <= ELECTION_TIMEOUT_MS_MAX
 
 
 CLUSTER_RULES: Final = (
@@ -76,13 +94,6 @@ CLUSTER_RULES: Final = (
         holds=lambda new, _: new["mode"] != "Raft" or new.get("replicas", 1) in (1, 3, 5),
     ),
     Rule(
-        name="cluster-replicas",
-        path="spec.replicas",
-        cel="self <= 1",
-        message=unavailable("replicas above 1", "write replicas: 1 or leave it out"),
-        holds=lambda new, _: new <= 1,
-    ),
-    Rule(
         name="cluster-replication",
         path="spec",
         cel="self.mode == 'MasterSlave' || !has(self.replication)",
@@ -99,9 +110,22 @@ CLUSTER_RULES: Final = (
     Rule(
         name="cluster-failover",
         path="spec",
-        cel="!has(self.failover)",
-        message=unavailable("failover", "leave it out; one broker has nobody to hand over to"),
-        holds=lambda new, _: "failover" not in new,
+        cel="self.mode == 'MasterSlave' || !has(self.failover) || !(has(self.failover.leaseDuration) || has(self.failover.renewInterval)"
+        " || has(self.failover.maxLag) || has(self.failover.allowDataLoss))",
+        message="failover.leaseDuration, renewInterval, maxLag and allowDataLoss are for mode MasterSlave: leave them out,"
+        " or write electionTimeout, which is mode Raft's",
+        holds=lambda new, _: (
+            new["mode"] == "MasterSlave"
+            or (new.get("failover") or {}).keys().isdisjoint(MASTER_SLAVE_FAILOVER)
+        ),
+    ),
+    Rule(
+        name="cluster-election-timeout",
+        path="spec.failover",
+        cel="!has(self.electionTimeout) || (self.electionTimeout.matches('^([0-9]{1,6}ms|[0-9]{1,3}([.][0-9]{1,3})?s)$')"
+        " && duration(self.electionTimeout) >= duration('100ms') && duration(self.electionTimeout) <= duration('60s'))",
+        message="failover.electionTimeout is too short, too long or in another unit: write 100ms to 60s, such as 1s or 500ms",
+        holds=lambda new, _: _is_election_timeout(new.get("electionTimeout", ELECTION_TIMEOUT_DEFAULT)),
     ),
     Rule(
         name="cluster-tracing",
@@ -134,9 +158,10 @@ CLUSTER_RULES: Final = (
     Rule(
         name="cluster-listener-name",
         path="spec.listeners[*]",
-        cel="!(self.name in ['http', 'admin'])",
-        message="a listener cannot be named http or admin: these are the data API and the admin API, so write another name",
-        holds=lambda new, _: new["name"] not in ("http", "admin"),
+        cel="!(self.name in ['http', 'admin', 'peer'])",
+        message="a listener cannot be named http, admin or peer: these are the data API, the admin API and the way between brokers,"
+        " so write another name",
+        holds=lambda new, _: new["name"] not in (HTTP_LISTENER, ADMIN_LISTENER, PEER_LISTENER),
     ),
     Rule(
         name="cluster-listener-advertised-host",
@@ -155,12 +180,13 @@ CLUSTER_RULES: Final = (
     Rule(
         name="cluster-http-port",
         path="spec",
-        cel=f"(has(self.http) && has(self.http.port) ? self.http.port : {HTTP_PORT_DEFAULT}) != {ADMIN_PORT} && (has(self.listeners) ?"
-        f" self.listeners.all(l, l.port != {ADMIN_PORT} && l.port != (has(self.http) && has(self.http.port) ? self.http.port : {HTTP_PORT_DEFAULT}))"
-        f" : (!has(self.http) || !has(self.http.port) || self.http.port != {KAFKA_PORT_DEFAULT}))",
-        message=f"a port is taken twice: {ADMIN_PORT} is the admin API's and http.port ({HTTP_PORT_DEFAULT}) the data API's, so write another port",
+        cel=f"!({_HTTP_PORT_CEL} in [{ADMIN_PORT}, {PEER_PORT}]) && (has(self.listeners) ?"
+        f" self.listeners.all(l, !(l.port in [{ADMIN_PORT}, {PEER_PORT}, {_HTTP_PORT_CEL}])) : {_HTTP_PORT_CEL} != {KAFKA_PORT_DEFAULT})",
+        message=f"a port is taken twice: {ADMIN_PORT} is the admin API's, {PEER_PORT} the brokers' own and http.port"
+        f" ({HTTP_PORT_DEFAULT}) the data API's, so write another port",
         holds=lambda new, _: (
-            ADMIN_PORT not in (_http_port(new), *_ports(new)) and _http_port(new) not in _ports(new)
+            {ADMIN_PORT, PEER_PORT}.isdisjoint((_http_port(new), *_ports(new)))
+            and _http_port(new) not in _ports(new)
         ),
     ),
     Rule(

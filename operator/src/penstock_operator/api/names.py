@@ -32,6 +32,8 @@ ANNOTATION_RESTART: Final = f"{GROUP}/restart"
 # Annotations that the operator sets.
 ANNOTATION_CLUSTER_ID: Final = f"{GROUP}/cluster-id"
 ANNOTATION_SHARD_UID: Final = f"{GROUP}/shard-uid"
+ANNOTATION_SHARD_FORMED: Final = f"{GROUP}/shard-formed"
+ANNOTATION_SHARD_REPLICAS: Final = f"{GROUP}/shard-replicas"
 ANNOTATION_APPLIED: Final = f"{GROUP}/applied-hash"
 ANNOTATION_RESTART_HASH: Final = f"{GROUP}/restart-hash"
 ANNOTATION_CONFIG_HASH: Final = f"{GROUP}/config-hash"
@@ -40,5 +42,11 @@ FINALIZER_TOPIC: Final = f"{GROUP}/topic"
 FINALIZER_GROUP: Final = f"{GROUP}/consumer-group"
 
 ADMIN_PORT: Final = 8081
+PEER_PORT: Final = 9093
 HTTP_PORT_DEFAULT: Final = 8080
 KAFKA_PORT_DEFAULT: Final = 9092
+
+# Listeners that every broker has besides those of the spec; no listener of the spec has one of these names.
+HTTP_LISTENER: Final = "http"
+ADMIN_LISTENER: Final = "admin"
+PEER_LISTENER: Final = "peer"

@@ -1,39 +1,66 @@
 """The brokers' configuration files, and which of their settings the user may set.
 
-The file holds everything that the broker starts from: who it is, its listeners, and the settings. Identity and
-listeners change only with the pod; settings can also change while it runs, which `plan` decides from what the broker
-itself says about each of them.
+The file holds everything that the broker starts from: who it is, its listeners, its peers, and the settings. Identity
+and listeners change only with the pod; settings can also change while it runs, which `plan` decides from what the
+broker itself says about each of them. On Kubernetes and under `penstock up` the files differ in addresses only.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import yaml
 
-from penstock_operator.api.names import ADMIN_PORT
+from penstock_operator.api.cluster import ELECTION_TIMEOUT_DEFAULT
+from penstock_operator.api.names import (
+    ADMIN_LISTENER,
+    ADMIN_PORT,
+    HTTP_LISTENER,
+    PEER_LISTENER,
+    PEER_PORT,
+)
 from penstock_operator.api.units import duration_ms, quantity_bytes
 
 if TYPE_CHECKING:
-    from penstock_operator.api.cluster import MessageCluster, MessageClusterSpec
-    from penstock_operator.desired.identity import Identity
+    from collections.abc import Callable
 
-BIND_ADDRESS: Final = "0.0.0.0"
+    from penstock_operator.api.cluster import MessageClusterSpec
+
+FORMED: Final = "shard.formed"
+PEERS: Final = "shard.peers"
+MIN_IN_SYNC: Final = "min.insync.replicas"
 # What the spec says in fields of its own, or what only the operator can know.
 OWNED_BY_FIELDS: Final = {
     "cluster.name": "metadata.name",
     "cluster.id": "the operator",
     "shard.id": "the operator",
     "shard.uid": "the operator",
+    PEERS: "the operator",
+    FORMED: "the operator",
     "broker.ordinal": "the operator",
     "broker.name": "the operator",
     "replicas": "spec.replicas",
+    MIN_IN_SYNC: "spec.minInSync",
+    "raft.election.timeout.ms": "spec.failover.electionTimeout",
     "listeners": "spec.listeners",
     "flush.policy": "spec.flush.policy",
     "flush.interval.ms": "spec.flush.interval",
     "flush.bytes": "spec.flush.bytes",
     "log.disk.bytes": "spec.storage.size",
 }
+
+
+class BrokerIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Who one broker is."""
+
+    cluster_name: str
+    cluster_id: str
+    shard: int
+    shard_uid: str
+    formed: bool  # whether the shard is known to have existed
+    ordinal: int
+    name: str
 
 
 def config_problems(spec: MessageClusterSpec) -> list[str]:
@@ -44,10 +71,19 @@ def config_problems(spec: MessageClusterSpec) -> list[str]:
     ]
 
 
-def settings(spec: MessageClusterSpec) -> dict[str, Any]:
-    """Settings of all brokers by name: those of spec.config and those that have fields of their own."""
+def settings(spec: MessageClusterSpec, peers: dict[int, str], whole: int) -> dict[str, Any]:
+    """Settings of a shard's brokers by name: those of spec.config and those that have fields of their own.
+
+    `peers` maps ordinals to addresses; `whole` is the shard's number of brokers when it was last seen whole, 0 when it
+    has not been.
+    """
+    timeout = spec.failover.election_timeout if spec.failover is not None else ELECTION_TIMEOUT_DEFAULT
     return {
         **{name: value for name, value in spec.config.items() if value is not None},
+        "replicas": spec.replicas,
+        PEERS: ",".join(f"{ordinal}={address}" for ordinal, address in sorted(peers.items())),
+        MIN_IN_SYNC: min_in_sync(spec, whole),
+        "raft.election.timeout.ms": duration_ms(timeout),
         "flush.policy": spec.flush.policy,
         "flush.interval.ms": duration_ms(spec.flush.interval),
         "flush.bytes": quantity_bytes(spec.flush.bytes),
@@ -55,30 +91,54 @@ def settings(spec: MessageClusterSpec) -> dict[str, Any]:
     }
 
 
-def listeners(spec: MessageClusterSpec) -> list[dict[str, Any]]:
-    """What a broker binds. Where clients find it is an argument of the program, because it holds the pod's name."""
-    kafka = [
-        {"name": listener.name, "protocol": listener.protocol, "bind": f"{BIND_ADDRESS}:{listener.port}"}
-        for listener in spec.listeners
+def min_in_sync(spec: MessageClusterSpec, whole: int) -> int:
+    """Copies without which writes are refused.
+
+    A shard that grows cannot have more copies than brokers: the number rises once the new ones hold everything, or all
+    writes would be refused until then. A new shard has nothing to serve yet and starts with the full number.
+    """
+    wanted = spec.min_in_sync or (1 if spec.replicas <= 2 else 2)
+    return min(wanted, whole) if whole else wanted
+
+
+def listeners(
+    spec: MessageClusterSpec, bind: Callable[[str, int], str], advertised: dict[str, str]
+) -> list[dict[str, Any]]:
+    """What a broker binds; `bind` gives the address for a listener's name and port, `advertised` what clients are told."""
+    wanted: list[tuple[str, str, int]] = [
+        *((listener.name, listener.protocol, listener.port) for listener in spec.listeners),
+        (HTTP_LISTENER, "http", spec.http.port),
+        (ADMIN_LISTENER, "admin", ADMIN_PORT),
+        (PEER_LISTENER, "peer", PEER_PORT),
     ]
     return [
-        *kafka,
-        {"name": "http", "protocol": "http", "bind": f"{BIND_ADDRESS}:{spec.http.port}"},
-        {"name": "admin", "protocol": "admin", "bind": f"{BIND_ADDRESS}:{ADMIN_PORT}"},
+        {
+            "name": name,
+            "protocol": protocol,
+            "bind": bind(name, port),
+            **({"advertise": advertised[name]} if name in advertised else {}),
+        }
+        for name, protocol, port in wanted
     ]
 
 
-def broker_file(cluster: MessageCluster, identity: Identity, shard: int, ordinal: int, name: str) -> str:
-    """The configuration file of one broker, as YAML."""
-    content = {
-        "cluster.name": cluster.metadata.name,
+def broker_content(
+    identity: BrokerIdentity, listeners: list[dict[str, Any]], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """The configuration file of one broker, as a map."""
+    return {
+        "cluster.name": identity.cluster_name,
         "cluster.id": identity.cluster_id,
-        "shard.id": shard,
-        "shard.uid": identity.shard_uids[shard],
-        "broker.ordinal": ordinal,
-        "broker.name": name,
-        "replicas": cluster.spec.replicas,
-        "listeners": listeners(cluster.spec),
-        **dict(sorted(settings(cluster.spec).items())),
+        "shard.id": identity.shard,
+        "shard.uid": identity.shard_uid,
+        FORMED: identity.formed,
+        "broker.ordinal": identity.ordinal,
+        "broker.name": identity.name,
+        "listeners": listeners,
+        **dict(sorted(settings.items())),
     }
+
+
+def as_yaml(content: dict[str, Any]) -> str:
+    """The file's text."""
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

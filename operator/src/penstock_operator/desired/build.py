@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from penstock_operator.api.names import ANNOTATION_APPLIED
-from penstock_operator.desired import broker_config, names, policies, services, statefulset
+from penstock_operator.desired import addresses, broker_config, names, policies, services, statefulset
 from penstock_operator.desired.hashing import content_hash
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     supports: list[dict[str, Any]]  # everything that a broker needs before it starts
     shards: list[dict[str, Any]]  # StatefulSets; empty while node ports are unknown
     missing_node_ports: list[str]
-    settings: dict[str, Any]  # of all brokers, by name
-    bootstrap: dict[str, str]  # listener -> addresses for clients, as far as they are known
+    settings: dict[int, dict[str, Any]]  # shard -> settings of its brokers, by name
+    bootstrap: dict[str, str]  # listener -> addresses for clients, as far as they follow from the spec
     problems: list[str]  # sentences about the spec that only the whole of it shows
 
 
@@ -32,16 +32,17 @@ def build(cluster: MessageCluster, identity: Identity, environment: Environment)
     optional = [
         *(policies.disruption_budget(cluster, shard) for shard in shards),
         policies.network_policy(cluster, environment),
+        *(policies.peer_policy(cluster, shard) for shard in shards),
     ]
     supports = [
         policies.service_account(cluster),
-        *(_config_map(cluster, identity, shard) for shard in shards),
+        *(_config_map(cluster, identity, environment, shard) for shard in shards),
         *(services.headless_service(cluster, shard) for shard in shards),
         services.bootstrap_service(cluster),
         *services.node_port_services(cluster),
         *(manifest for manifest in optional if manifest is not None),
     ]
-    missing = statefulset.missing_node_ports(cluster, environment)
+    missing = addresses.missing_node_ports(cluster, environment)
     sets = (
         []
         if missing
@@ -51,42 +52,46 @@ def build(cluster: MessageCluster, identity: Identity, environment: Environment)
         supports=[_marked(manifest) for manifest in supports],
         shards=[_marked(manifest) for manifest in sets],
         missing_node_ports=missing,
-        settings=broker_config.settings(cluster.spec),
-        bootstrap=_bootstrap(cluster, environment),
+        settings={shard: statefulset.shard_settings(cluster, identity, shard) for shard in shards},
+        bootstrap=addresses.bootstrap(cluster, environment),
         problems=broker_config.config_problems(cluster.spec),
     )
 
 
-def _config_map(cluster: MessageCluster, identity: Identity, shard: int) -> dict[str, Any]:
-    """One file per broker of the shard, because each has a name of its own."""
+def _config_map(
+    cluster: MessageCluster, identity: Identity, environment: Environment, shard: int
+) -> dict[str, Any]:
+    """One file per broker of the shard, because each has a name and addresses of its own."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": names.object_metadata(cluster, names.shard_name(cluster.metadata.name, shard)),
         "data": {
-            f"{pod}.yaml": broker_config.broker_file(cluster, identity, shard, ordinal, pod)
+            f"{pod}.yaml": _broker_file(cluster, identity, environment, shard, ordinal)
             for pod_shard, ordinal, pod in names.pod_names(cluster)
             if pod_shard == shard
         },
     }
 
 
-def _bootstrap(cluster: MessageCluster, environment: Environment) -> dict[str, str]:
-    """Where clients start, per listener. Node ports without a host are left to the client, who knows a node."""
-    metadata = cluster.metadata
-    addresses = {}
-    for listener in cluster.spec.listeners:
-        if listener.type == "internal":
-            host = f"{names.bootstrap_name(metadata.name)}.{metadata.namespace}.svc"
-            addresses[listener.name] = f"{host}:{listener.port}"
-            continue
-        ports = [
-            environment.node_ports.get(names.node_port_name(pod, listener.name))
-            for _, _, pod in names.pod_names(cluster)
-        ]
-        host = listener.advertised_host or "<node>"
-        addresses[listener.name] = ",".join(f"{host}:{port}" for port in ports if port is not None)
-    return {name: address for name, address in addresses.items() if address}
+def _broker_file(
+    cluster: MessageCluster, identity: Identity, environment: Environment, shard: int, ordinal: int
+) -> str:
+    pod = names.pod_name(cluster.metadata.name, shard, ordinal)
+    content = broker_config.broker_content(
+        broker_config.BrokerIdentity(
+            cluster_name=cluster.metadata.name,
+            cluster_id=identity.cluster_id,
+            shard=shard,
+            shard_uid=identity.shard_uids[shard],
+            formed=shard in identity.formed,
+            ordinal=ordinal,
+            name=pod,
+        ),
+        statefulset.pod_listeners(cluster, environment, shard, pod),
+        statefulset.shard_settings(cluster, identity, shard),
+    )
+    return broker_config.as_yaml(content)
 
 
 def _marked(manifest: dict[str, Any]) -> dict[str, Any]:

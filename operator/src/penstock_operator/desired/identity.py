@@ -9,13 +9,16 @@ import msgspec
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Ids that outlive the MessageCluster resource: they are annotated on the volumes.
+    """What outlives the MessageCluster resource, because it is annotated on StatefulSets and volume claims.
 
-    A shard whose volumes hold another uid than expected is another shard's data, and is never touched.
+    A shard whose volumes hold another uid than expected is another shard's data, and is never touched. A shard that is
+    in `formed` has existed: it is never founded again, even when all its volumes are lost. The number is that of its
+    brokers when it was last seen whole, 0 while it has not been.
     """
 
     cluster_id: str
     shard_uids: dict[int, str]
+    formed: dict[int, int] = msgspec.field(default_factory=dict)
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from penstock_operator.api.cluster import REPLICAS_MAX
 from penstock_operator.api.names import API_VERSION, LABEL_CLUSTER, LABEL_SHARD, MESSAGE_CLUSTER
 
 if TYPE_CHECKING:
@@ -54,6 +55,14 @@ def pod_names(cluster: MessageCluster) -> list[tuple[int, int, str]]:
         for shard in range(cluster.spec.shards)
         for ordinal in range(cluster.spec.replicas)
     ]
+
+
+def is_broker(cluster: MessageCluster, pod: str) -> bool:
+    """Whether a pod of this name can be a broker of the cluster, of as many as it may ever have per shard."""
+    shards, ordinals = range(cluster.spec.shards), range(REPLICAS_MAX)
+    return any(
+        pod == pod_name(cluster.metadata.name, shard, ordinal) for shard in shards for ordinal in ordinals
+    )
 
 
 def labels(cluster: str) -> dict[str, str]:

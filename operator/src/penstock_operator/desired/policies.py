@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from penstock_operator.api.names import ADMIN_PORT
+from penstock_operator.api.names import ADMIN_PORT, PEER_PORT
 from penstock_operator.desired import names
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def disruption_budget(cluster: MessageCluster, shard: int) -> dict[str, Any] | N
         "metadata": names.object_metadata(cluster, names.shard_name(cluster.metadata.name, shard)),
         "spec": {
             "maxUnavailable": 1,
+            # A broker that is not ready serves nobody: it may go, or three that cannot start could never be mended.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": {"matchLabels": names.shard_selector(cluster.metadata.name, shard)},
         },
     }
@@ -57,6 +59,29 @@ def network_policy(cluster: MessageCluster, environment: Environment) -> dict[st
             "ingress": [
                 {"ports": [{"protocol": "TCP", "port": port} for port in open_ports]},
                 {"ports": [{"protocol": "TCP", "port": ADMIN_PORT}], "from": [operator, *policy.admin_from]},
+            ],
+        },
+    }
+
+
+def peer_policy(cluster: MessageCluster, shard: int) -> dict[str, Any] | None:
+    """The brokers of a shard reach each other, and nobody else reaches the port between them. They reach each other's
+    admin port too: one that does not lead passes requests on to the leader's."""
+    if not cluster.spec.network_policy.enabled:
+        return None
+    selector = {"matchLabels": names.shard_selector(cluster.metadata.name, shard)}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": names.object_metadata(cluster, names.shard_name(cluster.metadata.name, shard)),
+        "spec": {
+            "podSelector": selector,
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {
+                    "ports": [{"protocol": "TCP", "port": port} for port in (PEER_PORT, ADMIN_PORT)],
+                    "from": [{"podSelector": selector}],
+                }
             ],
         },
     }

@@ -1,13 +1,20 @@
 """Services: one headless per shard for the brokers' names, one for clients inside, one per broker for those outside.
 
-The admin port is in none of them: the operator talks to pods directly.
+The admin port is in none of them: the operator talks to pods directly. The brokers' own port is in the headless one
+alone, which no client is sent to.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from penstock_operator.api.names import LABEL_LISTENER, LABEL_POD_NAME
+from penstock_operator.api.names import (
+    HTTP_LISTENER,
+    LABEL_LISTENER,
+    LABEL_POD_NAME,
+    PEER_LISTENER,
+    PEER_PORT,
+)
 from penstock_operator.desired import names
 
 if TYPE_CHECKING:
@@ -24,7 +31,11 @@ def headless_service(cluster: MessageCluster, shard: int) -> dict[str, Any]:
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
             "selector": names.shard_selector(cluster.metadata.name, shard),
-            "ports": [*map(_port, spec.listeners), _http_port(cluster)],
+            "ports": [
+                *map(_listener_port, spec.listeners),
+                _http_port(cluster),
+                _port(PEER_LISTENER, PEER_PORT),
+            ],
         },
     )
 
@@ -38,7 +49,7 @@ def bootstrap_service(cluster: MessageCluster) -> dict[str, Any]:
         {
             "type": "ClusterIP",
             "selector": names.cluster_selector(cluster.metadata.name),
-            "ports": [*map(_port, internal), _http_port(cluster)],
+            "ports": [*map(_listener_port, internal), _http_port(cluster)],
         },
     )
 
@@ -57,7 +68,7 @@ def node_port_services(cluster: MessageCluster) -> list[dict[str, Any]]:
                     "type": "NodePort",
                     "publishNotReadyAddresses": True,
                     "selector": {**names.shard_selector(cluster.metadata.name, shard), LABEL_POD_NAME: pod},
-                    "ports": [_port(listener)],
+                    "ports": [_listener_port(listener)],
                 },
             )
             service["metadata"]["labels"] |= {LABEL_LISTENER: listener.name}
@@ -74,10 +85,13 @@ def _service(cluster: MessageCluster, name: str, spec: dict[str, Any]) -> dict[s
     }
 
 
-def _port(listener: Listener) -> dict[str, Any]:
-    return {"name": listener.name, "port": listener.port, "targetPort": listener.port, "protocol": "TCP"}
+def _listener_port(listener: Listener) -> dict[str, Any]:
+    return _port(listener.name, listener.port)
 
 
 def _http_port(cluster: MessageCluster) -> dict[str, Any]:
-    port = cluster.spec.http.port
-    return {"name": "http", "port": port, "targetPort": port, "protocol": "TCP"}
+    return _port(HTTP_LISTENER, cluster.spec.http.port)
+
+
+def _port(name: str, port: int) -> dict[str, Any]:
+    return {"name": name, "port": port, "targetPort": port, "protocol": "TCP"}

@@ -11,38 +11,47 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from penstock_operator.api.names import (
+    ADMIN_LISTENER,
     ADMIN_PORT,
     ANNOTATION_CLUSTER_ID,
     ANNOTATION_CONFIG_HASH,
     ANNOTATION_RESTART,
     ANNOTATION_RESTART_HASH,
+    ANNOTATION_SHARD_FORMED,
+    ANNOTATION_SHARD_REPLICAS,
     ANNOTATION_SHARD_UID,
+    HTTP_LISTENER,
     LABEL_SHARD,
+    PEER_LISTENER,
+    PEER_PORT,
 )
-from penstock_operator.desired import broker_config, names
+from penstock_operator.desired import addresses, broker_config, names
 from penstock_operator.desired.hashing import content_hash
 
 if TYPE_CHECKING:
-    from penstock_operator.api.cluster import Listener, MessageCluster
+    from penstock_operator.api.cluster import MessageCluster
     from penstock_operator.desired.identity import Environment, Identity
 
+BIND_ADDRESS: Final = "0.0.0.0"
 USER_ID: Final = 10001  # the image's user; the volume's group, so that it can write
 CONFIG_FOLDER: Final = "/etc/penstock"
 DATA_MOUNT: Final = "/var/lib/penstock"
 DATA_FOLDER: Final = f"{DATA_MOUNT}/data"  # below the mount, whose root may hold a lost+found
+# Kubernetes fills in the pod's name; everything that differs between brokers is in their files.
+ARGUMENTS: Final = ["broker", "--data", DATA_FOLDER, "--config", f"{CONFIG_FOLDER}/$(POD_NAME).yaml"]
 TEMPORARY_SIZE: Final = "64Mi"
-TERMINATION_GRACE_SECONDS: Final = 60  # flush and close; a broker needs far less
+TERMINATION_GRACE_SECONDS: Final = 60  # hand over, flush and close; a broker needs far less
 START_SECONDS_MAX: Final = 600  # until the loop of a starting broker turns
 
 
 def stateful_set(
     cluster: MessageCluster, identity: Identity, environment: Environment, shard: int
 ) -> dict[str, Any]:
-    """The StatefulSet of one shard. Needs the node ports of all nodePort listeners (see `missing_node_ports`)."""
+    """The StatefulSet of one shard. Needs the node ports of all nodePort listeners (see `addresses`)."""
     name = cluster.metadata.name
     metadata = names.object_metadata(cluster, names.shard_name(name, shard))
     metadata["labels"] |= {LABEL_SHARD: str(shard)}
-    metadata["annotations"] = _identity_annotations(identity, shard)
+    metadata["annotations"] = _memory(cluster, identity, shard)
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
@@ -58,24 +67,29 @@ def stateful_set(
                 "whenDeleted": "Delete" if cluster.spec.storage.delete_claim else "Retain",
                 "whenScaled": "Retain",
             },
-            "template": pod_template(cluster, environment, shard),
+            "template": pod_template(cluster, identity, environment, shard),
             "volumeClaimTemplates": [_claim_template(cluster, identity, shard)],
         },
     }
 
 
-def missing_node_ports(cluster: MessageCluster, environment: Environment) -> list[str]:
-    """Per-broker Services whose port on the nodes is not known yet; brokers cannot advertise it before."""
-    wanted = [
-        names.node_port_name(pod, listener.name)
-        for listener in cluster.spec.listeners
-        if listener.type == "nodePort"
-        for _, _, pod in names.pod_names(cluster)
-    ]
-    return [service for service in wanted if service not in environment.node_ports]
+def shard_settings(cluster: MessageCluster, identity: Identity, shard: int) -> dict[str, Any]:
+    """The settings of a shard's brokers, by name."""
+    peers = addresses.peers(cluster, shard)
+    return broker_config.settings(cluster.spec, peers, identity.formed.get(shard, 0))
 
 
-def pod_template(cluster: MessageCluster, environment: Environment, shard: int) -> dict[str, Any]:
+def pod_listeners(
+    cluster: MessageCluster, environment: Environment, shard: int, pod: str
+) -> list[dict[str, Any]]:
+    """What one broker binds, and what it tells its clients."""
+    told = addresses.advertised(cluster, environment, shard, pod)
+    return broker_config.listeners(cluster.spec, lambda _, port: f"{BIND_ADDRESS}:{port}", told)
+
+
+def pod_template(
+    cluster: MessageCluster, identity: Identity, environment: Environment, shard: int
+) -> dict[str, Any]:
     """The pods of a shard."""
     spec = cluster.spec
     own_labels = {**names.labels(cluster.metadata.name), LABEL_SHARD: str(shard)}
@@ -85,7 +99,7 @@ def pod_template(cluster: MessageCluster, environment: Environment, shard: int) 
             "annotations": {
                 **spec.pod.annotations,
                 ANNOTATION_RESTART_HASH: restart_hash(cluster, environment, shard),
-                ANNOTATION_CONFIG_HASH: config_hash(cluster),
+                ANNOTATION_CONFIG_HASH: content_hash(shard_settings(cluster, identity, shard)),
             },
         },
         "spec": {
@@ -102,7 +116,7 @@ def pod_template(cluster: MessageCluster, environment: Environment, shard: int) 
             },
             "affinity": _affinity(cluster.metadata.name, shard),
             **_placement(cluster),
-            "containers": [_container(cluster, environment, shard)],
+            "containers": [_container(cluster, environment)],
             "volumes": [
                 {"name": "config", "configMap": {"name": names.shard_name(cluster.metadata.name, shard)}},
                 {"name": "tmp", "emptyDir": {"sizeLimit": TEMPORARY_SIZE}},
@@ -112,15 +126,16 @@ def pod_template(cluster: MessageCluster, environment: Environment, shard: int) 
 
 
 def restart_hash(cluster: MessageCluster, environment: Environment, shard: int) -> str:
-    """Changes exactly when a running broker must be restarted whatever its settings are.
+    """Changes exactly when running brokers must be restarted whatever their settings are.
 
-    Neither the number of replicas nor labels nor the operator's version are in it: they need no restart.
+    Neither labels nor the operator's version nor whether the shard was formed are in it: they need no restart.
     """
     return content_hash(
         {
             "image": cluster.spec.image or environment.image,
-            "arguments": _arguments(cluster, environment, shard),
-            "listeners": broker_config.listeners(cluster.spec),
+            "arguments": ARGUMENTS,
+            "listeners": msgspec.to_builtins([cluster.spec.listeners, cluster.spec.http]),
+            "ports": addresses.shard_node_ports(cluster, environment, shard),
             "resources": msgspec.to_builtins(cluster.spec.resources),
             "placement": _placement(cluster),
             "token": cluster.metadata.annotations.get(ANNOTATION_RESTART, ""),
@@ -128,13 +143,19 @@ def restart_hash(cluster: MessageCluster, environment: Environment, shard: int) 
     )
 
 
-def config_hash(cluster: MessageCluster) -> str:
-    """Changes with every setting in the configuration file."""
-    return content_hash(broker_config.settings(cluster.spec))
-
-
 def _identity_annotations(identity: Identity, shard: int) -> dict[str, str]:
     return {ANNOTATION_CLUSTER_ID: identity.cluster_id, ANNOTATION_SHARD_UID: identity.shard_uids[shard]}
+
+
+def _memory(cluster: MessageCluster, identity: Identity, shard: int) -> dict[str, str]:
+    """What must be known of the shard even when its volumes are gone."""
+    memory = {
+        **_identity_annotations(identity, shard),
+        ANNOTATION_SHARD_REPLICAS: str(cluster.spec.replicas),
+    }
+    if shard in identity.formed:
+        memory[ANNOTATION_SHARD_FORMED] = str(identity.formed[shard])
+    return memory
 
 
 def _claim_template(cluster: MessageCluster, identity: Identity, shard: int) -> dict[str, Any]:
@@ -157,17 +178,18 @@ def _claim_template(cluster: MessageCluster, identity: Identity, shard: int) -> 
     }
 
 
-def _container(cluster: MessageCluster, environment: Environment, shard: int) -> dict[str, Any]:
+def _container(cluster: MessageCluster, environment: Environment) -> dict[str, Any]:
     spec = cluster.spec
     ports = [
         *({"name": listener.name, "containerPort": listener.port} for listener in spec.listeners),
-        {"name": "http", "containerPort": spec.http.port},
-        {"name": "admin", "containerPort": ADMIN_PORT},
+        {"name": HTTP_LISTENER, "containerPort": spec.http.port},
+        {"name": ADMIN_LISTENER, "containerPort": ADMIN_PORT},
+        {"name": PEER_LISTENER, "containerPort": PEER_PORT},
     ]
     return {
         "name": "broker",
         "image": spec.image or environment.image,
-        "args": _arguments(cluster, environment, shard),
+        "args": ARGUMENTS,
         "env": [
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": "HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}},
@@ -190,27 +212,6 @@ def _container(cluster: MessageCluster, environment: Environment, shard: int) ->
             {"name": "tmp", "mountPath": "/tmp"},
         ],
     }
-
-
-def _arguments(cluster: MessageCluster, environment: Environment, shard: int) -> list[str]:
-    """The broker's command line; Kubernetes fills in the pod's name and the node's address."""
-    arguments = ["broker", "--data", DATA_FOLDER, "--config", f"{CONFIG_FOLDER}/$(POD_NAME).yaml"]
-    for listener in cluster.spec.listeners:
-        arguments += [
-            "--advertise",
-            f"{listener.name}={_advertised(cluster, environment, shard, listener)}",
-        ]
-    return arguments
-
-
-def _advertised(cluster: MessageCluster, environment: Environment, shard: int, listener: Listener) -> str:
-    name, namespace = cluster.metadata.name, cluster.metadata.namespace
-    if listener.type == "internal":
-        return f"$(POD_NAME).{names.shard_name(name, shard)}.{namespace}.svc:{listener.port}"
-    # One template serves all brokers of the shard, so their ports outside can differ only once the template need not
-    # name them; with one broker per shard, the first one's port is the only one.
-    service = names.node_port_name(names.pod_name(name, shard, 0), listener.name)
-    return f"{listener.advertised_host or '$(HOST_IP)'}:{environment.node_ports[service]}"
 
 
 def _placement(cluster: MessageCluster) -> dict[str, Any]:
@@ -242,7 +243,7 @@ def _affinity(cluster: str, shard: int) -> dict[str, Any]:
 
 def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
     return {
-        "httpGet": {"path": path, "port": "admin"},
+        "httpGet": {"path": path, "port": ADMIN_LISTENER},
         "periodSeconds": period,
         "timeoutSeconds": 5,
         "failureThreshold": failures,

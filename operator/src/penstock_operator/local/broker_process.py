@@ -39,6 +39,7 @@ class BrokerProcess:
         self.pid: int | None = None
         self.listeners: dict[str, str] = {}  # listener -> address; empty until the broker is up
         self.starts = 0
+        self.started_from = ""  # the configuration file's text when the broker was last started
         self.config_file = folder / f"{name}.yaml"
         self._data = folder / name
         self._ready_file = folder / f"{name}.ready.json"
@@ -47,6 +48,7 @@ class BrokerProcess:
         self._changed = changed
         self._process: asyncio.subprocess.Process | None = None
         self._hurry = asyncio.Event()
+        self._asked = False  # whether its end was asked for
 
     async def run(self) -> None:
         """Start and start again until cancelled; then stop the broker."""
@@ -54,9 +56,12 @@ class BrokerProcess:
         loop = asyncio.get_running_loop()
         while True:
             started = loop.time()
+            self._asked = False
             code = await self._once()
-            if loop.time() - started >= STEADY_S:
+            if self._asked or loop.time() - started >= STEADY_S:
                 delay = RESTART_FIRST_S
+            if self._asked and code == 0:
+                continue  # it stopped as it was told to
             self._say(
                 f"broker {self.name} ended {_how(code)}, starts again in {delay:.1f} s{self._log_tail(code)}"
             )
@@ -71,6 +76,7 @@ class BrokerProcess:
     def restart(self) -> None:
         """Have the broker stop cleanly; `run` starts it again with the file that is there then."""
         if self._process is not None and self._process.returncode is None:
+            self._asked = True
             self._process.send_signal(signal.SIGTERM)
 
     def retry_now(self) -> None:
@@ -85,6 +91,7 @@ class BrokerProcess:
         if self._log_file.is_file() and self._log_file.stat().st_size > LOG_BYTES_MAX:
             self._log_file.replace(self._log_file.with_suffix(".log.old"))
         self._data.parent.mkdir(parents=True, exist_ok=True)
+        self.started_from = self.config_file.read_text()
         with self._log_file.open("ab") as log:
             self._process = process = await asyncio.create_subprocess_exec(
                 *command,

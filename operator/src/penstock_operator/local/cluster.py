@@ -1,30 +1,36 @@
-"""A MessageCluster as processes on this machine: its files, ports and brokers, kept as its spec says."""
+"""A MessageCluster as processes on this machine: its brokers, kept as its spec says.
+
+What to restart, and when, is decided by the same `plan` as on Kubernetes; here are processes instead of pods.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import aiohttp
 import msgspec
 import yaml
 
 from penstock_operator.api.cluster import MessageCluster
-from penstock_operator.api.names import ADMIN_PORT, ANNOTATION_RESTART
+from penstock_operator.api.names import ADMIN_LISTENER, ANNOTATION_RESTART
 from penstock_operator.broker_admin import HttpBrokerAdmin
-from penstock_operator.desired import broker_config, names
+from penstock_operator.desired import names
+from penstock_operator.desired.broker_config import FORMED
+from penstock_operator.desired.scale import settle_replicas
+from penstock_operator.leader_admin import LeaderAdmin, look_at_shard
 from penstock_operator.local.broker_process import BrokerProcess
-from penstock_operator.plan.settings import plan_settings
+from penstock_operator.local.shard_files import SHARD, ShardFiles
+from penstock_operator.plan.roll import GiveUpLeadership, Hold, Restart, RollBroker, next_step
+from penstock_operator.plan.settings import SettingsPlan, plan_settings
 from penstock_operator.reconcile.ports import AdminError, AdminUnreachableError, ClusterState
 from penstock_operator.snapshot.broker import parse_settings
+from penstock_operator.snapshot.shard import ShardView
 
-LOCAL_HOST: Final = "127.0.0.1"
-HTTP: Final = "http"
-ADMIN: Final = "admin"
+Say = Callable[[str], None]
+Launch = Callable[[str, Path, Say, Callable[[], None]], BrokerProcess]
 
 
 class LocalCluster:
@@ -35,189 +41,237 @@ class LocalCluster:
         cluster: MessageCluster,
         folder: Path,
         session: aiohttp.ClientSession,
-        say: Callable[[str], None],
+        say: Say,
         changed: Callable[[], None],
+        launch: Launch = BrokerProcess,
     ) -> None:
         self.name = cluster.metadata.name
         self.cluster = cluster
-        self._folder = folder
+        self.brokers: dict[str, BrokerProcess] = {}
+        self.view = ShardView(id=SHARD)
+        self._say: Say = lambda line: say(f"cluster {self.name}: {line}")
+        self._files = ShardFiles(folder / self.name, self._say)
+        self._launch: Callable[[str], BrokerProcess] = lambda name: launch(
+            name, folder / self.name, say, changed
+        )
         self._session = session
-        self._say = say
-        self._ports: dict[str, tuple[int, int]] = {}  # listener -> (port of the spec, port that is used)
-        (_, _, pod), *_ = names.pod_names(cluster)  # one broker is all that the rules let through
-        self.broker = BrokerProcess(pod, folder / self.name, say, changed)
-        self._task: asyncio.Task[None] | None = None
-        self._started_with: dict[str, Any] = {}
-        self.problem: str | None = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tokens: dict[str, str] = {}  # restart token that each broker was started with
+        self._said: dict[str, str] = {}  # subject -> sentence that was said last
 
     def start(self) -> None:
-        """Write the configuration and start the broker."""
-        self._write_config()
-        self._task = asyncio.create_task(self.broker.run(), name=f"broker {self.broker.name}")
+        """Write the configurations and start the brokers."""
+        self._accept(self.cluster)
+        if self._files.memory.formed is not None and not any(map(self._files.has_data, self.brokers)):
+            folders = ", ".join(str(self._files.broker_folder(name)) for name in self.brokers)
+            self._say(
+                f"its data is lost and nothing is made anew in silence: bring {folders} back, or remove"
+                f" {self._files.folder} to begin with an empty shard"
+            )
+        self._files.write(self.cluster)
+        self._start_tasks()
 
     async def stop(self) -> None:
-        """Stop the broker and wait for it."""
-        if self._task is None:
-            return
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        """Stop the followers, then the leader, and wait: so nobody is elected on the way."""
+        followers = [task for name, task in self._tasks.items() if name != self.view.leader]
+        leader = [task for name, task in self._tasks.items() if name == self.view.leader]
+        for tasks in filter(None, (followers, leader)):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     def crashed(self) -> BaseException | None:
-        """What ended the supervision, which is a mistake of ours."""
-        if self._task is None or not self._task.done() or self._task.cancelled():
-            return None
-        return self._task.exception()
+        """What ended a broker's supervision, which is a mistake of ours."""
+        ended = [task for task in self._tasks.values() if task.done() and not task.cancelled()]
+        return next((error for task in ended if (error := task.exception()) is not None), None)
 
     @property
-    def admin(self) -> HttpBrokerAdmin | None:
-        """The broker's admin API, while the broker is up."""
-        address = self.broker.listeners.get(ADMIN)
-        return HttpBrokerAdmin(self._session, f"http://{address}") if address else None
+    def admins(self) -> dict[str, HttpBrokerAdmin]:
+        """The admin APIs of the brokers that are up."""
+        return {
+            name: HttpBrokerAdmin(self._session, f"http://{broker.listeners[ADMIN_LISTENER]}")
+            for name, broker in self.brokers.items()
+            if ADMIN_LISTENER in broker.listeners
+        }
+
+    @property
+    def spokesman(self) -> BrokerProcess:
+        """The leader when it is up, else the first broker that is, else the first one."""
+        leader = self.brokers.get(self.view.leader or "")
+        first_up = next((broker for broker in self.brokers.values() if broker.listeners), None)
+        return (
+            leader
+            if leader is not None and leader.listeners
+            else first_up or next(iter(self.brokers.values()))
+        )
 
     @property
     def bootstrap(self) -> str | None:
-        """Where clients start: the first listener."""
-        return self.broker.listeners.get(self.cluster.spec.listeners[0].name)
+        """Where clients start: the first listener of each broker that is up."""
+        listener = self.cluster.spec.listeners[0].name
+        return (
+            ",".join(b.listeners[listener] for b in self.brokers.values() if listener in b.listeners) or None
+        )
+
+    @property
+    def is_up(self) -> bool:
+        """Whether every broker is up and one of them leads."""
+        return self.view.leader in self.brokers and all(b.listeners for b in self.brokers.values())
 
     async def state(self) -> ClusterState:
         """See `ports.Clusters`."""
-        admin = self.admin
-        if admin is None:
-            return ClusterState(state="NotReady", message=f"the broker of {self.name} is starting")
-        try:
-            reasons = await admin.not_ready()
-        except AdminUnreachableError as error:
-            return ClusterState(state="NotReady", message=str(error))
-        if reasons:
-            return ClusterState(state="NotReady", message="; ".join(reasons))
+        admins = self.admins
+        if not admins:
+            return ClusterState(state="NotReady", message=f"no broker of {self.name} is up yet")
+        troubles = await asyncio.gather(*map(_trouble, admins.values()))
+        if None not in troubles:
+            message = "; ".join(f"{name}: {why}" for name, why in zip(admins, troubles, strict=True))
+            return ClusterState(state="NotReady", message=message)
+        admin = LeaderAdmin(admins, self.view.leader, SHARD)
         return ClusterState(state="Ready", message="ready", admin=admin)
 
     async def reconcile(self, cluster: MessageCluster) -> bool:
-        """Bring the running broker to the spec; True when nothing is left to do."""
-        self.cluster = cluster
-        content = self._write_config()
-        admin = self.admin
-        if admin is None:
-            if self.broker.pid is None and content != self._started_with["content"]:
-                self._note_start(content)
-                self.broker.retry_now()
-            return False
-        changed_listeners = content["listeners"] != self._started_with.get("listeners")
-        if changed_listeners or self._token(cluster) != self._started_with.get("token"):
-            self._restart(content, "its listeners or its restart token changed")
-            return False
+        """Bring the brokers to the spec; True when nothing is left to do."""
+        self._accept(cluster)
+        admins = self.admins
+        self._see(await look_at_shard(admins, SHARD))
+        files = self._files.write(self.cluster)
+        self._start_tasks()
+        differences = await self._differences(admins)
+        await self._patch(admins, differences)
+        brokers = [
+            await self._roll_broker(broker, files[name], admins.get(name), differences.get(name))
+            for name, broker in self.brokers.items()
+        ]
+        return not await self._roll(brokers, admins) and self.is_up
+
+    def _accept(self, cluster: MessageCluster) -> None:
+        """Take the spec over, but for brokers that may not go."""
+        held = max(len(self.brokers), self._files.memory.formed or 0)
+        self.cluster, refusal = settle_replicas(cluster, held)
+        self._say_once("replicas", refusal)
+        for _, _, name in names.pod_names(self.cluster):
+            if name not in self.brokers:
+                self.brokers[name] = self._launch(name)
+                self._tokens[name] = self._token
+
+    def _start_tasks(self) -> None:
+        for name, broker in self.brokers.items():
+            if name not in self._tasks:
+                self._tasks[name] = asyncio.create_task(broker.run(), name=f"broker {name}")
+
+    def _see(self, view: ShardView) -> None:
+        """Take in what the brokers say, and remember what must not be forgotten."""
+        if view.leader is not None and view.leader != self.view.leader and len(self.brokers) > 1:
+            self._say(f"{view.leader} leads in epoch {view.epoch}")
+        self.view = view
+        self._files.learn(view, len(self.brokers))
+
+    async def _differences(self, admins: dict[str, HttpBrokerAdmin]) -> dict[str, SettingsPlan]:
+        """Per broker that answers, how its settings differ from the spec's."""
+        wanted = self._files.settings(self.cluster)
+        found = {}
+        for name, admin in admins.items():
+            try:
+                found[name] = plan_settings(wanted, parse_settings(await admin.settings()))
+            except (AdminError, AdminUnreachableError, ValueError):
+                continue  # it is going down or not up yet; its next change wakes us
+        unknown = sorted({setting for difference in found.values() for setting in difference.unknown})
+        sentence = f"the broker does not know {', '.join(unknown)}: correct it in spec.config"
+        self._say_once("unknown", sentence if unknown else None)
+        return found
+
+    async def _patch(self, admins: dict[str, HttpBrokerAdmin], differences: dict[str, SettingsPlan]) -> None:
+        """Change dynamic settings at the leader; the others learn of them from the log."""
+        leader = self.view.leader
+        if leader not in differences or not differences[leader].patch:
+            return
+        patch = differences[leader].patch
+        self._say_once("patch", f"{', '.join(patch)} changes while the broker runs")
         try:
-            table = parse_settings(await admin.settings())
-            difference = plan_settings(_settings(cluster), table)
-            self._problem(
-                "the broker does not know " + ", ".join(difference.unknown) if difference.unknown else None
-            )
-            if difference.patch:
-                self._say(f"cluster {self.name}: {', '.join(difference.patch)} changes while the broker runs")
-                await admin.patch_settings(difference.patch)
-        except (AdminUnreachableError, ValueError):
-            return False  # it is going down or not up yet; its next change wakes us
+            await admins[leader].patch_settings(patch)
+        except AdminUnreachableError:
+            return  # its next change wakes us
         except AdminError as error:
-            self._problem(f"the broker refuses its settings: {error.detail}")
-            return True
-        if difference.restart and content != self._started_with.get("content"):
-            self._restart(content, f"{', '.join(difference.restart)} cannot change while it runs")
+            if not error.is_not_leader:
+                sentence = f"the broker refuses its settings: {error.detail}: correct it in spec.config"
+                self._say_once("refused", sentence)
+            return
+        self._say_once("patch", None)
+        self._say_once("refused", None)
+
+    async def _roll_broker(
+        self,
+        broker: BrokerProcess,
+        content: dict[str, Any],
+        admin: HttpBrokerAdmin | None,
+        difference: SettingsPlan | None,
+    ) -> RollBroker:
+        reason = self._restart_reason(broker, content, difference)
+        return RollBroker(
+            name=broker.name,
+            reason=f"{broker.name} is restarted because {reason}" if reason else None,
+            well=admin is not None and await _trouble(admin) is None,
+            idle=broker.pid is None,
+        )
+
+    def _restart_reason(
+        self, broker: BrokerProcess, content: dict[str, Any], difference: SettingsPlan | None
+    ) -> str | None:
+        if not broker.started_from:
+            return None  # its first start is about to come
+        started = yaml.safe_load(broker.started_from)
+        stale = {**started, FORMED: None} != {**content, FORMED: None}
+        if broker.pid is None:
+            return "it ended and its configuration changed since" if stale else None
+        if started["listeners"] != content["listeners"] or self._tokens[broker.name] != self._token:
+            return "its listeners or its restart token changed"
+        if stale and difference is not None and difference.restart:
+            return f"{', '.join(difference.restart)} cannot change while it runs"
+        return None
+
+    async def _roll(self, brokers: list[RollBroker], admins: dict[str, HttpBrokerAdmin]) -> bool:
+        """Do the next step of a rolling restart; True when there is one."""
+        step = next_step(self.view, brokers)
+        if step is None:
+            self._say_once("roll", None)
             return False
+        self._say_once("roll", step.why)
+        match step:
+            case Restart(name=name):
+                self._tokens[name] = self._token
+                broker = self.brokers[name]
+                if broker.pid is None:
+                    broker.retry_now()
+                else:
+                    broker.restart()
+            case GiveUpLeadership(leader=leader, to=heir):
+                try:
+                    await admins[leader].hand_over(heir)
+                except (AdminError, AdminUnreachableError) as error:
+                    self._say_once("hand-over", f"{leader} does not hand over: {error}")
+            case Hold():
+                pass
         return True
 
-    def _problem(self, sentence: str | None) -> None:
-        if sentence != self.problem:
-            self.problem = sentence
+    def _say_once(self, subject: str, sentence: str | None) -> None:
+        """Say a sentence when it is another one than last; None: there is nothing to say any more."""
+        if sentence != self._said.get(subject):
+            self._said[subject] = sentence or ""
             if sentence:
-                self._say(f"cluster {self.name}: {sentence}: correct it in spec.config")
+                self._say(sentence)
 
-    def _restart(self, content: dict[str, Any], why: str) -> None:
-        self._say(f"cluster {self.name}: the broker restarts because {why}")
-        self._note_start(content)
-        self.broker.restart()
-
-    def _note_start(self, content: dict[str, Any]) -> None:
-        self._started_with = {
-            "content": content,
-            "listeners": content["listeners"],
-            "token": self._token(self.cluster),
-        }
-
-    def _token(self, cluster: MessageCluster) -> str:
-        return cluster.metadata.annotations.get(ANNOTATION_RESTART, "")
-
-    def _write_config(self) -> dict[str, Any]:
-        """The broker's file; identity is left to the broker, which keeps it in its data folder."""
-        spec = self.cluster.spec
-        listeners: list[tuple[str, str, int]] = [
-            *((item.name, item.protocol, item.port) for item in spec.listeners),
-            (HTTP, HTTP, spec.http.port),
-            (ADMIN, ADMIN, ADMIN_PORT),
-        ]
-        content = {
-            "cluster.name": self.name,
-            "shard.id": 0,
-            "broker.ordinal": 0,
-            "broker.name": self.broker.name,
-            "replicas": spec.replicas,
-            "listeners": [
-                {"name": name, "protocol": protocol, "bind": f"{LOCAL_HOST}:{self._port(name, port)}"}
-                for name, protocol, port in listeners
-            ],
-            **_settings(self.cluster),
-        }
-        _write_whole(self.broker.config_file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-        if not self._started_with:
-            self._note_start(content)
-        return content
-
-    def _port(self, listener: str, wanted: int) -> int:
-        """The spec's port when it is free, else any free one, said once; stays the same while the spec's does."""
-        known = self._ports.get(listener)
-        if known is not None and known[0] == wanted:
-            return known[1]
-        taken_here = {port for _, port in self._ports.values()}
-        port = wanted if wanted not in taken_here and _is_free(wanted) else _free_port()
-        if port != wanted:
-            self._say(
-                f"cluster {self.name}: port {wanted} of listener {listener} is taken, {port} is used instead"
-            )
-        self._ports[listener] = (wanted, port)
-        return port
+    @property
+    def _token(self) -> str:
+        return self.cluster.metadata.annotations.get(ANNOTATION_RESTART, "")
 
 
-def _settings(cluster: MessageCluster) -> dict[str, Any]:
-    """The spec's settings; the disk's size is the file system's, because no volume of our own is made here."""
-    wanted = broker_config.settings(cluster.spec)
-    del wanted["log.disk.bytes"]
-    return wanted
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOCAL_HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOCAL_HOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file at once or not at all: a broker that starts meanwhile must not read half of it."""
-    if path.is_file() and path.read_text() == text:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+async def _trouble(admin: HttpBrokerAdmin) -> str | None:
+    """Why a broker is not ready; None when it is."""
+    try:
+        return "; ".join(await admin.not_ready()) or None
+    except AdminUnreachableError as error:
+        return str(error)
 
 
 def decode_cluster(resource: dict[str, Any]) -> MessageCluster:

@@ -59,9 +59,10 @@ def up(
 ) -> None:
     """Run clusters, topics and groups described in YAML files as local processes.
 
-    The files are the same that `kubectl apply` takes. Brokers listen on 127.0.0.1 at the ports of the files, or at
-    free ones where these are taken. A broker that dies is started again; edits of the files are followed. Ctrl-C
-    stops everything and keeps the data.
+    The files are the same that `kubectl apply` takes. Brokers listen on 127.0.0.1: the first one at the ports of the
+    files (9092, 8080 and, for the admin API, 8081 unless they say otherwise), each further one ten ports above the one
+    before (9102, 8090, 8091), or at free ones where these are taken. A broker that dies is started again; edits of the
+    files are followed. Ctrl-C stops everything, the leader last, and keeps the data.
 
     \b
     Example:

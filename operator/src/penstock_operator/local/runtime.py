@@ -18,7 +18,13 @@ from typing import Any, Final
 
 import aiohttp
 
-from penstock_operator.api.names import CONSUMER_GROUP, MESSAGE_CLUSTER, TOPIC
+from penstock_operator.api.names import (
+    ADMIN_LISTENER,
+    CONSUMER_GROUP,
+    HTTP_LISTENER,
+    MESSAGE_CLUSTER,
+    TOPIC,
+)
 from penstock_operator.desired.broker_config import config_problems
 from penstock_operator.local.cluster import LocalCluster, decode_cluster
 from penstock_operator.local.files import NAMESPACE, Identity, Loaded, check_changes, file_stamps, load_files
@@ -34,6 +40,7 @@ logger = logging.getLogger(__name__)
 FILE_POLL_S: Final = 0.5
 CLUSTER_WAIT_S: Final = 0.5
 CLUSTER_RESYNC_S: Final = 30.0
+SHARD_RESYNC_S: Final = 1.0  # where leadership can move, which no process tells us
 CONNECTIONS_MAX: Final = 64
 
 
@@ -54,6 +61,7 @@ class LocalRuntime:
         self._status_file = status_file
         self._ready_file = ready_file
         self._was_ready = False
+        self._up: set[str] = set()  # clusters of which it was said that they are
         self._published: dict[str, Any] | None = None
         self._wanted: dict[Identity, dict[str, Any]] = {}
         self._reported: set[str] = set()
@@ -99,16 +107,20 @@ class LocalRuntime:
 
     def status(self) -> dict[str, Any]:
         """What scripts want to know, per cluster."""
+        return {name: self._cluster_status(cluster) for name, cluster in self.clusters.items()}
+
+    def _cluster_status(self, cluster: LocalCluster) -> dict[str, Any]:
+        spokesman = cluster.spokesman
         return {
-            name: {
-                "bootstrap": cluster.bootstrap,
-                "http": cluster.broker.listeners.get("http"),
-                "admin": cluster.broker.listeners.get("admin"),
-                "listeners": cluster.broker.listeners,
-                "pids": {cluster.broker.name: cluster.broker.pid} if cluster.broker.pid is not None else {},
-                "data": str(self._data / name),
-            }
-            for name, cluster in self.clusters.items()
+            "bootstrap": cluster.bootstrap,
+            "http": spokesman.listeners.get(HTTP_LISTENER),
+            "admin": spokesman.listeners.get(ADMIN_LISTENER),
+            "listeners": spokesman.listeners,
+            "leader": cluster.view.leader,
+            "epoch": cluster.view.epoch,
+            "pids": {name: broker.pid for name, broker in cluster.brokers.items() if broker.pid is not None},
+            "brokers": {name: broker.listeners for name, broker in cluster.brokers.items()},
+            "data": str(self._data / cluster.name),
         }
 
     def is_ready(self) -> bool:
@@ -116,7 +128,7 @@ class LocalRuntime:
         resources = self.store.all().items()
         return all(
             _is_ready(resource) for identity, resource in resources if identity[0] != MESSAGE_CLUSTER
-        ) and all(cluster.bootstrap is not None for cluster in self.clusters.values())
+        ) and all(cluster.is_up for cluster in self.clusters.values())
 
     def publish(self) -> None:
         """Write the status file when something changed, and the ready file the first time all is well."""
@@ -181,7 +193,7 @@ class LocalRuntime:
                 del self.clusters[key.name]
                 await known.stop()
                 self._say(
-                    f"cluster {key.name} left the files: its broker is stopped, its data stays in {self._data / key.name}"
+                    f"cluster {key.name} left the files: its brokers are stopped, its data stays in {self._data / key.name}"
                 )
                 self._wake_dependents(key.name)
             return Again()
@@ -203,19 +215,29 @@ class LocalRuntime:
             known.start()
             return Again(after_s=CLUSTER_WAIT_S)
         settled = await known.reconcile(cluster)
-        return Again(after_s=CLUSTER_RESYNC_S if settled else CLUSTER_WAIT_S)
+        self._say_up(known)
+        resync_s = SHARD_RESYNC_S if len(known.brokers) > 1 else CLUSTER_RESYNC_S
+        return Again(after_s=resync_s if settled else CLUSTER_WAIT_S)
 
     def _broker_changed(self, cluster: str) -> None:
         """A broker started, became reachable or ended."""
         known = self.clusters.get(cluster)
-        if known is not None and known.bootstrap:
-            listeners = known.broker.listeners
-            self._say(
-                f"cluster {cluster} is up: bootstrap={known.bootstrap} http={listeners.get('http')} admin={listeners.get('admin')}"
-            )
+        if known is not None:
+            if not known.bootstrap:
+                self._up.discard(cluster)
             self.queue.wake(Key(MESSAGE_CLUSTER, NAMESPACE, cluster), 0)
             self._wake_dependents(cluster)
         self.publish()
+
+    def _say_up(self, cluster: LocalCluster) -> None:
+        """Say where clients go, each time that a cluster came up."""
+        if cluster.name in self._up or not cluster.is_up:
+            return
+        self._up.add(cluster.name)
+        status = self._cluster_status(cluster)
+        self._say(
+            f"cluster {cluster.name} is up: bootstrap={status['bootstrap']} http={status['http']} admin={status['admin']}"
+        )
 
     def _wake_dependents(self, cluster: str) -> None:
         for (kind, name), resource in self.store.all().items():

@@ -11,10 +11,12 @@ import click
 
 from penstock_operator.api.names import MESSAGE_CLUSTER
 from penstock_operator.reconcile.ports import AdminError, AdminUnreachableError
+from penstock_operator.snapshot.shard import UNKNOWN
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from penstock_operator.broker_admin import HttpBrokerAdmin
     from penstock_operator.local.cluster import LocalCluster
     from penstock_operator.local.runtime import LocalRuntime
 
@@ -65,19 +67,32 @@ Row = tuple[str, str, str, str, str]
 
 
 async def broker_rows(cluster: LocalCluster) -> list[Row]:
-    """Name, role, address, messages/s and lag of a cluster's brokers; what cannot be asked is a dash."""
-    name, admin = cluster.broker.name, cluster.admin
-    address = cluster.bootstrap or "-"
+    """Name, role, address, messages/s and lag behind the leader of each broker; what cannot be asked is a dash."""
+    listener = cluster.cluster.spec.listeners[0].name
+    admins = cluster.admins
+    return list(
+        await asyncio.gather(
+            *(
+                _broker_row(cluster, name, broker.listeners.get(listener, "-"), admins.get(name))
+                for name, broker in cluster.brokers.items()
+            )
+        )
+    )
+
+
+async def _broker_row(cluster: LocalCluster, name: str, address: str, admin: HttpBrokerAdmin | None) -> Row:
     if admin is None:
-        return [(name, "starting", address, "-", "-")]
+        return (name, "starting", address, "-", "-")
+    member = cluster.view.member(name)
     try:
-        broker, groups, about = await admin.broker(), await admin.groups(), await admin.cluster()
+        broker = await admin.broker()
         rate = f"{broker['rates']['messagesInPerSecond']:.0f}"
-        lag = str(sum(group["lag"] for group in groups["groups"]))
-        role = next(m["role"] for shard in about["shards"] for m in shard["members"] if m["name"] == name)
-    except (AdminError, AdminUnreachableError, KeyError, TypeError, StopIteration):
-        return [(name, "not answering", address, "-", "-")]
-    return [(name, role, address, rate, lag)]
+        role = str(broker.get("role") or (member.role if member is not None else UNKNOWN))
+    except (AdminError, AdminUnreachableError, KeyError, TypeError, ValueError):
+        return (name, "not answering", address, "-", "-")
+    # Only the leader knows how far behind the others are.
+    lag = f"{member.lag_bytes} B" if member is not None and cluster.view.from_leader else "-"
+    return (name, role, address, rate, lag)
 
 
 def dependent_rows(runtime: LocalRuntime) -> list[Row]:

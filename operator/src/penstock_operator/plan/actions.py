@@ -57,6 +57,14 @@ class PatchSettings(Action, frozen=True, kw_only=True):
     settings: dict[str, Any]
 
 
+class HandOver(Action, frozen=True, kw_only=True):
+    """Have a leader give its leadership to another broker; clients pause for a moment."""
+
+    disruptive: ClassVar[bool] = True
+    pod: str
+    to: str
+
+
 class RestartBroker(Action, frozen=True, kw_only=True):
     """Evict one pod, so that its StatefulSet starts it anew from the current template."""
 
@@ -69,10 +77,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to do now, what is waited for, and what is wrong. At most one action is disruptive."""
 
     actions: list[Action]
-    waits: list[str]
+    waits: list[str]  # without these the cluster does not do what its spec says
+    missing: list[str] = msgspec.field(
+        default_factory=list
+    )  # brokers away, of shards that serve without them
+    holds: list[str] = msgspec.field(default_factory=list)  # restarts that the shard cannot bear now
     problems: list[tuple[str, str]]  # (reason, sentence)
 
     @property
     def is_settled(self) -> bool:
         """Whether nothing is left to do or to wait for."""
-        return not (self.actions or self.waits or self.problems)
+        return not (self.actions or self.waits or self.missing or self.holds or self.problems)

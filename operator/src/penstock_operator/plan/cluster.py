@@ -1,7 +1,8 @@
 """The plan of one MessageCluster.
 
 Order matters: what brokers need comes first, then volumes, then StatefulSets, then settings, and only when nothing else
-is left, one restart. A broker that cannot be asked is never restarted for it: not knowing is no reason to destroy.
+is left, one restart or hand-over (`roll`). A broker that cannot be asked is never restarted for it: not knowing is no
+reason to destroy.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from penstock_operator.api.names import (
     ANNOTATION_CLUSTER_ID,
     ANNOTATION_CONFIG_HASH,
     ANNOTATION_RESTART_HASH,
+    ANNOTATION_SHARD_FORMED,
     ANNOTATION_SHARD_UID,
     LABEL_CLUSTER,
     LABEL_SHARD,
@@ -25,19 +27,22 @@ from penstock_operator.plan.actions import (
     ApplyObject,
     DeleteObject,
     ExpandClaim,
+    HandOver,
     PatchSettings,
     Plan,
     RecreateStatefulSet,
     RestartBroker,
 )
 from penstock_operator.plan.drift import drift, first_difference
+from penstock_operator.plan.roll import GiveUpLeadership, Hold, Restart, RollBroker, next_step
 from penstock_operator.plan.settings import plan_settings
+from penstock_operator.plan.shards import ShardState, shard_states
 
 if TYPE_CHECKING:
     from penstock_operator.api.cluster import MessageCluster
     from penstock_operator.desired.build import Desired
     from penstock_operator.desired.identity import Identity
-    from penstock_operator.snapshot.cluster import ClusterSnapshot, PodSeen
+    from penstock_operator.snapshot.cluster import ClaimSeen, ClusterSnapshot, PodSeen
 
 # Kinds whose objects are deleted when the spec no longer asks for them. StatefulSets are not: they hold data.
 PRUNED_KINDS: Final = ("Service", "ConfigMap", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy")
@@ -70,15 +75,19 @@ def plan_cluster(
         actions = [
             action for action in actions if not (isinstance(action, ApplyObject) and _name(action) in leaving)
         ]
-    waits += _waits(cluster, desired, snapshot)
-    unknown_names, setting_actions, restart_reasons = _settings(desired, snapshot)
+    states = shard_states(cluster, identity, snapshot)
+    problems += [("ShardLost", state.lost) for state in states.values() if state.lost is not None]
+    missing, unserved = _brokers(states)
+    waits += unserved + _waits(desired, snapshot)
+    unknown_names, setting_actions, restart_reasons = _settings(cluster, desired, states, snapshot)
     problems += unknown_names
     actions += setting_actions
+    holds: list[str] = []
     # A volume that cannot grow (its class may not allow it) is tried again and again; nothing else waits for it.
     if not leaving and desired.shards and all(isinstance(action, ExpandClaim) for action in actions):
-        restart = _restart(desired, snapshot, restart_reasons)
-        actions += [restart] if restart is not None else []
-    return Plan(actions=actions, waits=waits, problems=problems)
+        disruption, holds = _disruption(desired, states, snapshot, restart_reasons)
+        actions += disruption
+    return Plan(actions=actions, waits=waits, missing=missing, holds=holds, problems=problems)
 
 
 def _name(action: ApplyObject) -> str:
@@ -129,20 +138,36 @@ def _claims(cluster: MessageCluster, identity: Identity, snapshot: ClusterSnapsh
     """Volumes grow, never shrink, and carry the identity of what is on them."""
     actions: list[Action] = []
     size = str(cluster.spec.storage.size)
+    in_sync = {
+        names.claim_name(voter.name)
+        for shard in identity.formed
+        if (view := snapshot.shard_view(shard)).from_leader
+        for voter in view.voters
+        if voter.in_sync
+    }
     for claim in snapshot.claims.values():
         if claim.terminating or claim.shard not in identity.shard_uids:
             continue
-        if claim.cluster_id is None or claim.shard_uid is None:
-            annotations = {
-                ANNOTATION_CLUSTER_ID: identity.cluster_id,
-                ANNOTATION_SHARD_UID: identity.shard_uids[claim.shard],
-            }
+        annotations = _claim_annotations(claim, identity, claim.name in in_sync)
+        if annotations:
             why = f"claim {claim.name} does not say yet whose data it holds"
             actions.append(AnnotateClaim(why=why, name=claim.name, annotations=annotations))
         if quantity_exact(claim.requested) < quantity_exact(size):
             why = f"claim {claim.name} grows from {claim.requested} to {size} because storage.size grew"
             actions.append(ExpandClaim(why=why, name=claim.name, size=size))
     return actions
+
+
+def _claim_annotations(claim: ClaimSeen, identity: Identity, in_sync: bool) -> dict[str, str]:
+    """What is missing on a claim; that it holds its formed shard's data is only said of a copy that was in sync."""
+    annotations = {}
+    if claim.cluster_id is None or claim.shard_uid is None:
+        annotations[ANNOTATION_CLUSTER_ID] = identity.cluster_id
+        annotations[ANNOTATION_SHARD_UID] = identity.shard_uids[claim.shard]
+    formed = identity.formed.get(claim.shard)
+    if formed is not None and in_sync and claim.formed != formed:
+        annotations[ANNOTATION_SHARD_FORMED] = str(formed)
+    return annotations
 
 
 def _stateful_set(manifest: dict[str, Any], snapshot: ClusterSnapshot) -> list[Action]:
@@ -182,26 +207,26 @@ def _is_observed(live: dict[str, Any] | None) -> bool:
     return observed >= int(live["metadata"]["generation"])
 
 
-def _waits(cluster: MessageCluster, desired: Desired, snapshot: ClusterSnapshot) -> list[str]:
-    """What only time, Kubernetes or the brokers can bring."""
+def _brokers(states: dict[int, ShardState]) -> tuple[list[str], list[str]]:
+    """Brokers that are away: missing where a shard that was whole serves without them, awaited everywhere else."""
+    missing, waits = [], []
+    for state in states.values():
+        if state.serves and state.was_whole:
+            missing += state.away
+            continue
+        waits += state.away
+        if not state.serves and not (state.away and len(state.expected) == 1):
+            waits.append(f"shard {state.view.id} has no leader")
+    return missing, waits
+
+
+def _waits(desired: Desired, snapshot: ClusterSnapshot) -> list[str]:
+    """What only time or Kubernetes can bring."""
     waits = [
         f"Kubernetes has not yet looked at StatefulSet {manifest['metadata']['name']}"
         for manifest in desired.shards
         if not _is_observed(snapshot.objects.get(("StatefulSet", manifest["metadata"]["name"])))
     ]
-    for _, _, name in names.pod_names(cluster):
-        pod = snapshot.pods.get(name)
-        report = snapshot.brokers.get(name)
-        if pod is None:
-            waits.append(f"{name} does not exist yet")
-        elif pod.terminating:
-            waits.append(f"{name} is stopping")
-        elif report is not None and report.not_ready:
-            waits.append(f"{name} is not ready: {'; '.join(report.not_ready)}")
-        elif not pod.ready:
-            waits.append(f"{name} is not ready: {pod.trouble}")
-        elif report is not None and report.unknown is not None:
-            waits.append(f"{name} cannot be asked: {report.unknown}")
     waits += [
         f"claim {claim.name} is being resized: {claim.resize}"
         for claim in snapshot.claims.values()
@@ -211,56 +236,74 @@ def _waits(cluster: MessageCluster, desired: Desired, snapshot: ClusterSnapshot)
 
 
 def _settings(
-    desired: Desired, snapshot: ClusterSnapshot
+    cluster: MessageCluster, desired: Desired, states: dict[int, ShardState], snapshot: ClusterSnapshot
 ) -> tuple[list[tuple[str, str]], list[Action], dict[str, list[str]]]:
-    """Problems with names, changes to running brokers, and per pod the settings that only a restart brings."""
-    problems: list[tuple[str, str]] = []
+    """Problems with names, changes to running brokers, and per pod the settings that only a restart brings.
+
+    Dynamic settings are the shard's: its leader is told, and the others learn of them from the log.
+    """
+    unknown: set[str] = set()
     actions: list[Action] = []
     restart: dict[str, list[str]] = {}
     for pod, report in sorted(snapshot.brokers.items()):
-        if report.settings is None:
+        seen = snapshot.pods.get(pod)
+        if report.settings is None or seen is None or seen.shard not in desired.settings:
             continue
-        difference = plan_settings(desired.settings, report.settings)
-        if difference.unknown:
-            listed = ", ".join(difference.unknown)
-            sentence = f"the broker does not know {listed}: correct or remove it in spec.config"
-            problems.append(("InvalidConfiguration", sentence))
-        if difference.patch:
+        difference = plan_settings(desired.settings[seen.shard], report.settings)
+        # A name of our own that a broker does not know is another release's, and goes with its restart.
+        unknown |= set(difference.unknown) & cluster.spec.config.keys()
+        if difference.patch and states[seen.shard].view.leader == pod:
             listed = ", ".join(sorted(difference.patch))
             why = f"{listed} of {pod} changes while it runs because the spec says so"
             actions.append(PatchSettings(why=why, pod=pod, settings=difference.patch))
         if difference.restart:
             restart[pod] = difference.restart
-    return problems, actions, restart
+    if not unknown:
+        return [], actions, restart
+    sentence = f"the broker does not know {', '.join(sorted(unknown))}: correct or remove it in spec.config"
+    return [("InvalidConfiguration", sentence)], actions, restart
 
 
-def _restart(
-    desired: Desired, snapshot: ClusterSnapshot, settings: dict[str, list[str]]
-) -> RestartBroker | None:
-    """The one broker to restart now, if any: only when its shard's other brokers are all well."""
+def _disruption(
+    desired: Desired,
+    states: dict[int, ShardState],
+    snapshot: ClusterSnapshot,
+    settings: dict[str, list[str]],
+) -> tuple[list[Action], list[str]]:
+    """The one restart or hand-over to do now, if any, and sentences about restarts that have to wait."""
+    holds: list[str] = []
     for manifest in desired.shards:
-        live = snapshot.objects.get(("StatefulSet", manifest["metadata"]["name"]))
-        if (
-            live is None
-            or live.get("status", {}).get("observedGeneration", 0) < live["metadata"]["generation"]
-        ):
+        if not _is_observed(snapshot.objects.get(("StatefulSet", manifest["metadata"]["name"]))):
             continue  # the pod would be made from the old template
         shard = int(manifest["spec"]["template"]["metadata"]["labels"][LABEL_SHARD])
-        pods = sorted((pod for pod in snapshot.pods.values() if pod.shard == shard), key=lambda pod: pod.name)
-        for pod in pods:
-            why = _restart_reason(manifest, pod, settings.get(pod.name, []))
-            others_well = all(other.ready for other in pods if other is not pod)
-            if why is not None and not pod.terminating and (others_well or not pod.ready):
-                return RestartBroker(why=why, pod=pod.name, uid=pod.uid)
-    return None
+        pods = [pod for pod in snapshot.pods.values() if pod.shard == shard]
+        brokers = [
+            RollBroker(
+                name=pod.name,
+                reason=_restart_reason(manifest, pod, settings.get(pod.name, [])),
+                well=pod.ready and not pod.terminating,
+                idle=pod.idle,
+            )
+            for pod in pods
+        ]
+        match next_step(states[shard].view, brokers):
+            case Restart(name=name, why=why):
+                return [RestartBroker(why=why, pod=name, uid=snapshot.pods[name].uid)], holds
+            case GiveUpLeadership(leader=leader, to=heir, why=why):
+                return [HandOver(why=why, pod=leader, to=heir)], holds
+            case Hold(why=why):
+                holds.append(why)
+    return [], holds
 
 
 def _restart_reason(manifest: dict[str, Any], pod: PodSeen, settings: list[str]) -> str | None:
+    if pod.terminating:
+        return None  # it is being restarted
     annotations = manifest["spec"]["template"]["metadata"]["annotations"]
     stale_file = pod.config_hash != annotations[ANNOTATION_CONFIG_HASH]
     if pod.restart_hash != annotations[ANNOTATION_RESTART_HASH]:
         if pod.ready or pod.stuck:
-            return f"{pod.name} is restarted because its image, arguments, resources or placement changed"
+            return f"{pod.name} is restarted because its image, listeners, resources or placement changed"
         return None  # it is still recovering; what it is doing now would be lost
     if stale_file and pod.stuck:
         return f"{pod.name} is restarted because it cannot start ({pod.trouble}) and its configuration changed since"

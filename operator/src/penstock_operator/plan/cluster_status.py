@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penstock_operator.desired import names
+from penstock_operator.desired.addresses import is_known_to_brokers_only
 from penstock_operator.plan.conditions import Statement, merge_conditions, paused_statement
+from penstock_operator.plan.shards import ShardState, shard_states
+from penstock_operator.snapshot.shard import UNKNOWN
 
 if TYPE_CHECKING:
     from penstock_operator.api.cluster import MessageCluster
@@ -21,26 +24,28 @@ def cluster_status(
     desired: Desired,
     snapshot: ClusterSnapshot,
     plan: Plan,
-    old_conditions: list[dict[str, Any]],
+    old_status: dict[str, Any],
     now: str,
 ) -> dict[str, Any]:
     """The whole status to publish."""
+    states = shard_states(cluster, identity, snapshot)
     statements = [
-        _ready(cluster, snapshot, plan),
+        _ready(snapshot, states, plan),
         _progressing(plan),
-        _degraded(snapshot, plan),
+        _degraded(snapshot, states, plan),
         paused_statement(False),
     ]
+    old_conditions = old_status.get("conditions", [])
     return {
         "observedGeneration": cluster.metadata.generation,
         "conditions": merge_conditions(statements, old_conditions, cluster.metadata.generation, now),
         "clusterId": identity.cluster_id,
-        "bootstrap": desired.bootstrap,
+        "bootstrap": {**desired.bootstrap, **_reported_addresses(cluster, states, old_status)},
         "replicas": len([pod for pod in snapshot.pods.values() if not pod.terminating]),
         "selector": ",".join(
             f"{key}={value}" for key, value in sorted(names.cluster_selector(cluster.metadata.name).items())
         ),
-        "shards": _shards(cluster, identity, snapshot),
+        "shards": [_shard(identity, state) for state in states.values()],
     }
 
 
@@ -73,18 +78,47 @@ def paused_status(generation: int, old_status: dict[str, Any], now: str) -> dict
     return {**old_status, "conditions": kept + paused}
 
 
-def _ready(cluster: MessageCluster, snapshot: ClusterSnapshot, plan: Plan) -> Statement:
+def _ready(snapshot: ClusterSnapshot, states: dict[int, ShardState], plan: Plan) -> Statement:
+    """Whether the cluster does what its spec says. A shard that was whole may miss a minority and still serve."""
     if plan.problems:
         reason, message = plan.problems[0]
         return Statement(type="Ready", status="False", reason=reason, message=message)
-    if plan.actions:
-        return Statement(type="Ready", status="False", reason="Reconciling", message=plan.actions[0].why)
+    pending = [action for action in plan.actions if not (action.disruptive and _all_serve(states))]
+    if pending:
+        return Statement(type="Ready", status="False", reason="Reconciling", message=pending[0].why)
     if plan.waits:
-        reason = "BrokerStuck" if any(pod.stuck for pod in snapshot.pods.values()) else "BrokersNotReady"
+        reason = _waiting_reason(snapshot, states)
         return Statement(type="Ready", status="False", reason=reason, message="; ".join(plan.waits))
-    count = len(names.pod_names(cluster))
-    message = f"{count} of {count} brokers are ready"
+    expected = sum(len(state.expected) for state in states.values())
+    message = f"{expected - len(plan.missing)} of {expected} brokers are ready"
+    if plan.missing:
+        message = f"{_leaders(states)}, {message}: {'; '.join(plan.missing)}"
+        return Statement(type="Ready", status="True", reason="BrokersMissing", message=message)
     return Statement(type="Ready", status="True", reason="BrokersReady", message=message)
+
+
+def _all_serve(states: dict[int, ShardState]) -> bool:
+    return all(state.serves and state.was_whole and len(state.expected) > 1 for state in states.values())
+
+
+def _leaders(states: dict[int, ShardState]) -> str:
+    leaders = [state.view.leader for state in states.values() if state.view.leader is not None]
+    return f"{', '.join(leaders)} {'leads' if len(leaders) == 1 else 'lead'}"
+
+
+def _without_leader(states: dict[int, ShardState]) -> list[str]:
+    """Shards that were whole and have nobody who leads them; one broker alone is only away."""
+    return [
+        f"shard {state.view.id} has no leader: {'; '.join(state.away) or 'no broker says who leads'}"
+        for state in states.values()
+        if state.was_whole and not state.serves and len(state.expected) > 1
+    ]
+
+
+def _waiting_reason(snapshot: ClusterSnapshot, states: dict[int, ShardState]) -> str:
+    if any(pod.stuck for pod in snapshot.pods.values()):
+        return "BrokerStuck"
+    return "NoLeader" if _without_leader(states) else "BrokersNotReady"
 
 
 def _progressing(plan: Plan) -> Statement:
@@ -98,46 +132,63 @@ def _progressing(plan: Plan) -> Statement:
     if plan.actions:
         message = "; ".join(action.why for action in plan.actions)
         return Statement(type="Progressing", status="True", reason="Reconciling", message=message)
-    if plan.waits:
-        return Statement(type="Progressing", status="True", reason="Waiting", message="; ".join(plan.waits))
+    if waits := [*plan.holds, *plan.waits, *plan.missing]:
+        return Statement(type="Progressing", status="True", reason="Waiting", message="; ".join(waits))
     return Statement(
         type="Progressing", status="False", reason="Settled", message="everything is as the spec says"
     )
 
 
-def _degraded(snapshot: ClusterSnapshot, plan: Plan) -> Statement:
+def _degraded(snapshot: ClusterSnapshot, states: dict[int, ShardState], plan: Plan) -> Statement:
     if plan.problems:
         reason, message = plan.problems[0]
         return Statement(type="Degraded", status="True", reason=reason, message=message)
     stuck = [f"{pod.name}: {pod.trouble}" for pod in snapshot.pods.values() if pod.stuck]
-    if stuck:
-        return Statement(
-            type="Degraded", status="True", reason="BrokerStuck", message="; ".join(sorted(stuck))
-        )
+    for reason, sentences in (
+        ("BrokerStuck", sorted(stuck)),
+        ("NoLeader", _without_leader(states)),
+        ("BrokersMissing", plan.missing),
+    ):
+        if sentences:
+            return Statement(type="Degraded", status="True", reason=reason, message="; ".join(sentences))
     return Statement(type="Degraded", status="False", reason="Healthy", message="no broker is in trouble")
 
 
-def _shards(cluster: MessageCluster, identity: Identity, snapshot: ClusterSnapshot) -> list[dict[str, Any]]:
-    """What the brokers say about each shard; a shard nobody speaks for is listed without a leader."""
-    reports = {
-        shard.id: shard
-        for _, report in sorted(snapshot.brokers.items())
-        if report.cluster is not None
-        for shard in report.cluster.shards
+def _shard(identity: Identity, state: ShardState) -> dict[str, Any]:
+    """A row of the shard table: every broker that is asked for or reported, whether it speaks or not."""
+    view = state.view
+    members = {
+        name: {"name": name, "role": UNKNOWN, "inSync": False, "lagBytes": 0} for name in state.expected
     }
-    table = []
-    for shard in range(cluster.spec.shards):
-        report = reports.get(shard)
-        table.append(
-            {
-                "id": shard,
-                "uid": identity.shard_uids[shard],
-                "leader": (report.leader or "") if report else "",
-                "epoch": report.epoch if report else 0,
-                "members": [
-                    {"name": m.name, "role": m.role, "inSync": m.in_sync, "lagBytes": m.lag_bytes}
-                    for m in (report.members if report else [])
-                ],
-            }
-        )
-    return table
+    for member in view.members:
+        members[member.name] = {
+            "name": member.name,
+            "role": member.role,
+            "inSync": member.in_sync,
+            "lagBytes": member.lag_bytes,
+        }
+    return {
+        "id": view.id,
+        "uid": identity.shard_uids[view.id],
+        "leader": view.leader or "",
+        "epoch": view.epoch,
+        "members": list(members.values()),
+    }
+
+
+def _reported_addresses(
+    cluster: MessageCluster, states: dict[int, ShardState], old_status: dict[str, Any]
+) -> dict[str, str]:
+    """Where clients start at listeners whose addresses only the brokers know; the last known while none is said."""
+    old: dict[str, str] = old_status.get("bootstrap", {})
+    addresses = {}
+    for listener in filter(is_known_to_brokers_only, cluster.spec.listeners):
+        told = [
+            member.address[listener.name]
+            for state in states.values()
+            for member in state.view.members
+            if listener.name in member.address
+        ]
+        if told or listener.name in old:
+            addresses[listener.name] = ",".join(told) or old[listener.name]
+    return addresses

@@ -10,6 +10,7 @@ from penstock_operator.plan.actions import (
     ApplyObject,
     DeleteObject,
     ExpandClaim,
+    HandOver,
     PatchSettings,
     RecreateStatefulSet,
     RestartBroker,
@@ -18,6 +19,7 @@ from penstock_operator.plan.actions import (
 if TYPE_CHECKING:
     from penstock_operator.kube import KubeApi
     from penstock_operator.reconcile.cluster import Brokers
+    from penstock_operator.reconcile.observe import ClusterBroker
     from penstock_operator.snapshot.cluster import ClusterSnapshot
 
 
@@ -41,10 +43,16 @@ async def act(
         case AnnotateClaim():
             await kube.merge(*claim, action.name, {"metadata": {"annotations": action.annotations}})
         case PatchSettings():
-            address = snapshot.pods[action.pod].address
-            assert address is not None  # settings were read from there
-            await brokers.at(address).patch_settings(action.settings)
+            await _broker(action.pod, brokers, snapshot).patch_settings(action.settings)
+        case HandOver():
+            await _broker(action.pod, brokers, snapshot).hand_over(action.to)
         case RestartBroker():
             await kube.evict(namespace, action.pod, action.uid)
         case _:
             raise AssertionError(f"no way to carry out {type(action).__name__}")
+
+
+def _broker(pod: str, brokers: Brokers, snapshot: ClusterSnapshot) -> ClusterBroker:
+    address = snapshot.pods[pod].address
+    assert address is not None  # the broker was asked there
+    return brokers.at(address)

@@ -16,9 +16,10 @@ import msgspec
 from penstock_operator.api.cluster import MessageCluster
 from penstock_operator.desired.build import Desired, build
 from penstock_operator.desired.identity import Environment, Identity
+from penstock_operator.desired.scale import settle_replicas
 from penstock_operator.kube import KubeApi
 from penstock_operator.kube_errors import KubeError
-from penstock_operator.plan.actions import Action, ExpandClaim, Plan
+from penstock_operator.plan.actions import Action, ExpandClaim, HandOver, Plan
 from penstock_operator.plan.cluster import plan_cluster
 from penstock_operator.plan.cluster_status import broken_status, cluster_status, paused_status
 from penstock_operator.plan.conditions import transitions
@@ -36,25 +37,34 @@ from penstock_operator.reconcile.ports import (
     ResourceStore,
 )
 from penstock_operator.snapshot.cluster import ClusterSnapshot
-from penstock_operator.snapshot.identity import IdentityConflictError, find_identity
+from penstock_operator.snapshot.identity import IdentityConflictError, find_identity, witness
 
 logger = logging.getLogger(__name__)
 
 ROUNDS_MAX: Final = 4  # observe-plan-act rounds in one pass
 WAIT_S: Final = 2.0  # while something is awaited
-TROUBLE_S: Final = 10.0  # while a problem waits for the user
+TROUBLE_S: Final = 10.0  # while a problem waits for the user, or after a refusal
 _DISRUPTED: Final = 1.0  # after a restart began
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a pass found, for publishing."""
 
+    cluster: MessageCluster  # as it is built, which may have more brokers than its spec says
     identity: Identity
     desired: Desired
     snapshot: ClusterSnapshot
     plan: Plan
-    failures: list[tuple[str, str]]
     done: list[Action]
+    delayed: bool  # whether something was refused that may succeed later
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """An action that was refused: a problem for the user, or only a delay."""
+
+    reason: str
+    message: str
+    is_delay: bool = False
 
 
 class Brokers(Protocol):
@@ -116,21 +126,26 @@ class ClusterReconciler:
         except IdentityConflictError as error:
             await self._broken(resource, "VolumesConflict", str(error))
             return Again(after_s=TROUBLE_S)
-        return await self._publish(resource, cluster, outcome)
+        return await self._publish(resource, outcome)
 
-    async def _rounds(self, cluster: MessageCluster) -> Outcome:
+    async def _rounds(self, wanted: MessageCluster) -> Outcome:
         """Observe, plan and act until nothing is left to do now."""
         done: list[Action] = []
-        failures: list[tuple[str, str]] = []
-        new_cluster_id, new_shard_uids = self._new_id(), [self._new_id() for _ in range(cluster.spec.shards)]
+        failures: list[Failure] = []
+        new_cluster_id, new_shard_uids = self._new_id(), [self._new_id() for _ in range(wanted.spec.shards)]
         for _ in range(ROUNDS_MAX):
-            snapshot = await observe(self._kube, self._brokers, cluster)
+            snapshot = await observe(self._kube, self._brokers, wanted)
             identity = find_identity(
-                snapshot, cluster.spec.shards, new_cluster_id, dict(enumerate(new_shard_uids))
+                snapshot, wanted.spec.shards, new_cluster_id, dict(enumerate(new_shard_uids))
             )
+            held = max(snapshot.asked_replicas(), *identity.formed.values(), 0)
+            cluster, refusal = settle_replicas(wanted, held)
+            identity = witness(identity, snapshot, cluster.spec.replicas)
             environment = msgspec.structs.replace(self._environment, node_ports=snapshot.node_ports())
             desired = build(cluster, identity, environment)
             plan = plan_cluster(cluster, identity, desired, snapshot)
+            if refusal is not None:
+                plan = msgspec.structs.replace(plan, problems=[*plan.problems, ("ScaleDownRefused", refusal)])
             if not plan.actions or failures:
                 break
             for action in plan.actions:
@@ -141,14 +156,30 @@ class ClusterReconciler:
                 failures.append(failure)
                 if not isinstance(action, ExpandClaim):
                     break  # what comes next may rely on it; nothing relies on a bigger volume
+        delays = [failure.message for failure in failures if failure.is_delay]
+        plan = msgspec.structs.replace(
+            plan,
+            actions=[action for action in plan.actions if not (delays and action.disruptive)],
+            holds=[*delays, *plan.holds],
+            problems=[
+                *((failure.reason, failure.message) for failure in failures if not failure.is_delay),
+                *plan.problems,
+            ],
+        )
         return Outcome(
-            identity=identity, desired=desired, snapshot=snapshot, plan=plan, failures=failures, done=done
+            cluster=cluster,
+            identity=identity,
+            desired=desired,
+            snapshot=snapshot,
+            plan=plan,
+            done=done,
+            delayed=bool(delays),
         )
 
     async def _try(
         self, cluster: MessageCluster, action: Action, snapshot: ClusterSnapshot
-    ) -> tuple[str, str] | None:
-        """Act; a refusal becomes a problem with the refuser's own sentence."""
+    ) -> Failure | None:
+        """Act; a refusal becomes a failure with the refuser's own sentence."""
         logger.info(
             "acting",
             extra={"object": f"{cluster.metadata.namespace}/{cluster.metadata.name}", "why": action.why},
@@ -159,39 +190,37 @@ class ClusterReconciler:
             if error.status in (0, 401, 409) or error.status >= 500 or error.is_namespace_leaving:
                 raise  # the queue tries the whole pass again
             if error.status == 429:
-                return (
-                    "DisruptionBudget",
-                    f"{action.why}, but a disruption budget forbids it now: {error.message}",
-                )
-            return "RefusedByKubernetes", f"{action.why}, but Kubernetes refuses: {error.message}"
+                message = f"{action.why}, but a disruption budget forbids it now: {error.message}"
+                return Failure(reason="DisruptionBudget", message=message, is_delay=True)
+            message = f"{action.why}, but Kubernetes refuses: {error.message}"
+            return Failure(reason="RefusedByKubernetes", message=message)
         except AdminError as error:
-            return "InvalidConfiguration", f"{action.why}, but the broker refuses: {error.detail}"
+            message = f"{action.why}, but the broker refuses: {error.detail}"
+            # A leader that changed meanwhile, or that cannot hand over now, is asked again later.
+            delay = action.disruptive or error.is_not_leader
+            return Failure(reason="InvalidConfiguration", message=message, is_delay=delay)
         except AdminUnreachableError as error:
             logger.info("broker cannot be asked", extra={"why": str(error)})
+            if action.disruptive:
+                message = f"{action.why}, but {error}"
+                return Failure(reason="BrokerUnreachable", message=message, is_delay=True)
         return None
 
-    async def _publish(self, resource: dict[str, Any], cluster: MessageCluster, outcome: Outcome) -> Again:
+    async def _publish(self, resource: dict[str, Any], outcome: Outcome) -> Again:
         plan = outcome.plan
-        if outcome.failures:
-            plan = msgspec.structs.replace(plan, problems=[*outcome.failures, *plan.problems])
         old = resource.get("status", {})
         status = cluster_status(
-            cluster,
-            outcome.identity,
-            outcome.desired,
-            outcome.snapshot,
-            plan,
-            old.get("conditions", []),
-            self._clock(),
+            outcome.cluster, outcome.identity, outcome.desired, outcome.snapshot, plan, old, self._clock()
         )
         await self._write(resource, status)
-        for note in _notes(cluster, outcome, status, old):
+        for note in _notes(outcome, status, old):
             await self._store.tell(resource, note)
-        if plan.problems:
+        if plan.problems or outcome.delayed:
             return Again(after_s=TROUBLE_S)
         if plan.actions:
             return Again(after_s=_DISRUPTED)
-        return Again(after_s=WAIT_S if plan.waits else self._resync_s)
+        waiting = plan.waits or plan.missing or plan.holds
+        return Again(after_s=WAIT_S if waiting else self._resync_s)
 
     async def _broken(self, resource: dict[str, Any], reason: str, message: str) -> None:
         old = resource.get("status", {})
@@ -205,22 +234,26 @@ class ClusterReconciler:
             await self._store.write_status(resource, status)
 
 
-def _notes(
-    cluster: MessageCluster, outcome: Outcome, status: dict[str, Any], old: dict[str, Any]
-) -> list[Note]:
-    """What the user is told: restarts, changes of Ready and Degraded, and listeners that anybody may use."""
+def _notes(outcome: Outcome, status: dict[str, Any], old: dict[str, Any]) -> list[Note]:
+    """What the user is told: restarts, hand-overs, changes of Ready, and listeners that anybody may use."""
+    planned = [action for action in outcome.done if action.disruptive]
     notes = [
-        Note(type="Normal", reason="BrokerRestart", message=action.why)
-        for action in outcome.done
-        if action.disruptive
+        Note(
+            type="Normal",
+            reason="HandOver" if isinstance(action, HandOver) else "BrokerRestart",
+            message=action.why,
+        )
+        for action in planned
     ]
     for condition in transitions(status["conditions"], old.get("conditions", [])):
         if condition["type"] == "Ready" and condition["reason"] not in ("Reconciling",):
-            well = condition["status"] == "True" or condition["reason"] == "BrokersNotReady"
+            reason = condition["reason"]
+            expected = reason == "BrokersMissing" and planned
+            well = expected or reason in ("BrokersReady", "BrokersNotReady")
             kind: Any = "Normal" if well else "Warning"
-            notes.append(Note(type=kind, reason=condition["reason"], message=condition["message"]))
+            notes.append(Note(type=kind, reason=reason, message=condition["message"]))
     new_listeners = status["bootstrap"].keys() - old.get("bootstrap", {}).keys()
-    for listener in cluster.spec.listeners:
+    for listener in outcome.cluster.spec.listeners:
         if listener.name in new_listeners:
             where = "inside Kubernetes" if listener.type == "internal" else "with a way to a node"
             message = (

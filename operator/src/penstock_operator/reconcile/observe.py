@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from penstock_operator.api.names import LABEL_CLUSTER
 from penstock_operator.desired import names
 from penstock_operator.reconcile.ports import AdminError, AdminUnreachableError
-from penstock_operator.snapshot.broker import BrokerReport, parse_cluster, parse_settings
+from penstock_operator.snapshot.broker import BrokerReport, ClusterReport, parse_cluster, parse_settings
 from penstock_operator.snapshot.cluster import ClusterSnapshot, PodSeen, parse_claim, parse_pod
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ class ClusterBroker(Protocol):
     async def patch_settings(self, settings: dict[str, Any]) -> None:
         """Change dynamic settings."""
 
+    async def hand_over(self, to: str) -> None:
+        """Give the leadership of the broker's shard to another member."""
+
 
 async def observe(kube: KubeApi, brokers: Brokers, cluster: MessageCluster) -> ClusterSnapshot:
     """One consistent enough look; a broker that cannot be asked is reported as unknown, not as an error."""
@@ -54,14 +57,14 @@ async def observe(kube: KubeApi, brokers: Brokers, cluster: MessageCluster) -> C
     *owned, pods, claims = listed
     objects = {(item["kind"], item["metadata"]["name"]): item for items in owned for item in items}
     await _add_foreign(kube, cluster, objects)
-    seen = {pod.name: pod for pod in map(parse_pod, pods)}
-    expected = [seen[pod] for _, _, pod in names.pod_names(cluster) if pod in seen]
-    reports = await asyncio.gather(*(_ask(brokers, pod) for pod in expected))
+    # Not only those that the spec asks for: a shard that is to shrink still has its other brokers.
+    found = [pod for pod in map(parse_pod, pods) if names.is_broker(cluster, pod.name)]
+    reports = await asyncio.gather(*(_ask(brokers, pod) for pod in found))
     return ClusterSnapshot(
         objects=objects,
-        pods={pod.name: pod for pod in expected},
+        pods={pod.name: pod for pod in found},
         claims={claim.name: claim for claim in map(parse_claim, claims)},
-        brokers={pod.name: report for pod, report in zip(expected, reports, strict=True)},
+        brokers={pod.name: report for pod, report in zip(found, reports, strict=True)},
     )
 
 
@@ -94,9 +97,17 @@ async def _ask(brokers: Brokers, pod: PodSeen) -> BrokerReport:
     try:
         not_ready = await broker.not_ready()
         if not_ready:
-            return BrokerReport(not_ready=not_ready)
+            return BrokerReport(not_ready=not_ready, cluster=await _ask_cluster(broker))
         return BrokerReport(
             cluster=parse_cluster(await broker.cluster()), settings=parse_settings(await broker.settings())
         )
     except (AdminError, AdminUnreachableError, ValueError) as error:
         return BrokerReport(unknown=str(error))
+
+
+async def _ask_cluster(broker: ClusterBroker) -> ClusterReport | None:
+    """What a broker that is not ready knows of the cluster; it need not know anything."""
+    try:
+        return parse_cluster(await broker.cluster())
+    except (AdminError, AdminUnreachableError, ValueError):
+        return None

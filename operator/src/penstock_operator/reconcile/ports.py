@@ -52,6 +52,11 @@ class AdminError(Exception):
         self.code = code
         self.detail = detail
 
+    @property
+    def is_not_leader(self) -> bool:
+        """Whether another broker of the shard leads now; nothing was done."""
+        return self.code == "NOT_LEADER_OR_FOLLOWER"
+
 
 class AdminUnreachableError(Exception):
     """A broker could not be asked, or what it said is not understood: nothing is known."""

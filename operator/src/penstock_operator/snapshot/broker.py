@@ -39,6 +39,7 @@ class MemberReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     role: str = "Unknown"
     in_sync: bool = False
     lag_bytes: int = 0
+    address: dict[str, str] = msgspec.field(default_factory=dict)  # listener -> what clients are told
 
 
 class ShardReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -60,7 +61,10 @@ class ClusterReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class BrokerReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What one broker said when it was asked; `unknown` is the sentence why it did not."""
+    """What one broker said when it was asked; `unknown` is the sentence why it did not.
+
+    A broker that is not ready says what it knows of the cluster, but nothing is concluded from its settings.
+    """
 
     cluster: ClusterReport | None = None
     settings: dict[str, Setting] | None = None

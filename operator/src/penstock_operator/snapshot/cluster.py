@@ -10,10 +10,13 @@ from penstock_operator.api.names import (
     ANNOTATION_CLUSTER_ID,
     ANNOTATION_CONFIG_HASH,
     ANNOTATION_RESTART_HASH,
+    ANNOTATION_SHARD_FORMED,
+    ANNOTATION_SHARD_REPLICAS,
     ANNOTATION_SHARD_UID,
     LABEL_LISTENER,
     LABEL_SHARD,
 )
+from penstock_operator.snapshot.shard import ShardView, shard_view
 
 if TYPE_CHECKING:
     from penstock_operator.snapshot.broker import BrokerReport
@@ -51,6 +54,7 @@ class PodSeen(msgspec.Struct, frozen=True, kw_only=True):
     config_hash: str
     trouble: str | None  # sentence why it is not ready, as Kubernetes tells it
     stuck: bool  # whether waiting longer is pointless
+    idle: bool = False  # whether no broker runs in it now, so that nobody misses the pod
 
 
 class ClaimSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +64,7 @@ class ClaimSeen(msgspec.Struct, frozen=True, kw_only=True):
     shard: int
     cluster_id: str | None
     shard_uid: str | None
+    formed: int | None  # see `desired.identity.Identity.formed`; None: this volume never held a full copy
     requested: str
     capacity: str | None
     resize: str | None  # Kubernetes' own words while a volume is being expanded
@@ -74,6 +79,22 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     claims: dict[str, ClaimSeen]
     brokers: dict[str, BrokerReport]  # by pod name
 
+    def shard_view(self, shard: int) -> ShardView:
+        """What the brokers say about a shard."""
+        reports = {name: seen.cluster for name, seen in self.brokers.items() if seen.cluster is not None}
+        return shard_view(shard, reports)
+
+    def asked_replicas(self) -> int:
+        """The most brokers that a StatefulSet of the cluster was made for; 0 when there is none."""
+        return max(
+            (
+                parse_count(live["metadata"].get("annotations", {}).get(ANNOTATION_SHARD_REPLICAS)) or 0
+                for (kind, _), live in self.objects.items()
+                if kind == "StatefulSet"
+            ),
+            default=0,
+        )
+
     def node_ports(self) -> dict[str, int]:
         """Per-broker Service -> the port that Kubernetes gave it on every node."""
         ports = {}
@@ -85,13 +106,18 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
         return ports
 
 
+def parse_count(text: str | None) -> int | None:
+    """A number in an annotation; None when there is none, or something else than a number."""
+    return int(text) if text is not None and text.isdecimal() else None
+
+
 def parse_pod(pod: dict[str, Any]) -> PodSeen:
     """A pod as the API server returns it."""
     metadata, status = pod["metadata"], pod.get("status", {})
     annotations = metadata.get("annotations", {})
     conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
     ready = conditions.get("Ready", {}).get("status") == "True"
-    trouble, stuck = (None, False) if ready else _trouble(pod, conditions)
+    trouble = _Trouble() if ready else _trouble(pod, conditions)
     return PodSeen(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -101,8 +127,9 @@ def parse_pod(pod: dict[str, Any]) -> PodSeen:
         terminating=metadata.get("deletionTimestamp") is not None,
         restart_hash=annotations.get(ANNOTATION_RESTART_HASH, ""),
         config_hash=annotations.get(ANNOTATION_CONFIG_HASH, ""),
-        trouble=trouble,
-        stuck=stuck,
+        trouble=trouble.sentence,
+        stuck=trouble.stuck,
+        idle=trouble.idle,
     )
 
 
@@ -120,6 +147,7 @@ def parse_claim(claim: dict[str, Any]) -> ClaimSeen:
         shard=_shard(metadata),
         cluster_id=annotations.get(ANNOTATION_CLUSTER_ID),
         shard_uid=annotations.get(ANNOTATION_SHARD_UID),
+        formed=parse_count(annotations.get(ANNOTATION_SHARD_FORMED)),
         requested=str(claim["spec"].get("resources", {}).get("requests", {}).get("storage", "0")),
         capacity=status.get("capacity", {}).get("storage"),
         resize=resizing[0] if resizing else None,
@@ -132,24 +160,37 @@ def _shard(metadata: dict[str, Any]) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def _trouble(pod: dict[str, Any], conditions: dict[str, dict[str, Any]]) -> tuple[str, bool]:
-    """Why a pod is not ready, and whether waiting is pointless."""
+class _Trouble(msgspec.Struct, frozen=True):
+    """Why a pod is not ready, whether waiting is pointless, and whether no broker runs in it."""
+
+    sentence: str | None = None
+    stuck: bool = False
+    idle: bool = False
+
+
+def _trouble(pod: dict[str, Any], conditions: dict[str, dict[str, Any]]) -> _Trouble:
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("reason") == "Unschedulable":
-        return f"no node takes the pod: {scheduled.get('message', 'unschedulable')}", True
+        return _Trouble(
+            f"no node takes the pod: {scheduled.get('message', 'unschedulable')}", stuck=True, idle=True
+        )
     for container in pod.get("status", {}).get("containerStatuses", []):
         state, ended = container.get("state", {}), container.get("lastState", {}).get("terminated")
         waiting, terminated = state.get("waiting"), state.get("terminated")
         crashes = container.get("restartCount", 0) >= CRASHES_MAX
         if ended and (crashes or (waiting and waiting.get("reason") == "CrashLoopBackOff")):
-            return f"the broker keeps ending, {_ending(ended)}", True
+            return _Trouble(
+                f"the broker keeps ending, {_ending(ended)}", stuck=True, idle=waiting is not None
+            )
         if waiting and waiting.get("reason") in STUCK_REASONS:
-            return f"{waiting['reason']}: {waiting.get('message', 'no message')}", True
+            return _Trouble(
+                f"{waiting['reason']}: {waiting.get('message', 'no message')}", stuck=True, idle=True
+            )
         if waiting:
-            return f"the container is being made ({waiting.get('reason', 'waiting')})", False
+            return _Trouble(f"the container is being made ({waiting.get('reason', 'waiting')})")
         if terminated:
-            return f"the broker is being restarted, {_ending(terminated)}", False
-    return "the broker is starting", False
+            return _Trouble(f"the broker is being restarted, {_ending(terminated)}")
+    return _Trouble("the broker is starting")
 
 
 def _ending(terminated: dict[str, Any]) -> str:

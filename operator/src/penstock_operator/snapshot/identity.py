@@ -1,11 +1,24 @@
-"""Which cluster and which shards the volumes belong to: read before anything is made, invented only for new ones."""
+"""Which cluster and which shards the volumes belong to: read before anything is made, invented only for new ones.
+
+The same annotations remember that a shard has existed, so that one which lost every volume is not mistaken for a new
+one.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock_operator.api.names import ANNOTATION_CLUSTER_ID, ANNOTATION_SHARD_UID, LABEL_SHARD
+import msgspec
+
+from penstock_operator.api.names import (
+    ANNOTATION_CLUSTER_ID,
+    ANNOTATION_SHARD_FORMED,
+    ANNOTATION_SHARD_UID,
+    LABEL_SHARD,
+)
 from penstock_operator.desired.identity import Identity
+from penstock_operator.snapshot.cluster import parse_count
+from penstock_operator.snapshot.shard import formed_with
 
 if TYPE_CHECKING:
     from penstock_operator.snapshot.cluster import ClusterSnapshot
@@ -46,7 +59,36 @@ def find_identity(
         shard_uids={
             shard: next(iter(seen.get(str(shard), {})), new_shard_uids[shard]) for shard in range(shards)
         },
+        formed=_formed(snapshot, shards),
     )
+
+
+def witness(identity: Identity, snapshot: ClusterSnapshot, replicas: int) -> Identity:
+    """The identity, completed with what the brokers say now: a shard with a leader exists, and may be whole."""
+    formed = {
+        shard: formed_with(snapshot.shard_view(shard), replicas, identity.formed.get(shard))
+        for shard in identity.shard_uids
+    }
+    known = {shard: count for shard, count in formed.items() if count is not None}
+    return msgspec.structs.replace(identity, formed=known)
+
+
+def _formed(snapshot: ClusterSnapshot, shards: int) -> dict[int, int]:
+    """What StatefulSets and claims remember; where they differ, the biggest shard counts."""
+    formed: dict[int, int] = {}
+    marks = [
+        (live["metadata"].get("labels", {}).get(LABEL_SHARD, "0"), live["metadata"].get("annotations", {}))
+        for (kind, _), live in snapshot.objects.items()
+        if kind == "StatefulSet"
+    ]
+    found = [
+        (parse_count(shard), parse_count(marked.get(ANNOTATION_SHARD_FORMED))) for shard, marked in marks
+    ]
+    found += [(claim.shard, claim.formed) for claim in snapshot.claims.values()]
+    for shard, count in found:
+        if shard is not None and shard < shards and count is not None:
+            formed[shard] = max(count, formed.get(shard, 0))
+    return formed
 
 
 def _note(seen: dict[str, dict[str, str]], what: str, value: str | None, place: str) -> None:

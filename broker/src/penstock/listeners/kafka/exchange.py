@@ -12,13 +12,14 @@ import asyncio
 import logging
 import struct
 from collections.abc import Awaitable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from penstock.codec.errors import CodecError
 from penstock.codec.kafka.apis import API_VERSIONS_KEY, Api, api_for
 from penstock.codec.kafka.headers import RequestHeader, decode_request_header
 from penstock.listeners.kafka.counters import KafkaCounters
 from penstock.listeners.kafka.errors import PeerFaultError, is_ours, refusal_of
+from penstock.listeners.kafka.forwarding import FORWARDED_KEYS, is_for_leader
 from penstock.listeners.kafka.handlers.endpoint import Answered, Direct, Endpoint, Immediate
 from penstock.listeners.kafka.handlers.produce_legacy import refuse_legacy_produce
 from penstock.listeners.kafka.handlers.table import ENDPOINTS
@@ -109,7 +110,19 @@ def start_exchange(connection: Connection, frame: memoryview) -> None:
         connection.close_for(str(error))
         return
     exchange = _Exchange(connection, api, header, request, connection.begin(frame))
-    exchange.start(header.client_id)
+    exchange.start(header.client_id, frame)
+
+
+class _Relayed(NamedTuple):
+    """The leader's response to a request that was passed on to it."""
+
+    frame: bytes
+
+
+async def _relayed(call: Call, frame: bytes) -> _Relayed:
+    forwarder = call.services.forwarder
+    assert forwarder is not None
+    return _Relayed(await forwarder.forward(call.context, frame))
 
 
 class _Exchange:
@@ -128,11 +141,14 @@ class _Exchange:
         self._slot = slot
         self._endpoint: Endpoint = ENDPOINTS[header.api_key]
 
-    def start(self, client_id: str | None) -> None:
+    def start(self, client_id: str | None, frame: memoryview) -> None:
         connection = self._connection
         call = connection.call(client_id, self._version)
         endpoint = self._endpoint
         try:
+            if self._api.key in FORWARDED_KEYS and is_for_leader(call, self._api.key, self._request):
+                connection.spawn(_relayed(call, bytes(frame))).add_done_callback(self)
+                return
             if isinstance(endpoint, Direct):
                 work = endpoint.start(call, self._request)
                 if isinstance(work, Answered):
@@ -169,6 +185,9 @@ class _Exchange:
             self._fail(error)
             return
         result = future.result()
+        if isinstance(result, _Relayed):
+            self._connection.finish(self._slot, (result.frame,), len(result.frame))
+            return
         endpoint = self._endpoint
         try:
             if isinstance(endpoint, Direct):

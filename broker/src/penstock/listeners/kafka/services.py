@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, Protocol
 
 from penstock.service.api import DataService, TopicService
 from penstock.service.context import RequestContext
 from penstock.service.group_api import GroupService
+
+
+class Forwarder(Protocol):
+    """The way to the shard's leader for requests that clients may send to any broker."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this broker is the one that answers."""
+        ...
+
+    def forward(self, context: RequestContext, frame: bytes) -> Awaitable[bytes]:
+        """Has the leader serve a request frame (without its length); the response frame as it goes to the client.
+        Raises PenstockError, at the call or through the awaitable."""
+        ...
 
 
 class KafkaServices(NamedTuple):
@@ -17,6 +31,7 @@ class KafkaServices(NamedTuple):
     topics: TopicService
     groups: GroupService
     clock: Callable[[], int]
+    forwarder: Forwarder | None = None
 
 
 class Call(NamedTuple):

@@ -1,0 +1,116 @@
+"""The brokers' own listener, and Kafka requests that one broker passes on to another."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from penstock.listeners.kafka.exchange import start_exchange
+from penstock.listeners.kafka.forwarding import ForwardedExchange
+from penstock.listeners.kafka.server import KafkaListener
+from penstock.model.errors import ErrorCode, PenstockError
+from penstock.runtime.links import Links
+from penstock.runtime.member import ShardMember
+from penstock.runtime.peer_requests import Ask
+from penstock.service.broker import BrokerServiceImpl
+from penstock.service.cluster import ClusterView
+from penstock.service.context import RequestContext
+
+ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
+
+
+class PeerListener:
+    """Where the other brokers of the shard come in; a listener like the others to whoever starts and stops it."""
+
+    def __init__(self, name: str, host: str, port: int, links: Links) -> None:
+        self.name = name
+        self._host, self._port = host, port
+        self._links = links
+        self.address: tuple[str, int] = (host, port)
+
+    async def start(self) -> None:
+        """Raises OSError where host and port cannot be had."""
+        self.address = await self._links.listen(self._host, self._port)
+
+    async def stop(self) -> None:
+        """The links are closed with the member, after the leadership was handed over."""
+
+
+class LeaderRequests:
+    """Implements `listeners.kafka.services.Forwarder`."""
+
+    def __init__(self, member: ShardMember) -> None:
+        self._member = member
+
+    @property
+    def leads(self) -> bool:
+        """See `Forwarder.leads`."""
+        return self._member.shard.leading
+
+    def forward(self, context: RequestContext, frame: bytes) -> Awaitable[bytes]:
+        """See `Forwarder.forward`."""
+        leader = self._member.leader_member
+        if leader in (0, self._member.own_member):
+            raise PenstockError(
+                ErrorCode.NOT_LEADER_OR_FOLLOWER, "no leader of the shard is known now: try again"
+            )
+        return self._member.requests.ask(
+            leader,
+            frame,
+            listener=context.listener,
+            client_id=context.client_id,
+            client_host=context.client_host,
+            principal=context.principal,
+        )
+
+
+class ServedRequests:
+    """Serves what other brokers pass on, as if it had come to the listener of the same name here."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[str, KafkaListener] = {}
+
+    def add(self, listener: KafkaListener) -> None:
+        """Requests that came to a listener of this name are served with this one's services."""
+        self._listeners[listener.name] = listener
+
+    def serve(self, ask: Ask, data: memoryview, answer: Callable[[bytes | None], None]) -> None:
+        """See `peer_requests.Serve`."""
+        listener = self._listeners.get(ask.listener) or next(iter(self._listeners.values()), None)
+        if listener is None:
+            answer(None)
+            return
+        context = RequestContext(ask.listener, "kafka", ask.client_id, ask.client_host, ask.principal)
+        exchange = ForwardedExchange(
+            listener.services, context, listener.counters, listener.limits, listener.spawn, answer
+        )
+        start_exchange(exchange, data)
+
+
+class LeaderAddress:
+    """Implements `listeners.http.services.LeaderHttp`: the leader's HTTP listeners stand on the host where its peers reach
+    it, unless they are bound to one address."""
+
+    def __init__(self, member: ShardMember, broker: BrokerServiceImpl, view: ClusterView) -> None:
+        self._member = member
+        self._broker = broker
+        self._view = view
+
+    @property
+    def name(self) -> str:
+        """See `LeaderHttp.name`."""
+        return self._broker.status().name
+
+    @property
+    def leads(self) -> bool:
+        """See `LeaderHttp.leads`."""
+        return self._member.shard.leading
+
+    def address(self, listener: str) -> tuple[str, int] | None:
+        """See `LeaderHttp.address`."""
+        leader = self._view.leader_announcement()
+        if leader is None or leader.member == self._member.own_member or listener not in leader.http:
+            return None
+        host, _, port = leader.http[listener].rpartition(":")
+        if host in ANY_ADDRESS:
+            host = leader.peer.rpartition(":")[0]
+        return host, int(port)

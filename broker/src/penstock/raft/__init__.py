@@ -1,0 +1,13 @@
+"""Raft as a pure state machine: who leads, what is committed, what to send; never a byte of an entry.
+
+Problem: a shard's members must agree on one log while any minority of them is slow, gone or cut off. Idea: `core` takes
+messages, ticks and reports of the disk, and answers with one `Ready` that says what to write, what to send at once,
+what to send only when it is written, and what is committed. Entries are known as spans: from, to, and the epochs by
+runs; their bytes pass through untouched, so a turn that appends hundreds of entries costs as much as one.
+
+The rules are those of Diego Ongaro's thesis "Consensus: Bridging Theory and Practice" with the refinements that etcd's
+raft made known (probe and replicate, check-quorum, storage that answers later); its transcripts are our oracle.
+Thesis words and ours: a term is an `epoch`, a server is a `member` (a number; 0 is nobody), AppendEntries is `Append`.
+
+Leaves to others: clock, chance, files, sockets, and what an entry means.
+"""

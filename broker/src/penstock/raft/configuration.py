@@ -1,0 +1,73 @@
+"""Who the members are, and the single steps by which that changes.
+
+A change moves at most one voter, so that any majority before it and any majority after it share a member (thesis,
+section 4.1); it takes effect on each member when that member applies it, and the next may only be proposed then. Joint
+configurations, which move several voters at once, are not built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+
+class ChangeKind(StrEnum):
+    """What happens to one member. `update` changes nothing here: it carries something else through the log."""
+
+    VOTER = "voter"
+    LEARNER = "learner"
+    REMOVE = "remove"
+    UPDATE = "update"
+
+
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """One step: make `member` a voter or a learner, whatever it was before, or remove it."""
+
+    kind: ChangeKind
+    member: int
+
+
+class ChangeError(Exception):
+    """The change cannot be made from the present configuration; `sentence` says why."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+
+
+class Configuration(msgspec.Struct, frozen=True, gc=False):
+    """Voters and learners, each ascending and without repetition; nobody is both."""
+
+    voters: tuple[int, ...] = ()
+    learners: tuple[int, ...] = ()
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """Voters and learners, ascending."""
+        return tuple(sorted(self.voters + self.learners))
+
+    def __contains__(self, member: int) -> bool:
+        return member in self.voters or member in self.learners
+
+    def changed(self, changes: Iterable[Change]) -> Configuration:
+        """The configuration after the changes, made in order, as one step. Raises `ChangeError`."""
+        voters, learners = set(self.voters), set(self.learners)
+        for change in changes:
+            member = change.member
+            if member == 0 or change.kind is ChangeKind.UPDATE:
+                continue
+            voters.discard(member)
+            learners.discard(member)
+            if change.kind is ChangeKind.VOTER:
+                voters.add(member)
+            elif change.kind is ChangeKind.LEARNER:
+                learners.add(member)
+        if not voters:
+            raise ChangeError("this would leave no voter")
+        if len(voters ^ set(self.voters)) > 1:
+            raise ChangeError(
+                "this would change more than one voter in one step: change them one after the other"
+            )
+        return Configuration(tuple(sorted(voters)), tuple(sorted(learners)))

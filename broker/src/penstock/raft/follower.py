@@ -1,0 +1,122 @@
+"""What a member does at the word of a leader: append, learn what is committed, take a snapshot, take over."""
+
+from __future__ import annotations
+
+from penstock.raft import election
+from penstock.raft.messages import (
+    NOBODY,
+    Append,
+    AppendResponse,
+    Heartbeat,
+    HeartbeatResponse,
+    InstallSnapshot,
+    MessageError,
+    Snapshot,
+    Span,
+    TimeoutNow,
+)
+from penstock.raft.ready import Role
+from penstock.raft.state import State
+
+
+def check_leader(state: State, sender: int) -> None:
+    """An epoch has one leader: raises `MessageError` where another one is known."""
+    if state.leader not in (NOBODY, sender):
+        raise MessageError(
+            f"member {sender} claims to lead epoch {state.epoch}, but member {state.leader} does"
+        )
+
+
+def follow(state: State, sender: int) -> None:
+    """A message of the leader of this epoch has come: whoever campaigns gives up, the timeout starts again."""
+    check_leader(state, sender)
+    if state.role is Role.FOLLOWER:
+        state.election_elapsed = 0
+        state.leader = sender
+    else:
+        state.become_follower(state.epoch, sender)
+
+
+def handle_append(state: State, message: Append) -> None:
+    """Appends what the leader sent if it joins, and says how far the logs match; or where they may (section 3.5)."""
+    log = state.log
+    previous = message.previous_index
+    if previous < state.committed:
+        _respond(state, message.sender, state.committed)
+        return
+    if log.epoch_of(previous) != message.previous_epoch:
+        # Whatever here has a higher epoch than the leader's entry there cannot be in the leader's log below it.
+        index, epoch = log.could_match(min(previous, log.last), message.previous_epoch)
+        state.messages_after.append(
+            AppendResponse(message.sender, state.member, state.epoch, previous, True, index, epoch)
+        )
+        return
+    span = message.span
+    last = previous
+    if span is not None:
+        last = span.last
+        first_new = log.first_difference(span)
+        if first_new:
+            _take(state, span, first_new)
+    if message.commit > state.committed:
+        state.commit_to(min(message.commit, last))
+    _respond(state, message.sender, last)
+
+
+def _take(state: State, span: Span, first: int) -> None:
+    log = state.log
+    if first <= log.last:
+        assert first > state.committed, "a committed entry is never replaced"
+        log.truncate(first)
+        if state.unwritten.truncate(first):
+            state.stored = min(state.stored, first - 1)
+    log.extend(span, first)
+    state.unwritten.add(span, first)
+
+
+def _respond(state: State, to: int, index: int) -> None:
+    response = AppendResponse(to, state.member, state.epoch, index)
+    waiting = state.messages_after
+    if waiting and state.options.combine:
+        # All of these leave together, and the last of them says what those before it say.
+        last = waiting[-1]
+        if type(last) is AppendResponse and not last.rejected and (last.to, last.epoch) == (to, state.epoch):
+            waiting[-1] = response if index >= last.index else last
+            return
+    waiting.append(response)
+
+
+def handle_heartbeat(state: State, message: Heartbeat) -> None:
+    """Learns what is committed of what it is known to hold."""
+    state.commit_to(message.commit)
+    state.messages.append(HeartbeatResponse(message.sender, state.member, state.epoch, message.read))
+
+
+def handle_snapshot(state: State, message: InstallSnapshot) -> None:
+    """Takes the snapshot, unless the log has all of it already, and says how far it is then (section 5).
+
+    Its configuration may lack this very member: the entry that adds it then comes behind the snapshot.
+    """
+    snapshot = message.snapshot
+    if snapshot.index > state.committed:
+        if state.log.epoch_of(snapshot.index) == snapshot.epoch:
+            state.commit_to(snapshot.index)
+        else:
+            _restart_from(state, snapshot)
+    _respond(state, message.sender, state.committed)
+
+
+def _restart_from(state: State, snapshot: Snapshot) -> None:
+    state.log.restart(snapshot.index, snapshot.epoch)
+    state.unwritten.replace(snapshot)
+    state.installing = snapshot.index
+    state.stored = 0
+    state.committed = snapshot.index
+    state.configuration = snapshot.configuration
+
+
+def handle_timeout_now(state: State, message: TimeoutNow) -> None:
+    """The leader hands over: campaigns without a pre-vote, for there is no doubt that the leader agrees."""
+    check_leader(state, message.sender)
+    if state.role is Role.FOLLOWER:
+        election.campaign(state, pre=False, transfer=True)

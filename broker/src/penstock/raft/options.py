@@ -1,0 +1,48 @@
+"""What a member of a Raft group is told once, at its start."""
+
+from __future__ import annotations
+
+import msgspec
+
+MIB = 1024 * 1024
+
+
+class RaftOptions(msgspec.Struct, frozen=True):
+    """Times are in ticks, whose length is the driver's choice; sizes are bytes of entries as the driver measures them.
+
+    `election_ticks`: a follower that hears nothing for this long, plus a random part of up to as much again, campaigns;
+    a leader that hears from no majority for this long steps down (`check_quorum`).
+    `append_bytes_max`: a larger message only carries a single larger entry.
+    `inflight_appends_max`, `inflight_bytes_max`: what may be on its way to one follower without an answer; the message
+    that crosses the byte limit is still sent.
+    `begin_epoch_bytes`: size of the entry with which a leader begins its epoch.
+    `reads_max`: reads that may wait for their confirmation.
+    `step_down_on_removal`: a leader that is removed or made a learner steps down when it applies that.
+    `apply_before_stored`: committed entries may be handed out before the own log holds them. Only right where a Ready
+    is written before its entries are applied, as in a synchronous loop.
+    `combine`: one message per follower and Ready where several would say the same as the last of them. Off, every
+    event is answered by a message of its own, as etcd does; its transcripts need that.
+    """
+
+    election_ticks: int = 10
+    heartbeat_ticks: int = 1
+    pre_vote: bool = True
+    check_quorum: bool = True
+    step_down_on_removal: bool = True
+    append_bytes_max: int = 1 * MIB
+    inflight_appends_max: int = 256
+    inflight_bytes_max: int = 16 * MIB
+    begin_epoch_bytes: int = 0
+    reads_max: int = 4096
+    apply_before_stored: bool = False
+    combine: bool = True
+
+    def __post_init__(self) -> None:
+        if self.heartbeat_ticks < 1:
+            raise ValueError("heartbeat_ticks must be at least 1")
+        if self.election_ticks <= self.heartbeat_ticks:
+            raise ValueError("election_ticks must be larger than heartbeat_ticks")
+        if self.inflight_appends_max < 1 or self.append_bytes_max < 1:
+            raise ValueError("inflight_appends_max and append_bytes_max must be at least 1")
+        if self.inflight_bytes_max < self.append_bytes_max:
+            raise ValueError("inflight_bytes_max must be at least append_bytes_max")

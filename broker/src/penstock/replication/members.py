@@ -1,0 +1,169 @@
+"""Who keeps the shard: the members that vote and learn, and what each of them announced about itself.
+
+A member is a storage, not a machine: its id is made of the storage's UUID, so a broker whose volume was replaced comes
+back as somebody else and has to be added anew. The configuration is Raft's (one change at a time); the announcements
+tell every broker, also one that has just started, where the others' listeners are.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import msgspec
+
+from penstock.model.commands import Command
+from penstock.model.staged import StagedMap
+from penstock.raft.configuration import Change, ChangeKind, Configuration
+
+# The highest feature level that this release knows. A shard uses the lowest of its members' levels.
+FEATURE_LEVEL = 1
+
+
+def member_id(storage_id: uuid.UUID) -> int:
+    """The member's number in the consensus: 63 bits of its storage's UUID, never 0."""
+    return (storage_id.int >> 65) or 1
+
+
+class Announcement(msgspec.Struct, frozen=True):
+    """What a broker says of itself. `listeners` maps a listener's name to the HOST:PORT that clients are told;
+    `peer` is where other brokers reach it, `http` where its HTTP listeners are bound."""
+
+    member: int
+    ordinal: int
+    storage_id: str
+    name: str
+    release: str
+    listeners: dict[str, str]
+    peer: str = ""
+    feature_level: int = FEATURE_LEVEL
+    http: dict[str, str] = {}
+
+
+class MemberChanged(Command, frozen=True, tag="members.changed"):
+    """One step of the configuration: `member` becomes a voter or a learner, or is removed. The first one founds the
+    shard."""
+
+    change: ChangeKind
+    member: int
+
+
+class MemberAnnounced(Command, frozen=True, tag="members.announced"):
+    """A broker began to follow or lead with these addresses."""
+
+    announcement: Announcement
+
+
+class LeadershipBegan(Command, frozen=True, tag="members.led"):
+    """The first entry of an epoch: who leads it, and the wall clock by which it began."""
+
+    member: int
+    time_ms: int
+
+
+class FeatureLevelRaised(Command, frozen=True, tag="members.level"):
+    """Every member knows the commands of this level."""
+
+    level: int
+
+
+class _Snapshot(msgspec.Struct):
+    configuration: Configuration = Configuration()
+    announcements: list[Announcement] = []
+    level: int = 0
+    clock_ms: int = 0
+
+
+class Members:
+    """A `StateMachine`. The configuration is only ever read as committed: a change takes effect when it is applied."""
+
+    name = "members"
+    version = 1
+    commands: tuple[type[Command], ...] = (
+        MemberChanged,
+        MemberAnnounced,
+        LeadershipBegan,
+        FeatureLevelRaised,
+    )
+
+    def __init__(self) -> None:
+        self.configuration = Configuration()
+        self.announcements: StagedMap[int, Announcement] = StagedMap()
+        self.level = 0
+        # The newest time that a leader wrote: the shard's clock never goes back behind it.
+        self.clock_ms = 0
+
+    # --- questions -------------------------------------------------------------------------------
+
+    @property
+    def founded(self) -> bool:
+        """Whether the shard has a configuration at all."""
+        return bool(self.configuration.voters)
+
+    def announced(self, ordinal: int) -> Announcement | None:
+        """The configured member with that ordinal, if it has announced itself."""
+        for member in self.configuration.members:
+            found = self.announcements.committed.get(member)
+            if found is not None and found.ordinal == ordinal:
+                return found
+        return None
+
+    def configured(self) -> list[Announcement]:
+        """Every configured member that has announced itself, by ordinal."""
+        known = self.announcements.committed
+        found = [known[member] for member in self.configuration.members if member in known]
+        return sorted(found, key=lambda item: item.ordinal)
+
+    # --- transitions -----------------------------------------------------------------------------
+
+    def stage(self, index: int, command: Command) -> None:
+        """See `StateMachine.stage`."""
+        if isinstance(command, MemberAnnounced):
+            self.announcements.writer(index, staged=True)[command.announcement.member] = command.announcement
+
+    def apply(self, index: int, command: Command) -> None:
+        """See `StateMachine.apply`."""
+        match command:
+            case MemberChanged(change=kind, member=member):
+                self._change(index, Change(kind, member))
+            case MemberAnnounced(announcement=announcement):
+                self.announcements.writer(index, staged=False)[announcement.member] = announcement
+            case LeadershipBegan(time_ms=time_ms):
+                self.clock_ms = max(self.clock_ms, time_ms)
+            case FeatureLevelRaised(level=level):
+                self.level = max(self.level, level)
+            case _:
+                raise TypeError(f"the members do not know {type(command).__name__}")
+
+    def _change(self, index: int, change: Change) -> None:
+        self.configuration = self.configuration.changed([change])
+        kept = set(self.configuration.members)
+        known = self.announcements.writer(index, staged=False)
+        for member in [member for member in self.announcements.committed if member not in kept]:
+            del known[member]
+
+    def drop_staged(self) -> None:
+        """See `StateMachine.drop_staged`."""
+        self.announcements.drop_staged()
+
+    def snapshot(self) -> bytes:
+        """See `StateMachine.snapshot`."""
+        return self.freeze()()
+
+    def freeze(self) -> Callable[[], bytes]:
+        """See `StateMachine.freeze`."""
+        frozen = _Snapshot(
+            self.configuration,
+            list(self.announcements.committed.values()),
+            self.level,
+            self.clock_ms,
+        )
+        return lambda: msgspec.msgpack.encode(frozen)
+
+    def restore(self, data: bytes) -> None:
+        """See `StateMachine.restore`."""
+        state = msgspec.msgpack.decode(data, type=_Snapshot)
+        self.configuration = state.configuration
+        self.announcements.committed = {item.member: item for item in state.announcements}
+        self.level, self.clock_ms = state.level, state.clock_ms
+        self.drop_staged()

@@ -1,0 +1,123 @@
+"""What the leader changes about the shard's members, one step at a time.
+
+The wish is one voter for each ordinal that the shard should have. A broker whose storage is new comes as a stranger:
+it is added as a learner, catches up, and only then takes the place of the member that had its ordinal before. So the
+number of copies never falls because of a replacement, and no step needs more brokers than are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from enum import Enum
+
+import msgspec
+
+# A learner that lacks at most this many entries is as good as caught up: the rest is in flight.
+PROMOTION_LAG_ENTRIES_MAX = 2_000
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """A broker that is connected now: its place and its storage."""
+
+    ordinal: int
+    member: int
+    name: str
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How a configured member does: the last entry it holds, and whether it was heard of lately."""
+
+    match: int
+    active: bool
+
+
+class Step(Enum):
+    """The kinds of change, named for the sentence."""
+
+    ADD_LEARNER = "add as a learner"
+    PROMOTE = "make a voter"
+    REMOVE = "remove"
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One change of the configuration and why."""
+
+    step: Step
+    member: int
+    reason: str
+
+
+class Roster(msgspec.Struct, frozen=True):
+    """What the leader knows. `ordinals` maps configured members to their places; `wanted` are the shard's places."""
+
+    own: int
+    voters: Sequence[int]
+    learners: Sequence[int]
+    ordinals: Mapping[int, int]
+    peers: Sequence[Peer]
+    standings: Mapping[int, Standing]
+    last_index: int
+    wanted: AbstractSet[int]
+
+
+def next_change(roster: Roster) -> Change | None:
+    """The next step towards the wish, or None. To be asked again once the step is committed."""
+    for learner in roster.learners:
+        change = _finish(roster, learner)
+        if change is not None:
+            return change
+    return _admit(roster)
+
+
+def _finish(roster: Roster, learner: int) -> Change | None:
+    """Promotes a learner that has caught up, after the member whose place it takes has gone."""
+    standing = roster.standings.get(learner)
+    ordinal = roster.ordinals.get(learner)
+    if ordinal is None and all(peer.member != learner for peer in roster.peers):
+        return Change(Step.REMOVE, learner, "it left before it had said whose place it takes")
+    if standing is None or ordinal is None or not standing.active:
+        return None
+    # One that has acknowledged nothing may not be there to stay: nothing of it is on a disk.
+    if not standing.match or roster.last_index - standing.match > PROMOTION_LAG_ENTRIES_MAX:
+        return None
+    former = _holder(roster, ordinal, other_than=learner)
+    if former is None:
+        return Change(Step.PROMOTE, learner, f"broker {ordinal} has caught up")
+    if former == roster.own or not _can_lose(roster, former):
+        return None
+    return Change(Step.REMOVE, former, f"broker {ordinal} came back with new storage, which has caught up")
+
+
+def _admit(roster: Roster) -> Change | None:
+    """Adds a connected broker that is not configured yet."""
+    configured = {*roster.voters, *roster.learners}
+    for peer in sorted(roster.peers, key=lambda peer: peer.ordinal):
+        if peer.member in configured or peer.ordinal not in roster.wanted:
+            continue
+        stale = next((m for m in roster.learners if roster.ordinals.get(m) == peer.ordinal), None)
+        if stale is not None:
+            return Change(
+                Step.REMOVE, stale, f"broker {peer.ordinal} lost its storage while it was catching up"
+            )
+        return Change(Step.ADD_LEARNER, peer.member, f"{peer.name} joins as broker {peer.ordinal}")
+    return None
+
+
+def _holder(roster: Roster, ordinal: int, other_than: int) -> int | None:
+    return next(
+        (m for m in roster.voters if roster.ordinals.get(m) == ordinal and m != other_than),
+        None,
+    )
+
+
+def _can_lose(roster: Roster, member: int) -> bool:
+    """Whether those who remain have a majority that was heard of lately."""
+    rest = [voter for voter in roster.voters if voter != member]
+    active = sum(1 for voter in rest if voter == roster.own or _is_active(roster, voter))
+    return active >= len(rest) // 2 + 1
+
+
+def _is_active(roster: Roster, member: int) -> bool:
+    standing = roster.standings.get(member)
+    return standing is not None and standing.active

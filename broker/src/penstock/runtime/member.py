@@ -1,0 +1,488 @@
+"""One broker as a member of its shard: links, consensus, founding or joining, and what a leader does for the members.
+
+Decisions are pure and stand in `replication` (founding, membership) and `raft`; this file asks them at the right
+moments: at every tick, and when a peer comes or goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import msgspec
+
+from penstock.catalog.partitions import PartitionsDropped, opened
+from penstock.catalog.placement import misplaced
+from penstock.codec.peer import KIND_CONSENSUS, KIND_SEED, PeerFrame
+from penstock.model.commands import Command
+from penstock.model.errors import PenstockError
+from penstock.raft.configuration import ChangeKind, Configuration
+from penstock.raft.core import RaftCore
+from penstock.raft.epochs import EpochLog
+from penstock.raft.messages import MessageError, Refusal, Snapshot
+from penstock.raft.options import RaftOptions
+from penstock.raft.progress import ProgressState
+from penstock.raft.ready import HardState
+from penstock.replication.founding import FoundingStep, decide_founding
+from penstock.replication.members import (
+    FEATURE_LEVEL,
+    Announcement,
+    FeatureLevelRaised,
+    MemberAnnounced,
+    MemberChanged,
+    member_id,
+)
+from penstock.replication.membership import Peer, Roster, Standing, Step, next_change
+from penstock.runtime.clock import Clock
+from penstock.runtime.links import Address, Links
+from penstock.runtime.opening import OpenedShard
+from penstock.runtime.peer_requests import PeerRequests
+from penstock.runtime.replica import MetaStore, Replica
+from penstock.runtime.seeding import Seeding
+from penstock.runtime.shipping import Shipping
+from penstock.session.peer_connection import PROTOCOL_MAX, PROTOCOL_MIN, Greeting
+from penstock.session.producers import PartitionProducersDropped
+from penstock.telemetry.logs import fields
+
+logger = logging.getLogger(__name__)
+
+TICKS_PER_ELECTION = 10
+# After the leader's connection ended, the first voter campaigns at once, the others this much later each, unless somebody
+# leads by then; as much lies between two tries. Then the election timeout takes over.
+SUCCESSOR_WAIT_SECONDS = 0.1
+SUCCESSOR_TRIES_MAX = 8
+# Election timeouts that a hand-over, and the election of the new leader, may take.
+HAND_OVER_TIMEOUTS = 3
+
+# The entry that begins an epoch, and some room around it.
+LEADING_BYTES_MAX = 256
+
+_STEPS = {
+    Step.ADD_LEARNER: ChangeKind.LEARNER,
+    Step.PROMOTE: ChangeKind.VOTER,
+    Step.REMOVE: ChangeKind.REMOVE,
+}
+
+
+class MemberOptions(msgspec.Struct, frozen=True):
+    """`peers` has the other brokers' addresses by ordinal."""
+
+    replicas: int
+    formed: bool
+    election_timeout_ms: int
+    peers: Mapping[int, Address]
+
+
+class BrokerIdentity(msgspec.Struct, frozen=True):
+    """What a broker says of itself to others."""
+
+    name: str
+    release: str
+    peer: str
+
+
+class ShardMember:
+    """See the module's text. `quiet` is `Seeding`'s, `listeners` gives the advertised addresses by Kafka listener,
+    `http` the bound ones by HTTP listener."""
+
+    def __init__(
+        self,
+        opened_shard: OpenedShard,
+        store: MetaStore,
+        options: MemberOptions,
+        identity: BrokerIdentity,
+        clock: Clock,
+        *,
+        listeners: Callable[[], dict[str, str]],
+        http: Callable[[], dict[str, str]] = dict,
+        covered: Callable[[], int],
+        quiet: Callable[[], Awaitable[Callable[[], None]]],
+        chance: random.Random,
+    ) -> None:
+        self.shard = opened_shard.shard
+        self.meta = opened_shard.meta
+        self.own_member = member_id(self.meta.storage_id)
+        self._options = options
+        self._identity = identity
+        self._clock = clock
+        self._listeners, self._http = listeners, http
+        self._chance = chance
+        self.links = Links(
+            options.peers,
+            self.greeting,
+            on_joined=self._joined,
+            on_left=self._left,
+            on_gone=self._gone,
+            on_frame=self._received,
+        )
+        self.requests = PeerRequests(self.links)
+        shipping = Shipping(self.shard, self.links)
+        self.replica = Replica(self.shard, self.meta, store, shipping, clock, self.own_member)
+        self.seeding = Seeding(
+            self.shard, opened_shard.snapshots, self.links, covered, quiet, self._report_snapshot
+        )
+        shipping.on_snapshot = self.seeding.send
+        self.replica.attach(self._make_core(self.shard.configuration_in_log()), self.seeding)
+        self.waiting_for: str | None = "the broker is starting"
+        self._ticker: asyncio.Task[None] | None = None
+        # When, in ticks, each member was heard of last.
+        self._ticks = 0
+        self._heard: dict[int, int] = {}
+        self._closed = False
+
+    # --- life ------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begins to take part."""
+        self.links.dial()
+        self._ticker = asyncio.create_task(self._tick())
+        self.begin()
+
+    def begin(self) -> None:
+        """What needs no peer: a broker that is alone leads at once."""
+        self._consider_founding()
+        if self.shard.configuration_in_log().voters == (self.own_member,) and self._can_lead:
+            self.replica.campaign()
+
+    @property
+    def _can_lead(self) -> bool:
+        """Whether the log has room for what a leader writes first."""
+        return self.shard.log.has_room_for_commands([LEADING_BYTES_MAX])
+
+    async def close(self) -> None:
+        """Ends taking part; whoever is left elects another leader."""
+        self._closed = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.gather(self._ticker, return_exceptions=True)
+        await self.seeding.close()
+        await self.links.close()
+
+    async def _tick(self) -> None:
+        interval = self._options.election_timeout_ms / TICKS_PER_ELECTION / 1000
+        loop = asyncio.get_running_loop()
+        due = loop.time() + interval
+        while True:
+            await asyncio.sleep(max(due - loop.time(), 0))
+            # A late tick is one tick: after a pause, peers are heard before this broker campaigns.
+            due = max(due + interval, loop.time())
+            self.tick()
+
+    def tick(self) -> None:
+        """A tick has passed."""
+        self._ticks += 1
+        self._consider_founding()
+        self.seeding.tick()
+        if self.replica.is_leader or self._can_lead:
+            self.replica.tick()
+        else:
+            self.waiting_for = "the disk has no room for another entry: free space or grow the volume"
+        if self.shard.leading:
+            self.look_after_members()
+
+    # --- founding --------------------------------------------------------------------------------
+
+    @property
+    def founded(self) -> bool:
+        """Whether this broker knows a configuration of its shard."""
+        return bool(self.shard.configuration_in_log().voters)
+
+    def _consider_founding(self) -> None:
+        if self.founded or self.replica.is_leader:
+            self.waiting_for = None
+            return
+        peers = {greeting.ordinal: greeting.founded for greeting in self.links.members()}
+        alone_with_log = self._options.replicas == 1 and self.shard.log.next_index > 1
+        decision = decide_founding(
+            ordinal=self.meta.ordinal,
+            replicas=self._options.replicas,
+            formed=self._options.formed and not alone_with_log,
+            peers_founded=peers,
+        )
+        self.waiting_for = decision.sentence or "the shard's leader has to take this broker in"
+        if decision.step is FoundingStep.FOUND:
+            logger.info("founding the shard", extra=fields(shard=str(self.meta.shard_uid)))
+            self.replica.attach(self._make_core(Configuration((self.own_member,))), self.seeding)
+            if self._can_lead:
+                self.replica.campaign()
+
+    def _make_core(self, configuration: Configuration) -> RaftCore:
+        log = self.shard.log
+        changes = [index for index, _ in self.shard.in_flight.changes()]
+        first = log.first_index
+        epochs = EpochLog(
+            first,
+            log.next_index - 1,
+            log.epoch_runs,
+            epoch_before=log.epoch_of(first - 1) if first > 1 else 0,
+            changes=changes,
+        )
+        applied = self.shard.commit_index
+        return RaftCore(
+            self.own_member,
+            RaftOptions(election_ticks=TICKS_PER_ELECTION),
+            log=epochs,
+            hard_state=HardState(self.meta.epoch, self.meta.vote, applied),
+            configuration=configuration,
+            applied=applied,
+            port=_LogPort(self),
+            jitter=self._chance.randrange,
+        )
+
+    # --- links -----------------------------------------------------------------------------------
+
+    def greeting(self) -> Greeting:
+        """What this broker says of itself now."""
+        meta = self.meta
+        return Greeting(
+            protocol_min=PROTOCOL_MIN,
+            protocol_max=PROTOCOL_MAX,
+            cluster_id=meta.cluster_id,
+            shard_id=meta.shard_id,
+            shard_uid=str(meta.shard_uid),
+            ordinal=meta.ordinal,
+            member=self.own_member,
+            storage_id=str(meta.storage_id),
+            name=self._identity.name,
+            release=self._identity.release,
+            feature_level=FEATURE_LEVEL,
+            founded=self.founded,
+            last_index=self.shard.log.next_index - 1,
+            listeners=self._listeners(),
+            http=self._http(),
+            peer=self._identity.peer,
+        )
+
+    def _joined(self, greeting: Greeting) -> None:
+        self._consider_founding()
+        if self.shard.leading:
+            self.look_after_members()
+
+    def _left(self, greeting: Greeting) -> None:
+        self.requests.left(greeting.member)
+        if self.replica.is_leader:
+            self.replica.core.report_unreachable(greeting.member)
+
+    def _gone(self, greeting: Greeting) -> None:
+        """The leader's process ended, or its machine is cut off: another one is needed now, not in a second."""
+        if greeting.member != self.replica.leader_member:
+            return
+        self.replica.leader_is_gone()
+        voters = self.shard.machines.members.configuration.voters
+        rank = sum(voter < self.own_member for voter in voters if voter != greeting.member)
+        self._campaign_after(rank * SUCCESSOR_WAIT_SECONDS, SUCCESSOR_TRIES_MAX)
+
+    def _campaign_after(self, wait: float, tries: int) -> None:
+        wait += self._chance.random() * SUCCESSOR_WAIT_SECONDS / 5
+        asyncio.get_running_loop().call_later(wait, self._succeed, tries)
+
+    def _succeed(self, tries: int) -> None:
+        """Stands for election, and again soon after: the first time, others may not know yet that the leader is gone."""
+        if self.replica.leader_member or self.replica.is_leader or self._closed or not self._can_lead:
+            return
+        self.replica.campaign()
+        if tries > 1:
+            self._campaign_after(SUCCESSOR_WAIT_SECONDS, tries - 1)
+
+    def _received(self, greeting: Greeting, frame: PeerFrame) -> None:
+        self._heard[greeting.member] = self._ticks
+        try:
+            if frame.kind == KIND_CONSENSUS:
+                self.replica.received(greeting.member, frame)
+            elif frame.kind == KIND_SEED:
+                message = self.seeding.received(frame)
+                if message is not None:
+                    self.replica.step(message)
+            else:
+                self.requests.received(greeting, frame)
+        except MessageError as refused:
+            logger.warning("broker %s sent what cannot be: %s", greeting.name, refused.sentence)
+            self.links.cut(greeting.member)
+
+    def _report_snapshot(self, member: int, ok: bool) -> None:
+        self.replica.core.report_snapshot(member, ok=ok)
+        self.replica.turn()
+
+    # --- what a leader does for the members ------------------------------------------------------
+
+    def begin_leading(self) -> None:
+        """What a new leader puts right before anything else."""
+        members = self.shard.machines.members
+        if not members.founded:
+            self._change(MemberChanged(ChangeKind.VOTER, self.own_member), "it founds the shard")
+        commands: list[Command] = self._announcements()
+        missing, surplus = misplaced(self.shard.machines.catalog, self.shard.machines.partitions)
+        if missing or surplus:
+            logger.warning(
+                "a change of topics was cut short: %d partitions are opened and %d dropped now",
+                len(missing),
+                len(surplus),
+            )
+            commands += opened(missing)
+            if surplus:
+                commands += [PartitionsDropped(tuple(surplus)), PartitionProducersDropped(tuple(surplus))]
+        self._append(commands)
+
+    def look_after_members(self) -> None:
+        """Announces, adds, promotes and removes, as far as that is possible now."""
+        self.shard.in_sync_count = len(self.in_sync_members())
+        commands = self._announcements()
+        if commands:
+            self._append(commands)
+        change = next_change(self._roster())
+        if change is not None:
+            self._change(MemberChanged(_STEPS[change.step], change.member), change.reason)
+
+    def _announcements(self) -> list[Command]:
+        members = self.shard.machines.members
+        configured = set(members.configuration.members)
+        greetings = [greeting for greeting in self.links.members() if greeting.member in configured]
+        wanted = [_announcement(greeting) for greeting in (self.greeting(), *greetings)]
+        commands: list[Command] = [
+            MemberAnnounced(item)
+            for item in wanted
+            if item.member in configured and members.announcements.get(item.member) != item
+        ]
+        known = members.configured()
+        level = min((item.feature_level for item in known), default=0)
+        if known and len(known) == len(configured) and level > members.level:
+            commands.append(FeatureLevelRaised(level))
+        return commands
+
+    def _append(self, commands: Sequence[Command]) -> None:
+        if not commands:
+            return
+        try:
+            self.shard.append_commands(commands)
+        except PenstockError as error:
+            logger.warning("a change of the shard's members has to wait: %s", error.sentence)
+
+    def _change(self, command: MemberChanged, reason: str) -> None:
+        refusal = self.replica.propose_change(command)
+        if refusal is None:
+            logger.info("member %d: %s, because %s", command.member, command.change.value, reason)
+        else:
+            logger.debug("member %d: %s has to wait: %s", command.member, command.change, refusal.sentence)
+
+    def _roster(self) -> Roster:
+        configuration = self.replica.core.configuration
+        known = self.shard.machines.members.announcements.committed
+        return Roster(
+            own=self.own_member,
+            voters=configuration.voters,
+            learners=configuration.learners,
+            ordinals={member: item.ordinal for member, item in known.items()},
+            peers=[Peer(item.ordinal, item.member, item.name) for item in self.links.members()],
+            standings=self.standings(),
+            last_index=self.shard.log.next_index - 1,
+            wanted=set(range(self._options.replicas)),
+        )
+
+    # --- questions -------------------------------------------------------------------------------
+
+    def standings(self) -> dict[int, Standing]:
+        """Leader: how every other configured member does."""
+        if not self.replica.is_leader:
+            return {}
+        return {
+            item.member: Standing(item.match, self._is_heard(item.member))
+            for item in self.replica.core.status().followers
+            if item.member != self.own_member
+        }
+
+    def _is_heard(self, member: int) -> bool:
+        return self._ticks - self._heard.get(member, -TICKS_PER_ELECTION) < TICKS_PER_ELECTION
+
+    @property
+    def leader_member(self) -> int:
+        """See `service.cluster.Leadership`."""
+        return self.replica.leader_member
+
+    def in_sync_members(self) -> list[int]:
+        """See `service.cluster.Leadership`: voters that the leader hears and that are sent the log as it grows."""
+        voters = self.shard.machines.members.configuration.voters
+        if not self.replica.is_leader:
+            return list(voters)
+        level = {
+            item.member
+            for item in self.replica.core.status().followers
+            if item.state is ProgressState.REPLICATE and self._is_heard(item.member)
+        }
+        return [member for member in voters if member == self.own_member or member in level]
+
+    def not_ready_reasons(self) -> list[str]:
+        """Why clients should not be sent here: it neither serves nor follows somebody who does."""
+        if self.shard.leading:
+            return []
+        if self.waiting_for is not None:
+            return [self.waiting_for]
+        if self.leader_member not in (0, self.own_member):
+            return []
+        return ["the shard has no leader now"]
+
+    def lag_bytes(self, match: int) -> int:
+        """About how many bytes of the log come behind entry `match`."""
+        log = self.shard.log
+        last = log.next_index - 1
+        if match >= last:
+            return 0
+        if match < log.first_index:
+            return log.size_bytes
+        return log.span_bytes(match + 1, last)
+
+    async def hand_over(self, to: int | None = None) -> Refusal | None:
+        """Gives the leadership to `to`, or to the follower that holds most; or says why not. Returns once it moved."""
+        candidates = sorted(
+            ((standing.match, member) for member, standing in self.standings().items() if standing.active),
+            reverse=True,
+        )
+        voters = self.replica.core.configuration.voters
+        chosen = to or next((member for _, member in candidates if member in voters), 0)
+        if not chosen:
+            return Refusal("no other voter was heard of lately")
+        moved = self.replica.next_leadership()
+        refusal = self.replica.hand_over(chosen)
+        if refusal is not None:
+            return refusal
+        try:
+            async with asyncio.timeout(HAND_OVER_TIMEOUTS * self._options.election_timeout_ms / 1000):
+                while self.replica.is_leader or not self.replica.leader_member:
+                    await moved
+                    moved = self.replica.next_leadership()
+        except TimeoutError:
+            if self.replica.is_leader:
+                return Refusal("the other broker did not take it in time")
+        return None
+
+
+class _LogPort:
+    """What the core asks of the log."""
+
+    def __init__(self, member: ShardMember) -> None:
+        self._member = member
+
+    def fit(self, first: int, last: int, bytes_max: int) -> tuple[int, int]:
+        """See `LogPort.fit`."""
+        log = self._member.shard.log
+        fitting = min(log.fitting(first, bytes_max), last)
+        return fitting - first + 1, log.span_bytes(first, fitting)
+
+    def snapshot(self) -> Snapshot | None:
+        """See `LogPort.snapshot`."""
+        return self._member.seeding.snapshot()
+
+
+def _announcement(greeting: Greeting) -> Announcement:
+    return Announcement(
+        member=greeting.member,
+        ordinal=greeting.ordinal,
+        storage_id=greeting.storage_id,
+        name=greeting.name,
+        release=greeting.release,
+        listeners=greeting.listeners,
+        peer=greeting.peer,
+        feature_level=greeting.feature_level,
+        http=greeting.http,
+    )

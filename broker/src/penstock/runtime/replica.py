@@ -1,0 +1,484 @@
+"""One member of a shard's group: does what the consensus core says with log, state, disk and links.
+
+Everything happens on the loop. `turn` takes the core's Readys one after the other and carries each out; only three
+things make it wait, and then the core gathers what comes meanwhile: a cut through a sealed segment whose index has to be
+read first, a log that has no room for more entries, and a snapshot that is being installed. What may leave only when it
+is on disk is kept in order and sent as the disk answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from penstock.codec.entry import ENTRY_HEADER_SIZE
+from penstock.codec.peer import PeerFrame
+from penstock.log.errors import DiskFullError, EntriesRefusedError, LogDamagedError
+from penstock.log.maintenance import disk_is_full
+from penstock.log.reader import load_index
+from penstock.log.receiving import check_entries
+from penstock.log.truncation import SealedSegmentError
+from penstock.model.errors import ErrorCode, PenstockError
+from penstock.raft.configuration import Change
+from penstock.raft.core import RaftCore
+from penstock.raft.messages import Append, MessageError, PeerMessage, Refusal, Snapshot, Span
+from penstock.raft.ready import Generation, HardState, Leadership, Piece, Ready, Role
+from penstock.replication.members import LeadershipBegan, MemberChanged
+from penstock.replication.wire import decode_message, entries_of
+from penstock.runtime.clock import Clock
+from penstock.runtime.data_folder import Meta
+from penstock.runtime.seed import Seed
+from penstock.runtime.shard import Shard
+from penstock.runtime.shipping import Shipping
+
+logger = logging.getLogger(__name__)
+
+# How long a follower whose disk is full waits before it tries again.
+DISK_FULL_RETRY_SECONDS = 0.5
+
+
+class MetaStore(Protocol):
+    """Where the epoch and the vote are kept. `save_meta` blocks and is durable when it returns."""
+
+    def save_meta(self, meta: Meta) -> None: ...
+
+
+class Seeding(Protocol):
+    """Takes a snapshot that a leader sends, and gives those that a follower needs."""
+
+    def snapshot(self) -> Snapshot | None:
+        """See `LogPort.snapshot`."""
+        ...
+
+    def install(self, snapshot: Snapshot, done: Callable[[], None]) -> None:
+        """Replaces log and state; calls back when that is durable."""
+        ...
+
+
+class _After(msgspec.Struct):
+    """Messages that leave when the log is stored up to `last_index` and `hard_states` hard states are on disk."""
+
+    last_index: int
+    hard_states: int
+    messages: Sequence[PeerMessage]
+
+
+class Replica:
+    """See the module's text. `on_leading` and `on_following` are called when this broker begins and stops to serve."""
+
+    def __init__(
+        self,
+        shard: Shard,
+        meta: Meta,
+        store: MetaStore,
+        shipping: Shipping,
+        clock: Clock,
+        own_member: int,
+    ) -> None:
+        self.shard = shard
+        self.own_member = own_member
+        self.meta = meta
+        self.leadership = Leadership(Role.FOLLOWER, 0, meta.epoch)
+        self.on_leading: Callable[[], None] = lambda: None
+        self.on_following: Callable[[], None] = lambda: None
+        self.on_member_changed: Callable[[], None] = lambda: None
+        self.core: RaftCore
+        self.seeding: Seeding
+        self._store = store
+        self._shipping = shipping
+        self._clock = clock
+        self._generation = Generation(0)
+        self._told = shard.log.next_index - 1
+        self._told_bytes = 0
+        self._began_index = 0
+        # The epoch in which this broker began to serve last.
+        self.serving_since_epoch = 0
+        # Changes of the members up to here were counted when the core was made.
+        self._configured_index = 0
+        self._turning = False
+        self._waiting = False
+        self._leadership_waiters: list[asyncio.Future[None]] = []
+        self._pieces: deque[Piece] = deque()
+        self._after: deque[_After] = deque()
+        self._hard_states_begun = 0
+        self._hard_states_stored = 0
+        shard.on_appended = self._appended
+        shard.on_stored = self._stored
+        shard.on_dropped = self._dropped
+        shard.on_member_changed = self._member_changed
+        shard.on_led = self._led
+
+    def attach(self, core: RaftCore, seeding: Seeding) -> None:
+        """The core to be driven from now on, with the configuration as of the log's end; another one takes its place
+        when a broker founds its shard."""
+        self.core, self.seeding = core, seeding
+        self._configured_index = self._told = self.shard.log.next_index - 1
+        self._told_bytes = self.shard.appended_bytes
+
+    # --- what happens ----------------------------------------------------------------------------
+
+    @property
+    def leader_member(self) -> int:
+        """Who leads as far as is known, 0 for nobody."""
+        return self.leadership.leader
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this member leads its epoch, if only to commit what earlier ones left."""
+        return self.leadership.role is Role.LEADER
+
+    def next_leadership(self) -> asyncio.Future[None]:
+        """Done when role, leader or epoch change the next time."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._leadership_waiters.append(future)
+        return future
+
+    def tick(self) -> None:
+        """A tick has passed."""
+        self._tell_if_leading()
+        self.core.tick()
+        self.turn()
+        if self.is_leader:
+            self._resume_serving()
+
+    def received(self, sender: int, frame: PeerFrame) -> None:
+        """A consensus frame came in. Raises MessageError, having taken nothing of it."""
+        message = decode_message(frame.meta, frame.data)
+        if isinstance(message, Append) and message.span is not None:
+            self._check_span(message.span)
+        if message.sender != sender or message.to != self.own_member:
+            raise MessageError(
+                f"a message from {message.sender} to {message.to} came from {sender} to {self.own_member}"
+            )
+        self.step(message)
+
+    def _check_span(self, span: Span) -> None:
+        """The entries are what the message says of them: once the core has taken it, they are in its log."""
+        assert isinstance(span.payload, memoryview)
+        try:
+            headers = check_entries(span.payload, span.first, 0, self.shard.log.payload_bytes_max)
+        except EntriesRefusedError as error:
+            raise MessageError(str(error)) from error
+        runs: list[tuple[int, int]] = []
+        for header in headers:
+            if not runs or runs[-1][0] != header.epoch:
+                runs.append((header.epoch, header.log_index))
+        if len(headers) != span.last - span.first + 1 or tuple(runs) != span.epochs:
+            raise MessageError("an append's entries are others than it says")
+
+    def step(self, message: PeerMessage) -> None:
+        """A peer's message. Raises MessageError."""
+        self._tell_if_leading()
+        self.core.step(message)
+        self.turn()
+
+    def leader_is_gone(self) -> None:
+        """The leader's connection to here ended: it need not be waited for."""
+        self.core.forget_leader()
+        self.turn()
+
+    def campaign(self) -> None:
+        """Stands for election now."""
+        self.core.campaign()
+        self.turn()
+
+    def hand_over(self, to: int) -> Refusal | None:
+        """Stops taking requests and hands leadership to a voter; or says why not. It is taken back when the other one
+        does not lead within an election timeout."""
+        self._tell()
+        refusal = self.core.transfer_leadership(to)
+        if refusal is None:
+            self.shard.leading = False
+            self.turn()
+        return refusal
+
+    def propose_change(self, command: MemberChanged) -> Refusal | None:
+        """Leader: appends one step of the configuration, or says why not now."""
+        self._tell()
+        if not self.shard.leading:
+            return Refusal("this broker does not lead")
+        size = ENTRY_HEADER_SIZE + len(self.shard.codec.encode(command))
+        index = self.core.propose_change(Change(command.change, command.member), size)
+        if isinstance(index, Refusal):
+            return index
+        self._append_own([command], index)
+        # The core may want nothing appended until the change is applied.
+        self.shard.leading = self.core.append_refusal() is None
+        self.turn()
+        return None
+
+    # --- the shard's hooks -----------------------------------------------------------------------
+
+    def _appended(self) -> None:
+        if self.is_leader:
+            self._tell()
+            self.turn()
+        # What a commit set off goes to the writer with the rest.
+        self._tell_if_leading()
+
+    def _tell_if_leading(self) -> None:
+        """Before anything that may end the leadership: afterwards the core could not be told any more, and the log would
+        hold entries that it does not know of."""
+        if self.is_leader:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Lets the core know of what was appended since."""
+        last = self.shard.log.next_index - 1
+        if last > self._told:
+            size = self.shard.appended_bytes - self._told_bytes
+            given = self.core.append(last - self._told, size)
+            # What was appended was allowed to be: `leading` is false before the core refuses.
+            assert not isinstance(given, Refusal), given.sentence
+            assert given[1] == last, f"the log ends at {last}, the core's at {given[1]}"
+            self._told, self._told_bytes = last, self.shard.appended_bytes
+
+    def _stored(self) -> None:
+        self.core.stored(self.shard.stored_index, self._generation)
+        self._release()
+        self.turn()
+
+    def _dropped(self) -> None:
+        self.core.compacted(self.shard.log.first_index)
+
+    def _member_changed(self, index: int, command: MemberChanged) -> None:
+        if index > self._configured_index:
+            self.core.apply_change(Change(command.change, command.member))
+        self.on_member_changed()
+
+    def _led(self, index: int, command: LeadershipBegan) -> None:
+        if self.is_leader and index == self._began_index:
+            # The rest of this commit is applied first.
+            asyncio.get_running_loop().call_soon(self._begin_serving, index)
+
+    def _begin_serving(self, began_index: int) -> None:
+        if self.shard.leading or not self.is_leader or self._began_index != began_index:
+            return
+        # Handing over already, it serves once that has come to nothing: `_resume_serving`.
+        if self.core.append_refusal() is not None:
+            return
+        self.shard.leading = True
+        if self.serving_since_epoch == self.leadership.epoch:
+            return
+        self.serving_since_epoch = self.leadership.epoch
+        logger.info("leading the shard in epoch %d", self.leadership.epoch)
+        self.on_leading()
+
+    def _resume_serving(self) -> None:
+        """After a hand-over that came to nothing, or a change of the members during which nothing may be appended."""
+        if 0 < self._began_index <= self.shard.commit_index:
+            self._begin_serving(self._began_index)
+
+    # --- the core's wishes -----------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Carries out what the core wants, until it wants nothing more or something has to be waited for."""
+        if self._turning:
+            return
+        self._turning = True
+        try:
+            while not self._waiting and self.core.has_ready:
+                ready = self.core.ready()
+                if ready is None:
+                    break
+                self._perform(ready)
+        finally:
+            self._turning = False
+
+    def _perform(self, ready: Ready) -> None:
+        if ready.leadership is not None:
+            self._lead_or_follow(ready.leadership)
+        if ready.begin_epoch is not None:
+            self._begin_epoch(ready.begin_epoch.index)
+        if ready.hard_state is not None and ready.sync_hard_state:
+            self._keep(ready.hard_state)
+        self._shipping.send(ready.messages, self._unreachable)
+        if ready.snapshot is not None or ready.truncate_from is not None:
+            self._forget_unsent()
+        self._generation = ready.generation
+        if ready.messages_after:
+            self._after.append(_After(ready.last_index, self._hard_states_begun, ready.messages_after))
+        if ready.snapshot is not None:
+            self._waiting = True
+            self.seeding.install(ready.snapshot, partial(self._installed, ready))
+            return
+        if ready.truncate_from is not None and not self._truncate(ready):
+            return
+        self._write(ready)
+
+    def _write(self, ready: Ready) -> None:
+        self._pieces.extend(ready.appends)
+        if not self._write_pieces():
+            asyncio.get_running_loop().call_later(DISK_FULL_RETRY_SECONDS, self._retry, ready)
+            self._waiting = True
+            return
+        self._release()
+        self._commit(ready)
+
+    def _retry(self, ready: Ready) -> None:
+        self._waiting = False
+        # The pieces are kept already.
+        self._write(msgspec.structs.replace(ready, appends=[]))
+        self.turn()
+
+    def _commit(self, ready: Ready) -> None:
+        if ready.committed is not None:
+            last = ready.committed[1]
+            self._tell_if_leading()
+            self.shard.advance(last)
+            self.core.applied(last)
+            if self.is_leader and self.serving_since_epoch == self.leadership.epoch:
+                self._resume_serving()
+
+    def _lead_or_follow(self, leadership: Leadership) -> None:
+        before, self.leadership = self.leadership, leadership
+        waiters, self._leadership_waiters = self._leadership_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self.shard.log.epoch = max(self.shard.log.epoch, leadership.epoch)
+        led = before.role is Role.LEADER
+        if led and (leadership.role is not Role.LEADER or leadership.epoch != before.epoch):
+            self._began_index = 0
+            served = self.serving_since_epoch == before.epoch
+            self.shard.stop_leading(
+                PenstockError(
+                    ErrorCode.NOT_LEADER_OR_FOLLOWER,
+                    "another broker leads the shard now: ask the cluster for it and send again",
+                )
+            )
+            logger.info("no longer leading the shard, epoch %d", leadership.epoch)
+            if served:
+                self.on_following()
+        if leadership.leader not in (0, before.leader, self.own_member):
+            logger.info("following member %d in epoch %d", leadership.leader, leadership.epoch)
+
+    def _begin_epoch(self, index: int) -> None:
+        self.shard.stage_in_flight()
+        self._began_index = index
+        self._append_own([LeadershipBegan(self.own_member, self._clock.now_ms())], index)
+
+    def _append_own(self, commands: Sequence[LeadershipBegan | MemberChanged], index: int) -> None:
+        """Appends what the core has counted already."""
+        try:
+            last = self.shard.append_commands(commands)
+        except PenstockError as error:
+            # The core's log and this one would differ from here on.
+            self.shard.fail(error)
+            raise
+        assert last == index, f"the log ends at {last}, the core's at {index}"
+        self._told, self._told_bytes = last, self.shard.appended_bytes
+
+    # --- following -------------------------------------------------------------------------------
+
+    def _truncate(self, ready: Ready) -> bool:
+        """False when a segment's index has to be read first; then it goes on by itself."""
+        assert ready.truncate_from is not None
+        try:
+            self.shard.truncate(ready.truncate_from)
+        except SealedSegmentError as sealed:
+            self._waiting = True
+            read = self.shard.threads.read(partial(load_index, sealed.segment))
+            read.add_done_callback(partial(self._loaded, ready))
+            return False
+        self._cut()
+        return True
+
+    def _cut(self) -> None:
+        """What was counted of the log's end may be gone, a change of the members with it."""
+        self._told = self.shard.log.next_index - 1
+        if self._told < self._configured_index:
+            self._configured_index = self._told
+            self.core.configure(self.shard.configuration_in_log())
+
+    def _loaded(self, ready: Ready, read: asyncio.Future) -> None:  # type: ignore[type-arg]
+        self._waiting = False
+        error = read.exception()
+        if error is not None:
+            self.shard.fail(error)
+            return
+        assert ready.truncate_from is not None
+        self.shard.truncate(ready.truncate_from, read.result())
+        self._cut()
+        self._write(ready)
+        self.turn()
+
+    def _write_pieces(self) -> bool:
+        """Appends what came; False when the disk has no room for the rest now."""
+        while self._pieces:
+            piece = self._pieces[0]
+            last = self.shard.log.next_index - 1
+            if last < piece.last:
+                try:
+                    last = self.shard.follow(entries_of(piece, last + 1))
+                except DiskFullError:
+                    return False
+                except (EntriesRefusedError, LogDamagedError) as error:
+                    # The core took the span already; what its bytes are is a fault of the sender or of this release.
+                    self.shard.fail(error)
+                    raise
+                if last < piece.last:
+                    return False
+            self._pieces.popleft()
+            self._told = self.shard.log.next_index - 1
+        return True
+
+    def _installed(self, ready: Ready) -> None:
+        assert ready.snapshot is not None
+        self._waiting = False
+        self._told = self.shard.log.next_index - 1
+        assert isinstance(ready.snapshot.payload, Seed)
+        self._configured_index = ready.snapshot.payload.configured_index
+        self.core.snapshot_installed(ready.snapshot.index)
+        self._write(ready)
+        self.turn()
+
+    # --- what waits for the disk -----------------------------------------------------------------
+
+    def _keep(self, state: HardState) -> None:
+        self.meta = msgspec.structs.replace(self.meta, epoch=state.epoch, vote=state.vote)
+        self._hard_states_begun += 1
+        meta = self.meta
+        self._save(state, lambda: self._store.save_meta(meta))
+
+    def _save(self, state: HardState, save: Callable[[], None]) -> None:
+        self.shard.threads.writer.submit(save, lambda _, error: self._kept(state, save, error))
+
+    def _kept(self, state: HardState, save: Callable[[], None], error: BaseException | None) -> None:
+        log = self.shard.log
+        if isinstance(error, OSError) and disk_is_full(error) and log.spares:
+            # Without an epoch nobody leads, and without a leader nothing is retired: a spare gives its room.
+            spare = log.spares.pop()
+            self.shard.threads.writer.submit(
+                partial(log.disk.remove, spare), lambda *_: self._save(state, save)
+            )
+            return
+        if error is not None:
+            self.shard.fail(error)
+            return
+        self._hard_states_stored += 1
+        self.core.hard_state_stored(state)
+        self._release()
+        self.turn()
+
+    def _release(self) -> None:
+        """Sends what the disk has caught up with, in order."""
+        while self._after:
+            first = self._after[0]
+            if first.hard_states > self._hard_states_stored or first.last_index > self.shard.stored_index:
+                return
+            self._after.popleft()
+            self._shipping.send(first.messages, self._unreachable)
+
+    def _forget_unsent(self) -> None:
+        """What waits speaks of entries that are about to go. To a peer it is as if the messages were lost."""
+        self._after.clear()
+
+    def _unreachable(self, member: int) -> None:
+        self.core.report_unreachable(member)
