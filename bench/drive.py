@@ -21,7 +21,6 @@ from penstock.testing.process import BrokerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from bench.measures import Consumed, Produced
@@ -55,30 +54,22 @@ def new_broker(peer: str, durability: Durability, folder: Path) -> BrokerProcess
 
 
 def run_durability(
-    peer: str,
-    durability: Durability,
-    effort: Effort,
-    folder: Path,
-    say: Callable[[str], None],
-    quiet: Callable[[], AbstractContextManager[None]],
+    peer: str, durability: Durability, effort: Effort, folder: Path, say: Callable[[str], None]
 ) -> tuple[Start, dict[Cell, Measured]]:
-    """All cells of one durability with one broker, which is started for it and removed with its data. What is measured
-    happens within `quiet()`."""
+    """All cells of one durability with one broker, which is started for it and removed with its data."""
     broker = new_broker(peer, durability, folder)
     topic_config = durability.kafka_topic_config if peer == "kafka" else {}
     share = effort.synced_share if durability.name == "sync" else 1.0
     try:
-        with quiet():
-            broker.start()
-            start = Start(broker.ready_after_s or 0.0, broker.usage().resident_bytes)
-            create_topic(broker.kafka, "warm-up", 4, topic_config)
-            produce(broker.kafka, "warm-up", int(effort.bytes_warm * share) // 100, 100)
+        broker.start()
+        start = Start(broker.ready_after_s or 0.0, broker.usage().resident_bytes)
+        create_topic(broker.kafka, "warm-up", 4, topic_config)
+        produce(broker.kafka, "warm-up", int(effort.bytes_warm * share) // 100, 100)
         measured = {}
         for number, cell in enumerate(cells(durability.name)):
             topic = f"cell-{number}"
             create_topic(broker.kafka, topic, cell.partitions, topic_config)
-            with quiet():
-                measured[cell] = _run_cell(broker, cell, topic, effort, share)
+            measured[cell] = _run_cell(broker, cell, topic, effort, share)
             say(f"{peer} {durability.name}, {cell.words}: {_short(measured[cell])}")
             _delete(broker.kafka, topic)
         broker.terminate()

@@ -11,19 +11,14 @@ import shutil
 import statistics
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from bench.drive import BROKER_CORE, create_topic, pinned, produce
 from bench.kafka_trio import NODES, KafkaTrio
 from bench.plan import DURABILITIES, PEERS, Cell, Durability, cells
-from bench.run import held, placed
+from bench.run import placed
 from penstock.testing.shard_processes import ShardProcesses
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
 BYTES_TOTAL = 120_000_000
 BYTES_WARM = 60_000_000
@@ -74,13 +69,12 @@ def main() -> int:
     options = _options()
     results: dict[tuple[str, Cell], list[Figures]] = {}
     rounds, share = (1, 0.2) if options.quick else (options.rounds, 1.0)
-    quiet = partial(held, options.lock)
     with tempfile.TemporaryDirectory(prefix="penstock-bench-", dir=options.folder) as folder:
         for number in range(rounds):
             for durability in DURABILITIES:
                 for peer in PEERS if number % 2 == 0 else PEERS[::-1]:
                     home = Path(folder) / f"{peer}-{durability.name}-{number}"
-                    for cell, figures in _life(peer, durability, home, share, quiet).items():
+                    for cell, figures in _life(peer, durability, home, share).items():
                         results.setdefault((peer, cell), []).append(figures)
     report = write_report(results, rounds)
     if options.report:
@@ -89,13 +83,7 @@ def main() -> int:
     return 1 if any(_lead(results, cell) < 1.0 for _, cell in results) else 0
 
 
-def _life(
-    peer: str,
-    durability: Durability,
-    folder: Path,
-    share: float,
-    quiet: Callable[[], AbstractContextManager[None]],
-) -> dict[Cell, Figures]:
+def _life(peer: str, durability: Durability, folder: Path, share: float) -> dict[Cell, Figures]:
     """All cells of one durability on three brokers that are made for it and removed with their data."""
     trio: PenstockTrio | KafkaTrio
     topic_config = durability.kafka_topic_config if peer == "kafka" else {}
@@ -106,7 +94,7 @@ def _life(
     share *= SYNCED_SHARE if durability.name == "sync" else 1.0
     measured = {}
     try:
-        with quiet(), trio:
+        with trio:
             for number, cell in enumerate(cells(durability.name)):
                 topic, size = f"cell-{number}", cell.record_size
                 create_topic(trio.kafka, topic, cell.partitions, topic_config, replicas=NODES)
@@ -170,7 +158,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--folder", type=Path, help="where the brokers keep data (default: the temporary folder)"
     )
-    parser.add_argument("--lock", type=Path, action="append", default=[], help="as in bench.run")
     return parser.parse_args()
 
 

@@ -36,6 +36,8 @@ class IndexWaiters:
 
     def fail(self, error: PenstockError) -> None:
         """Nobody waits any longer."""
-        waiting, self._waiting = self._waiting, deque()
+        # Taken away first: whoever is called may wait anew, or be called by `reach` itself.
+        waiting = list(self._waiting)
+        self._waiting.clear()
         for _, callback in waiting:
             callback(error)

@@ -166,8 +166,13 @@ def remove_leftovers() -> None:
     """Removes networks of this class whose process is gone."""
     for name in _namespaces():
         owner = re.fullmatch(rf"{PREFIX}-(\d+)-\w+", name)
-        if owner is not None and not Path(f"/proc/{owner[1]}").exists():
+        if owner is None or Path(f"/proc/{owner[1]}").exists():
+            continue
+        try:
             _ip("netns", "delete", name)
+        except NetworkError:
+            if name in _namespaces():  # Otherwise another run, which starts now too, was faster.
+                raise
 
 
 def _namespaces() -> list[str]:

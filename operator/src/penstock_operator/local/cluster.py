@@ -165,7 +165,8 @@ class LocalCluster:
         if view.leader is not None and view.leader != self.view.leader and len(self.brokers) > 1:
             self._say(f"{view.leader} leads in epoch {view.epoch}")
         self.view = view
-        self._files.learn(view, len(self.brokers))
+        up = [name for name, broker in self.brokers.items() if broker.listeners]
+        self._files.learn(view, len(self.brokers), up)
 
     async def _differences(self, admins: dict[str, HttpBrokerAdmin]) -> dict[str, SettingsPlan]:
         """Per broker that answers, how its settings differ from the spec's."""

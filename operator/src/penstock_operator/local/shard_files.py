@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,9 +52,9 @@ class ShardFiles:
         folder = self.broker_folder(name)
         return folder.is_dir() and any(folder.iterdir())
 
-    def learn(self, view: ShardView, replicas: int) -> None:
+    def learn(self, view: ShardView, replicas: int, up: Collection[str]) -> None:
         """Remember what must not be forgotten of what the brokers say."""
-        formed = formed_with(view, replicas, self.memory.formed)
+        formed = formed_with(view, replicas, up, self.memory.formed)
         self._remember(msgspec.structs.replace(self.memory, formed=formed))
 
     def settings(self, cluster: MessageCluster) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import msgspec
 from penstock_operator.snapshot.broker import MemberReport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from penstock_operator.snapshot.broker import ClusterReport, ShardReport
 
@@ -63,15 +63,16 @@ def shard_view(shard: int, reports: Mapping[str, ClusterReport]) -> ShardView:
     )
 
 
-def formed_with(view: ShardView, replicas: int, before: int | None) -> int | None:
+def formed_with(view: ShardView, replicas: int, ready: Collection[str], before: int | None) -> int | None:
     """What to remember of a shard: None before it is known to exist, then its brokers when it was last seen whole.
 
-    A shard with a leader exists; one whose `replicas` brokers all vote and are in sync is whole. `before` is what was
-    remembered so far.
+    A shard with a leader exists; one is whole whose `replicas` brokers all vote, are in sync, and are `ready`, which
+    is seen a moment later. `before` is what was remembered so far.
     """
     if view.leader is None:
         return before
-    whole = view.from_leader and [member.in_sync for member in view.voters] == [True] * replicas
+    counted = [voter for voter in view.voters if voter.in_sync and voter.name in ready]
+    whole = view.from_leader and len(counted) == len(view.voters) == replicas
     return replicas if whole else before or 0
 
 

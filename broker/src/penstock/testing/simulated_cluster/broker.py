@@ -151,7 +151,7 @@ class SimulatedBroker:
         self.disk.fail_after(None)
         self.disk.sync_fails = False
         sockets = NodeSockets(self._network, self.ordinal)
-        loop = VirtualLoop(
+        loop = VirtualLoop(  # type: ignore[abstract]
             self._agenda,
             self.chance,
             on_error=self._raised,

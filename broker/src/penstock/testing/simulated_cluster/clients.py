@@ -66,7 +66,7 @@ class Clients:
         self.chance = chance
         self.brokers = brokers
         self.checks = checks
-        self.loop = VirtualLoop(agenda, chance, on_error=on_error)
+        self.loop = VirtualLoop(agenda, chance, on_error=on_error)  # type: ignore[abstract]
         self.topic_partitions = topic_partitions
         self.keys: list[int] = []
         self.stopped = False
