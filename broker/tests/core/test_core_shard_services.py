@@ -160,6 +160,16 @@ async def test_writes_are_refused_below_the_copies_that_a_topic_asks_for(member:
     assert found.offset == 0
 
 
+async def test_copies_are_counted_when_a_leadership_begins(tmp_path: Path) -> None:
+    member = Member(tmp_path)
+    member.shard.in_sync_count = 3  # As of a leadership long ago.
+    await member.ready()
+    assert member.shard.in_sync_count == 1
+    await member.create(**{"min.insync.replicas": "2"})
+    assert (await member.produce(batch(b"a"))).error is ErrorCode.NOT_ENOUGH_REPLICAS
+    await member.stop()
+
+
 async def test_acks_none_is_answered_before_the_disk(member: Member) -> None:
     answer = member.data.produce(CONTEXT, [ProduceBatches("t", 0, memoryview(batch(b"a")))], 0, 1000)
     assert isinstance(answer, asyncio.Future)

@@ -309,6 +309,8 @@ class ShardMember:
 
     def begin_leading(self) -> None:
         """What a new leader puts right before anything else."""
+        # Produce is decided by it before the next tick.
+        self._count_copies()
         members = self.shard.machines.members
         if not members.founded:
             self._change(MemberChanged(ChangeKind.VOTER, self.own_member), "it founds the shard")
@@ -327,13 +329,17 @@ class ShardMember:
 
     def look_after_members(self) -> None:
         """Announces, adds, promotes and removes, as far as that is possible now."""
-        self.shard.in_sync_count = len(self.in_sync_members())
+        self._count_copies()
         commands = self._announcements()
         if commands:
             self._append(commands)
         change = next_change(self._roster())
         if change is not None:
             self._change(MemberChanged(_STEPS[change.step], change.member), change.reason)
+
+    def _count_copies(self) -> None:
+        """This one counts also before the shard's founding is committed."""
+        self.shard.in_sync_count = max(len(self.in_sync_members()), 1)
 
     def _announcements(self) -> list[Command]:
         members = self.shard.machines.members
