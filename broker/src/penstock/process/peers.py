@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Callable
 
 from penstock.listeners.kafka.exchange import start_exchange
 from penstock.listeners.kafka.forwarding import ForwardedExchange
@@ -16,6 +17,9 @@ from penstock.service.cluster import ClusterView
 from penstock.service.context import RequestContext
 
 ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
+
+# How long a request waits for the shard to have a leader; most elections take less.
+LEADER_SECONDS_MAX = 3.0
 
 
 class PeerListener:
@@ -46,21 +50,35 @@ class LeaderRequests:
         """See `Forwarder.leads`."""
         return self._member.shard.leading
 
-    def forward(self, context: RequestContext, frame: bytes) -> Awaitable[bytes]:
+    @property
+    def caught_up(self) -> bool:
+        """See `Forwarder.caught_up`."""
+        return self._member.replica.caught_up
+
+    async def forward(self, context: RequestContext, frame: bytes) -> bytes:
         """See `Forwarder.forward`."""
-        leader = self._member.leader_member
-        if leader in (0, self._member.own_member):
-            raise PenstockError(
-                ErrorCode.NOT_LEADER_OR_FOLLOWER, "no leader of the shard is known now: try again"
-            )
-        return self._member.requests.ask(
-            leader,
+        return await self._member.requests.ask(
+            await self._leader(),
             frame,
             listener=context.listener,
             client_id=context.client_id,
             client_host=context.client_host,
             principal=context.principal,
         )
+
+    async def _leader(self) -> int:
+        member = self._member
+        try:
+            async with asyncio.timeout(LEADER_SECONDS_MAX):
+                while not member.leader_member:
+                    await member.replica.next_leadership()
+        except TimeoutError:
+            pass
+        if member.leader_member in (0, member.own_member):
+            raise PenstockError(
+                ErrorCode.NOT_LEADER_OR_FOLLOWER, "no leader of the shard is known now: try again"
+            )
+        return member.leader_member
 
 
 class ServedRequests:

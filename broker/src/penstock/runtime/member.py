@@ -424,9 +424,9 @@ class ShardMember:
             return []
         if self.waiting_for is not None:
             return [self.waiting_for]
-        if self.leader_member not in (0, self.own_member):
-            return []
-        return ["the shard has no leader now"]
+        if self.leader_member in (0, self.own_member):
+            return ["the shard has no leader now"]
+        return [] if self.replica.caught_up else ["the broker is catching up with its shard"]
 
     def lag_bytes(self, match: int) -> int:
         """About how many bytes of the log come behind entry `match`."""

@@ -96,6 +96,8 @@ class Replica:
         self._generation = Generation(0)
         self._told = shard.log.next_index - 1
         self._told_bytes = 0
+        # What a leader had committed when it was first heard of; None before.
+        self._heard_commit: int | None = None
         self._began_index = 0
         # The epoch in which this broker began to serve last.
         self.serving_since_epoch = 0
@@ -132,6 +134,14 @@ class Replica:
     def is_leader(self) -> bool:
         """Whether this member leads its epoch, if only to commit what earlier ones left."""
         return self.leadership.role is Role.LEADER
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether this broker leads or has applied, since it started, what a leader had committed by then. Before that its
+        state is older than what clients were told already."""
+        if self.shard.leading:
+            return True
+        return self._heard_commit is not None and self.shard.commit_index >= self._heard_commit
 
     def next_leadership(self) -> asyncio.Future[None]:
         """Done when role, leader or epoch change the next time."""
@@ -175,6 +185,8 @@ class Replica:
     def step(self, message: PeerMessage) -> None:
         """A peer's message. Raises MessageError."""
         self._tell_if_leading()
+        if self._heard_commit is None and isinstance(message, Append):
+            self._heard_commit = message.commit
         self.core.step(message)
         self.turn()
 

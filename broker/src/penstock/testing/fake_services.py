@@ -102,6 +102,10 @@ class FakeTopics:
         """A made-up id."""
         return name.encode().ljust(16, b"\x01")[:16]
 
+    def knows(self, name: str) -> bool:
+        """Whether it was made."""
+        return name in self.topics
+
     async def metadata(
         self,
         context: RequestContext,

@@ -29,7 +29,7 @@ def is_for_leader(call: Call, api_key: int, request: Any) -> bool:
     forwarder = call.services.forwarder
     if forwarder is None or api_key not in FORWARDED_KEYS or forwarder.leads:
         return False
-    return api_key != METADATA_KEY or _may_create(call, request)
+    return api_key != METADATA_KEY or not forwarder.caught_up or _may_create(call, request)
 
 
 def _may_create(call: Call, request: MetadataRequest) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from penstock.service.api import DataService, TopicService
@@ -18,9 +18,14 @@ class Forwarder(Protocol):
         """Whether this broker is the one that answers."""
         ...
 
-    def forward(self, context: RequestContext, frame: bytes) -> Awaitable[bytes]:
-        """Has the leader serve a request frame (without its length); the response frame as it goes to the client.
-        Raises PenstockError, at the call or through the awaitable."""
+    @property
+    def caught_up(self) -> bool:
+        """Whether this broker knows at least what clients may have been told before it started."""
+        ...
+
+    async def forward(self, context: RequestContext, frame: bytes) -> bytes:
+        """Has the leader serve a request frame (without its length); the response frame as it goes to the client. Waits a
+        little for a leader where none is known. Raises PenstockError."""
         ...
 
 

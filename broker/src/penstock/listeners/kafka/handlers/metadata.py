@@ -15,7 +15,7 @@ from penstock.codec.kafka.generated.metadata import (
     MetadataResponseTopic,
 )
 from penstock.codec.primitives import ZERO_UUID
-from penstock.listeners.kafka.errors import MISMATCHED_ENDPOINT_TYPE, Refusal
+from penstock.listeners.kafka.errors import MISMATCHED_ENDPOINT_TYPE, PeerFaultError, Refusal
 from penstock.listeners.kafka.handlers.endpoint import (
     CLUSTER_OPERATIONS,
     OPERATIONS_NOT_ASKED,
@@ -30,6 +30,7 @@ BY_ID_VERSION = 12
 # The version from which the client says whether a missing topic may be created; before, it may.
 ASKS_CREATION_VERSION = 4
 ENDPOINT_BROKERS = 1
+_LEADER_AWAY = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.REQUEST_TIMED_OUT)
 
 
 async def metadata(call: Call, request: MetadataRequest) -> MetadataResponse:
@@ -102,7 +103,11 @@ def _topic(
 
 
 def refuse_metadata(request: MetadataRequest, version: int, refusal: Refusal) -> MetadataResponse:
-    """The error for each topic that was named; there is no other place for it."""
+    """The error for each topic that was named; there is no other place for it. Raises PeerFaultError where the leader was to
+    answer and cannot be asked: clients take an error without partitions for the end of the topic (librdkafka revokes all
+    of them), but go to another broker when the connection ends."""
+    if refusal.code in _LEADER_AWAY:
+        raise PeerFaultError(f"this broker has no metadata to give now: {refusal.sentence}")
     return MetadataResponse(
         topics=[
             MetadataResponseTopic(
