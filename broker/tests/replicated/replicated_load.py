@@ -42,12 +42,17 @@ class Outcome(NamedTuple):
 
 
 def load_through(
-    shard: ShardProcesses, driver: Driver, fault: Callable[[], None], topic: str | None = None
+    shard: ShardProcesses,
+    driver: Driver,
+    fault: Callable[[], None],
+    topic: str | None = None,
+    *,
+    per_second: int = PER_SECOND,
 ) -> Outcome:
     """Sends MESSAGES idempotently with acks=all; `fault` happens in the middle of it, and the shard must have a leader in
     the end. Reads everything back."""
     topic = topic or create_topic(shard.kafka, PARTITIONS)
-    load = driver.start_load(shard.kafka, topic, MESSAGES, per_second=PER_SECOND)
+    load = driver.start_load(shard.kafka, topic, MESSAGES, per_second=per_second)
     eventually(
         lambda: load.acked >= FAULT_AFTER,
         START_TIMEOUT_S,

@@ -9,7 +9,7 @@ import pytest
 
 from client_matrix import every_client, scenario
 from driver_confluent import ConfluentDriver
-from replicated_load import MESSAGES, check, load_through
+from replicated_load import check, load_through
 
 if TYPE_CHECKING:
     from client_driver import Driver
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # What a client library adds to a hand-over: it notices by a refusal, asks for the leader, and sends again.
 STOP_SILENCE_MS_MAX = 1_000
+# Slow enough for the load to last as long as the restarts of all brokers.
+ROLL_PER_SECOND = 250
 
 
 @scenario("leadership handed over in the middle")
@@ -31,8 +33,11 @@ def test_hand_over(driver: Driver, shard: ShardProcesses) -> None:
 @pytest.mark.clients
 def test_the_leader_hands_over_when_it_is_stopped(shard: ShardProcesses) -> None:
     leader = shard.leader()
-    outcome = load_through(shard, ConfluentDriver(), shard.brokers[leader].terminate)
-    assert shard.brokers[leader].exit_code == 0
+    exit_codes: list[int] = []
+    outcome = load_through(
+        shard, ConfluentDriver(), lambda: exit_codes.append(shard.brokers[leader].terminate())
+    )
+    assert exit_codes == [0]
     check(outcome, "SIGTERM of the leader")
     assert outcome.silence_ms < STOP_SILENCE_MS_MAX
 
@@ -75,4 +80,6 @@ def test_brokers_restarted_one_after_the_other(shard: ShardProcesses) -> None:
             shard.restart(ordinal)
             shard.wait_whole()
 
-    check(load_through(shard, ConfluentDriver(), roll), f"rolling restart, {MESSAGES} messages")
+    outcome = load_through(shard, ConfluentDriver(), roll, per_second=ROLL_PER_SECOND)
+    check(outcome, "restarted one after the other")
+    assert outcome.silence_ms < STOP_SILENCE_MS_MAX

@@ -173,7 +173,7 @@ async def test_a_follower_passes_on_what_any_broker_may_be_asked(shard: ShardPro
     ids = []
     for ordinal in [*range(shard.replicas)] * 2:
         async with wire_to(shard, ordinal) as wire:
-            answer = await wire.ask("InitProducerId", 4, transaction_timeout_ms=1000)
+            answer = await wire.ask("InitProducerId", 4, transactional_id=None)
         assert answer.error_code == ErrorCode.NONE
         ids.append(answer.producer_id)
     assert len(set(ids)) == len(ids), ids
