@@ -8,7 +8,7 @@ from typing import TypeVar
 from penstock.raft.configuration import Configuration
 from penstock.raft.core import RaftCore
 from penstock.raft.epochs import EpochLog
-from penstock.raft.messages import PeerMessage, Refusal, Snapshot
+from penstock.raft.messages import Append, PeerMessage, Refusal, Snapshot, Span
 from penstock.raft.options import RaftOptions
 from penstock.raft.ready import HardState, Ready
 
@@ -104,3 +104,17 @@ def append(core: RaftCore, count: int = 1) -> int:
 def of_kind(kind: type[Kind], messages: Sequence[object]) -> list[Kind]:
     """The messages of one kind."""
     return [message for message in messages if isinstance(message, kind)]
+
+
+def follower_append(
+    previous: tuple[int, int], epochs: list[int], *, epoch: int, commit: int = 0, payload: object = None
+) -> Append:
+    """From member 1 to member 2: entries of these epochs behind `previous`, (index, epoch)."""
+    first = previous[0] + 1
+    runs = tuple(
+        (run, index)
+        for index, run in enumerate(epochs, first)
+        if index == first or epochs[index - first - 1] != run
+    )
+    span = Span(first, previous[0] + len(epochs), runs, payload=payload) if epochs else None
+    return Append(2, 1, epoch, *previous, commit, span)

@@ -176,8 +176,11 @@ def handle_append_response(state: State, message: AppendResponse) -> None:
     if message.rejected:
         _back_off(state, leading, progress, message)
         return
+    # What says nothing new still answers a probe of where the follower is known to be; but not the older answers that
+    # only told an epoch.
     probed = progress.state is ProgressState.PROBE
-    if not (progress.acknowledged(message.index) or (probed and progress.match == message.index)):
+    answers_probe = probed and message.index == progress.match == progress.next - 1
+    if not progress.acknowledged(message.index) and not answers_probe:
         return
     if progress.state is ProgressState.REPLICATE:
         progress.inflights.free_up_to(message.index)
@@ -235,9 +238,10 @@ def advance_commit(state: State, leading: Leading) -> bool:
     if index <= state.committed or index < leading.first_index:
         return False
     state.committed = index
-    early, leading.reads.early = leading.reads.early, []
-    for context in early:
-        _confirm_read(state, leading, context)
+    if leading.reads.early:
+        early, leading.reads.early = leading.reads.early, []
+        for context in early:
+            _confirm_read(state, leading, context)
     sending.broadcast(state, leading)
     return True
 
