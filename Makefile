@@ -60,8 +60,8 @@ bench: setup ## Penstock and Apache Kafka in turn, with ratios
 	$(BIN)/python -m bench.failover --report docs/performance.md
 	$(BIN)/python -m bench.fuzz_socket
 
-sim: setup ## the storage simulations with many seeds
-	PENSTOCK_SIM_SEEDS=300 $(PYTEST) -q broker/tests/log broker/tests/core -n 2 -k simulat
+sim: setup ## the simulations of storage and of Raft groups with many seeds
+	PENSTOCK_SIM_SEEDS=300 $(PYTEST) -q broker/tests/log broker/tests/core broker/tests/raft -n 2 -k simulat
 
 lock: setup ## write the pinned dependencies anew
 	PATH=$(CURDIR)/$(BIN):$$PATH tools/lock-dependencies
