@@ -36,6 +36,7 @@ test: setup ## unit, simulation, foreign clients, a real Kubernetes API server, 
 	tools/install-prerequisites
 	tools/kafka-jars
 	tools/raft-transcripts
+	tools/history-checker
 	$(PYTEST) -n 2 -m "not clients and not java and not kube and not kind"
 	$(PYTEST) -m "(clients or java) and not kind"
 	$(PYTEST) -m "kube and not kind"
@@ -55,6 +56,8 @@ demo-kind: setup ## the same on a real Kubernetes cluster through kubectl apply
 bench: setup ## Penstock and Apache Kafka in turn, with ratios
 	tools/install-prerequisites java mvn
 	$(BIN)/python -m bench.run --report docs/performance.md
+	$(BIN)/python -m bench.replicated --report docs/performance.md
+	$(BIN)/python -m bench.failover --report docs/performance.md
 	$(BIN)/python -m bench.fuzz_socket
 
 sim: setup ## the storage simulations with many seeds

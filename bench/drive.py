@@ -21,7 +21,6 @@ from penstock.testing.process import BrokerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from bench.measures import Consumed, Produced
@@ -55,30 +54,22 @@ def new_broker(peer: str, durability: Durability, folder: Path) -> BrokerProcess
 
 
 def run_durability(
-    peer: str,
-    durability: Durability,
-    effort: Effort,
-    folder: Path,
-    say: Callable[[str], None],
-    quiet: Callable[[], AbstractContextManager[None]],
+    peer: str, durability: Durability, effort: Effort, folder: Path, say: Callable[[str], None]
 ) -> tuple[Start, dict[Cell, Measured]]:
-    """All cells of one durability with one broker, which is started for it and removed with its data. What is measured
-    happens within `quiet()`."""
+    """All cells of one durability with one broker, which is started for it and removed with its data."""
     broker = new_broker(peer, durability, folder)
     topic_config = durability.kafka_topic_config if peer == "kafka" else {}
     share = effort.synced_share if durability.name == "sync" else 1.0
     try:
-        with quiet():
-            broker.start()
-            start = Start(broker.ready_after_s or 0.0, broker.usage().resident_bytes)
-            _create(broker.kafka, "warm-up", 4, topic_config)
-            _produce(broker.kafka, "warm-up", int(effort.bytes_warm * share) // 100, 100)
+        broker.start()
+        start = Start(broker.ready_after_s or 0.0, broker.usage().resident_bytes)
+        create_topic(broker.kafka, "warm-up", 4, topic_config)
+        produce(broker.kafka, "warm-up", int(effort.bytes_warm * share) // 100, 100)
         measured = {}
         for number, cell in enumerate(cells(durability.name)):
             topic = f"cell-{number}"
-            _create(broker.kafka, topic, cell.partitions, topic_config)
-            with quiet():
-                measured[cell] = _run_cell(broker, cell, topic, effort, share)
+            create_topic(broker.kafka, topic, cell.partitions, topic_config)
+            measured[cell] = _run_cell(broker, cell, topic, effort, share)
             say(f"{peer} {durability.name}, {cell.words}: {_short(measured[cell])}")
             _delete(broker.kafka, topic)
         broker.terminate()
@@ -95,12 +86,12 @@ def _run_cell(
     records = int(effort.bytes_total * share) // size
     warm = int(effort.bytes_warm * share) // size
     watch = _Watch(broker)
-    produced = _produce(broker.kafka, topic, records + warm, size, warm=warm)
+    produced = produce(broker.kafka, topic, records + warm, size, warm=warm)
     produce_cpu, produce_busy = watch.stop()
     per_second = effort.bytes_per_second // size
     paced_warm = per_second * effort.latency_seconds // 2
     paced_records = per_second * effort.latency_seconds + paced_warm
-    paced = _produce(
+    paced = produce(
         broker.kafka,
         topic,
         paced_records,
@@ -141,9 +132,10 @@ class _Watch:
         return time.monotonic(), self._broker.usage().cpu_s, tools.ru_utime + tools.ru_stime
 
 
-def _produce(
+def produce(
     bootstrap: str, topic: str, records: int, size: int, *, warm: int = 0, per_second: int = -1
 ) -> Produced:
+    """Runs the producer tool; `warm` records of them are not counted."""
     # acks=all and idempotence are the client's defaults; so are linger.ms=5 and 16 KiB batches.
     arguments = ["--bootstrap-server", bootstrap, "--topic", topic, "--num-records", str(records)]
     arguments += ["--record-size", str(size), "--throughput", str(per_second)]
@@ -167,9 +159,12 @@ def _run(main_class: str, arguments: list[str]) -> str:
     return done.stdout
 
 
-def _create(bootstrap: str, topic: str, partitions: int, config: dict[str, str]) -> None:
+def create_topic(
+    bootstrap: str, topic: str, partitions: int, config: dict[str, str], replicas: int = -1
+) -> None:
+    """Makes a topic and waits for it."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(topic, partitions, config=config)])[topic].result(CALL_TIMEOUT_S)
+    admin.create_topics([NewTopic(topic, partitions, replicas, config=config)])[topic].result(CALL_TIMEOUT_S)
 
 
 def _delete(bootstrap: str, topic: str) -> None:

@@ -7,7 +7,6 @@ runs on loopback; a machine with other work on it measures that work too, so the
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import platform
 import shutil
@@ -15,19 +14,14 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.disk import sync_cost
 from bench.drive import BROKER_CORE, LOAD_CORE, run_durability
+from bench.locks import held
 from bench.plan import DURABILITIES, FULL, PEERS, QUICK
 from bench.report import Results, shortfalls, write_report
 from penstock.testing.apache_kafka import KafkaMissingError, kafka_jars
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 CORES_MIN = 2
 FREE_BYTES_MIN = 8 << 30
@@ -50,19 +44,19 @@ def main() -> int:
     machine = _machine(locked=bool(options.lock))
     started = time.monotonic()
     results = Results()
-    quiet = partial(held, options.lock)
     with tempfile.TemporaryDirectory(prefix="penstock-bench-", dir=options.folder) as folder:
-        with quiet():
+        with held(options.lock):
             cost = sync_cost(Path(folder))
         _say(f"fdatasync p50 {cost.p50_ms:.2f} ms, p99 {cost.p99_ms:.2f} ms")
         for number in range(effort.rounds):
             for durability in DURABILITIES:
                 for peer in PEERS if number % 2 == 0 else PEERS[::-1]:
                     home = Path(folder) / f"{peer}-{durability.name}-{number}"
-                    results.add(peer, *run_durability(peer, durability, effort, home, _say, quiet))
+                    with held(options.lock):
+                        results.add(peer, *run_durability(peer, durability, effort, home, _say))
     report = write_report(results, effort, cost, machine)
     if options.report:
-        options.report.write_text(_placed(report, options.report))
+        options.report.write_text(placed(report, options.report))
         _say(f"written to {options.report}")
     print(report)
     behind = shortfalls(results)
@@ -91,20 +85,10 @@ def _options() -> argparse.Namespace:
         type=Path,
         action="append",
         default=[],
-        help="hold this lock file (flock) while a cell is measured, so that a shared machine can do other work between"
-        " cells; may be given several times, taken in that order",
+        help="hold this lock file (flock) while one broker is measured, a few minutes, so that a shared machine can do"
+        " other work between; may be given several times, taken in that order",
     )
     return parser.parse_args()
-
-
-@contextmanager
-def held(locks: list[Path]) -> Iterator[None]:
-    """Holds all lock files, each taken when those before it are held; made where they are missing."""
-    with ExitStack() as stack:
-        for path in locks:
-            file = stack.enter_context(path.open("a"))
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _refusal(folder: Path | None) -> str | None:
@@ -131,7 +115,7 @@ def _machine(*, locked: bool) -> str:
     load = os.getloadavg()[0]
     state = "quiet" if load < QUIET_LOAD else "busy with other work, which disturbs the figures"
     if locked:
-        state = "shared with other work, which waited while a cell was measured"
+        state = "shared with other work, which waited while a broker was measured"
     return (
         f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, Python {platform.python_version()}; "
         f"broker on core {BROKER_CORE}, load generator on core {LOAD_CORE}; load average before the start {load:.2f} "
@@ -139,12 +123,12 @@ def _machine(*, locked: bool) -> str:
     )
 
 
-def _placed(report: str, file: Path) -> str:
+def placed(report: str, file: Path, begin_mark: str = BEGIN, end_mark: str = END) -> str:
     """The report between the marks of a file that has them, so that the words around it stay; alone otherwise."""
     if not file.exists():
         return report
-    before, begin, rest = file.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = file.read_text().partition(begin_mark)
+    _, end, after = rest.partition(end_mark)
     return f"{before}{begin}\n{report}\n{end}{after}" if begin and end else report
 
 

@@ -32,7 +32,8 @@ from penstock.testing.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "raft.yaml"
-CLUSTER = "replicated"
+CLUSTER = "raft"
+BROKERS = 3
 TOPIC = "orders"
 MESSAGES = 100_000
 UP_SECONDS_MAX = 60.0
@@ -101,10 +102,9 @@ class LocalPenstock:
 
     def shard(self) -> dict[str, Any]:
         """The shard as a broker that answers knows it: leader, epoch, members."""
-        found = self.status()
-        for listeners in found["brokers"].values() if found else ():
+        for admin in self._admins():
             try:
-                shard: dict[str, Any] = _get(listeners["admin"], "/v1/cluster")["shards"][0]
+                shard: dict[str, Any] = _get(admin, "/v1/cluster")["shards"][0]
             except OSError:
                 continue  # this one was killed
             if shard["leader"]:
@@ -125,20 +125,23 @@ class LocalPenstock:
             try:
                 digests = self._digests()
             except OSError:
-                digests = {}  # one is still starting
-            if len({digest["commitIndex"] for digest in digests.values()}) == 1 and len(digests) > 1:
-                different = len({json.dumps(digest, sort_keys=True) for digest in digests.values()})
+                digests = []  # one is still starting
+            if len({digest["commitIndex"] for digest in digests}) == 1 and len(digests) == BROKERS:
+                different = len({json.dumps(digest, sort_keys=True) for digest in digests})
                 if different > 1:
                     raise DemoError(f"the replicas differ: {digests}")
                 return f"{len(digests)} logs and states are the same"
             time.sleep(POLL_SECONDS)
         raise DemoError("the replicas did not come level")
 
-    def _digests(self) -> dict[str, dict[str, Any]]:
+    def _digests(self) -> list[dict[str, Any]]:
+        return [_get(admin, "/v1/shard/digest") for admin in self._admins()]
+
+    def _admins(self) -> list[str]:
+        """Addresses of the admin APIs of the brokers that run; one that is starting has none yet."""
         found = self.status()
-        assert found is not None
-        brokers: dict[str, dict[str, str]] = found["brokers"]
-        return {name: _get(listeners["admin"], "/v1/shard/digest") for name, listeners in brokers.items()}
+        brokers = found["brokers"].values() if found else ()
+        return [listeners["admin"] for listeners in brokers if "admin" in listeners]
 
     def log_tail(self) -> str:
         """The end of what `penstock up` printed."""

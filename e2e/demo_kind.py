@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 KIND_CLUSTER = "penstock-demo"
 NAMESPACE = "demo"
-CLUSTER = "replicated"
+CLUSTER = "raft"
 TOPIC = "orders"
 MESSAGES = 100_000
 RATE = 10_000.0

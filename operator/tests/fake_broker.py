@@ -72,6 +72,7 @@ class FakeBroker:
             self.shard.lead(name)
         self.file: dict[str, Any] = {}
         self.not_ready: list[str] = []
+        self.not_ready_as_leader: list[str] = []
         self.role: str | None = (
             ""  # Learner, or None for a broker that is no member; otherwise what the shard's leader makes it
         )
@@ -163,8 +164,9 @@ class FakeBroker:
         return web.json_response({})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        body = {"ready": not self.not_ready, "reasons": self.not_ready}
-        return web.json_response(body, status=503 if self.not_ready else 200)
+        leads = self.shard.leader == self.name
+        reasons = self.not_ready + (self.not_ready_as_leader if leads else [])
+        return web.json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
 
     def _role(self, broker: FakeBroker) -> str:
         return "Leader" if broker.name == self.shard.leader else broker.role or "Follower"

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import signal
 import socket
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import aiohttp
 import pytest
 
 from harness import eventually
+from up_process import Up, is_alive
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,77 +34,9 @@ spec: {{clusterRef: {{name: local}}, topics: [payments]}}
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-class Up:
-    """A running `penstock up` with its files."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.file = folder / "cluster.yaml"
-        self.status_file = folder / "status.json"
-        self.ready_file = folder / "ready.json"
-        self.log = folder / "up.log"
-        self.ports = {"kafka": free_port(), "http": free_port()}
-        self.process: asyncio.subprocess.Process | None = None
-
-    def write(self, partitions: int = 2, config: str = "{}") -> None:
-        self.file.write_text(CLUSTER.format(**self.ports, partitions=partitions, config=config))
-
-    async def start(self, words: str | None = None) -> None:
-        """Start, and wait until everything is ready, or until these words were said."""
-        command = ["-m", "penstock.main", "up", str(self.file), "--data", str(self.folder / "data")]
-        command += ["--status-file", str(self.status_file), "--ready-file", str(self.ready_file)]
-        with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, *command, stdout=log, stderr=log
-            )
-
-        async def ready() -> bool:
-            assert self.process is not None
-            assert self.process.returncode is None, self.log.read_text()
-            return self.ready_file.exists()
-
-        if words is None:
-            await eventually(ready, "everything is ready")
-        else:
-            await self.until_said(words)
-
-    async def stop(self) -> int:
-        assert self.process is not None
-        if self.process.returncode is None:
-            self.process.send_signal(signal.SIGINT)
-        return await asyncio.wait_for(self.process.wait(), 30)
-
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.status_file.read_text())["local"]
-        return found
-
-    def pid(self) -> int:
-        return int(self.status()["pids"].get("local-0-0", 0))
-
-    async def until_said(self, words: str) -> None:
-        async def said() -> bool:
-            return words in self.log.read_text()
-
-        await eventually(said, f"{words!r} in {self.log}")
-
-    async def admin(self, path: str) -> Any:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(f"http://{self.status()['admin']}{path}") as answer,
-        ):
-            return await answer.json()
-
-
 @pytest.fixture
 async def up(tmp_path: Path) -> AsyncIterator[Up]:
-    made = Up(tmp_path)
+    made = Up(tmp_path, CLUSTER)
     made.write()
     try:
         await made.start()
@@ -115,14 +44,6 @@ async def up(tmp_path: Path) -> AsyncIterator[Up]:
     finally:
         if made.process is not None and made.process.returncode is None:
             await made.stop()
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 async def test_from_start_to_stop(up: Up) -> None:
@@ -175,7 +96,7 @@ async def test_from_start_to_stop(up: Up) -> None:
 
 
 async def test_a_taken_port_is_replaced_and_said(tmp_path: Path) -> None:
-    made = Up(tmp_path)
+    made = Up(tmp_path, CLUSTER)
     made.write()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", made.ports["kafka"]))
@@ -189,7 +110,7 @@ async def test_a_taken_port_is_replaced_and_said(tmp_path: Path) -> None:
 
 
 async def test_a_mended_configuration_is_tried_at_once(tmp_path: Path) -> None:
-    made = Up(tmp_path)
+    made = Up(tmp_path, CLUSTER)
     made.write(config="{no.such.setting: 1}")
     try:
         await made.start("starts again in 1.6 s")

@@ -170,11 +170,18 @@ def test_the_newest_leader_is_believed_and_itself_the_most() -> None:
     assert shard_view(1, {"a": cut_off}).leader is None
 
 
-def test_what_is_remembered_of_a_shard() -> None:
-    assert formed_with(view(leader=None), 3, None) is None
-    assert formed_with(view(leader=None), 3, 3) == 3
-    assert formed_with(view(member("a", "Leader")), 3, None) == 0
-    assert formed_with(view(*THREE), 3, 0) == 3
-    assert formed_with(view(*THREE, from_leader=False), 3, 1) == 1
-    assert formed_with(view(*THREE[:2], member("c", "Learner")), 3, 1) == 1
-    assert formed_with(view(*THREE[:2], member("c", in_sync=False)), 3, 3) == 3
+@pytest.mark.parametrize(
+    ("seen", "before", "after"),
+    [
+        (view(leader=None), None, None),
+        (view(leader=None), 3, 3),
+        (view(member("a", "Leader")), None, 0),
+        (view(*THREE), 0, 3),
+        (view(*THREE, from_leader=False), 1, 1),
+        (view(*THREE[:2], member("c", "Learner")), 1, 1),
+        (view(*THREE[:2], member("c", in_sync=False)), 3, 3),
+        (view(*THREE[:2], member("d")), None, 0),  # in sync, but not seen to be ready
+    ],
+)
+def test_what_is_remembered_of_a_shard(seen: ShardView, before: int | None, after: int | None) -> None:
+    assert formed_with(seen, 3, "abc", before) == after

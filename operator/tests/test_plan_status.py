@@ -154,6 +154,16 @@ def test_a_shard_that_lost_every_volume_is_degraded_and_not_made_anew() -> None:
     # One volume that held a copy is there: it may come back.
     one_left = msgspec.structs.replace(fresh, claims={"data-orders-0-1": claim(1, formed=3)})
     assert conditions(wanted, one_left, whole(3))["Ready"][1] == "NoLeader"
+    # Unless all brokers, also the one on the old claim, have nothing in their folders.
+    empty = {
+        one.name: BrokerReport(not_ready=["empty"], cluster=said(one.name, leader="", epoch=0))
+        for one in pods
+    }
+    wiped = msgspec.structs.replace(one_left, brokers=empty)
+    assert conditions(wanted, wiped, whole(3))["Degraded"][1] == "ShardLost"
+    two_empty = {**empty, "orders-0-1": BrokerReport(unknown="no answer")}
+    uncertain = msgspec.structs.replace(one_left, brokers=two_empty)
+    assert conditions(wanted, uncertain, whole(3))["Degraded"][1] == "NoLeader"
     # A new shard has no marks either.
     assert conditions(wanted, fresh, IDENTITY)["Ready"][1] == "BrokersNotReady"
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ sys.path.insert(
 
 from bench.disk import SyncCost
 from bench.frames import Frames
+from bench.locks import held
 from bench.measures import (
     Busy,
     Consumed,
@@ -50,6 +54,39 @@ def test_the_consumer_is_read_without_the_time_its_group_took() -> None:
     assert read_consumed(CONSUMER_SAID) == Consumed(400_000, 222222.2222, 21.1928)
     with pytest.raises(UnreadableError, match="no result"):
         read_consumed(CONSUMER_SAID.splitlines()[0])
+
+
+def test_locks_are_let_go_when_they_do_not_come_together(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    def is_free(path: Path) -> bool:
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+    got = threading.Event()
+
+    def measure() -> None:
+        with held([first, second], patience_s=0.0, pause_s=0.001, poll_s=0.0):
+            got.set()
+
+    with second.open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        thread = threading.Thread(target=measure)
+        thread.start()
+        deadline = time.monotonic() + 10
+        while not is_free(first):  # It is free again and again, although the second never comes.
+            assert time.monotonic() < deadline
+        assert not got.is_set()
+    assert got.wait(10)
+    thread.join(10)
+    with held([first, second]):
+        assert not is_free(first)
+        assert not is_free(second)
+    assert is_free(first)
 
 
 def test_middle_and_spread_of_rounds() -> None:

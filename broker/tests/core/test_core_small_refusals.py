@@ -14,3 +14,18 @@ def test_a_shard_uid_that_is_none_is_refused_with_a_sentence(tmp_path: Path) -> 
     file.write_text("shard.uid: seven\n")
     with pytest.raises(ConfigError, match=r"shard\.uid is a UUID such as"):
         load_config(tmp_path / "data", config_file=file)
+
+
+def test_an_advertised_address_takes_its_host_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "broker.yaml"
+    listener = "{name: outside, protocol: kafka, bind: '0.0.0.0:9094', advertise: '$(HOST_IP):30001'}"
+    file.write_text(f"listeners: [{listener}]\n")
+    for host in ("172.18.0.3", "fd00::3"):
+        monkeypatch.setenv("HOST_IP", host)
+        (found,) = load_config(tmp_path / "data", config_file=file).listeners
+        assert found.advertise == (host, 30_001)
+    monkeypatch.delenv("HOST_IP")
+    with pytest.raises(ConfigError, match=r"\$\(HOST_IP\):30001 needs the environment variable HOST_IP"):
+        load_config(tmp_path / "data", config_file=file)

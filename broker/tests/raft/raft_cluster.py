@@ -304,7 +304,11 @@ class World:
         return self._values
 
     def leads(self, number: int, epoch: int) -> None:
-        assert self.leaders.setdefault(epoch, number) == number, f"two leaders in epoch {epoch}"
+        # Nor may the same member lead an epoch twice, before and after a restart.
+        assert epoch not in self.leaders, (
+            f"epoch {epoch} was led by {self.leaders[epoch]}, and now by {number}"
+        )
+        self.leaders[epoch] = number
 
     def applies(self, record: Record) -> None:
         assert self.history.setdefault(record.index, record) == record, (

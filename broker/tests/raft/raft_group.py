@@ -17,9 +17,18 @@ import raft_words as words
 from penstock.raft.configuration import Change, ChangeKind, Configuration
 from penstock.raft.core import RaftCore
 from penstock.raft.epochs import EpochLog
-from penstock.raft.messages import Append, InstallSnapshot, MessageError, PeerMessage, Refusal, Snapshot
+from penstock.raft.messages import (
+    Append,
+    InstallSnapshot,
+    MessageError,
+    PeerMessage,
+    Refusal,
+    Snapshot,
+    VoteRequest,
+)
 from penstock.raft.options import RaftOptions
 from penstock.raft.ready import Generation, HardState, Ready
+from raft_cores import of_kind
 from raft_datadriven import Case
 from raft_words import Entry
 
@@ -217,7 +226,7 @@ class Group:
                 member.number,
                 RaftOptions(**settings),
                 log=EpochLog(index + 1, index, epoch_before=min(index, 1)),
-                hard_state=HardState(0, 0, index),
+                hard_state=HardState(0, 0, index, min(index, 1)),
                 configuration=configuration,
                 applied=index,
                 port=member,
@@ -321,8 +330,10 @@ class Group:
         entries = member.take(ready)
         applicable = range(ready.committed[0], ready.committed[1] + 1) if ready.committed else ()
         applying = [member.log[index] for index in applicable]
-        sent = [self._to_peer(member, message) for message in ready.messages]
-        after = [self._to_peer(member, message) for message in ready.messages_after]
+        # etcd asks for votes at once, even before its storage thread has written the epoch; ours waits, see `election`.
+        at_once = [*ready.messages, *of_kind(VoteRequest, ready.messages_after)]
+        sent = [self._to_peer(member, message) for message in at_once]
+        after = [self._to_peer(member, message) for message in ready.messages_after if message not in at_once]
         if member.storage_thread:
             own = self._own_responses(member, ready, acknowledged)
             orders = self._orders(member, ready, entries, applying, own + after)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from penstock.raft.core import RaftCore
 from penstock.raft.messages import (
     Append,
     AppendResponse,
@@ -20,9 +21,9 @@ from raft_cores import append, make_core, make_leader, of_kind, sent, settle, tu
 CAREFUL = RaftOptions(election_ticks=10, pre_vote=True, check_quorum=True)
 
 
-def tick(core: object, count: int) -> None:
+def tick(core: RaftCore, count: int) -> None:
     for _ in range(count):
-        core.tick()  # type: ignore[attr-defined]
+        core.tick()
 
 
 def test_a_follower_campaigns_after_its_own_random_timeout() -> None:
@@ -55,6 +56,16 @@ def test_the_own_vote_counts_only_when_it_is_durable() -> None:
     assert core.role is Role.CANDIDATE
     core.hard_state_stored(HardState(1, 1, 0))
     assert core.role is Role.LEADER
+
+
+def test_votes_are_asked_for_only_when_the_epoch_is_durable() -> None:
+    """Else a restarted candidate could lead the same epoch twice."""
+    core = make_core(1)
+    core.campaign()
+    ready = core.ready()
+    assert ready is not None
+    assert not ready.messages
+    assert {request.to for request in of_kind(VoteRequest, ready.messages_after)} == {2, 3}
 
 
 def test_a_vote_stored_for_an_older_campaign_does_not_count() -> None:
@@ -125,11 +136,11 @@ def test_a_split_vote_elects_nobody_and_the_next_epoch_decides() -> None:
 
 
 def test_a_majority_of_refusals_ends_the_campaign() -> None:
-    candidate = make_core(1)
+    candidate = make_core(1, hard_state=HardState(1))
     others = [make_core(number, epochs=[1]) for number in (2, 3)]
     candidate.campaign()
     settle(candidate, *others)
-    assert (candidate.role, candidate.epoch) == (Role.FOLLOWER, 2) or candidate.role is Role.FOLLOWER
+    assert (candidate.role, candidate.leader, candidate.epoch) == (Role.FOLLOWER, 0, 2)
 
 
 def test_a_candidate_gives_up_for_the_leader_of_its_epoch() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -162,9 +164,21 @@ def _declared(content: Any) -> list[Listener]:
                 f"listener {item.name}: protocol is one of {', '.join(PROTOCOLS)}, not {item.protocol!r}"
             )
         host, port = parse_address(item.bind)
-        advertised = parse_address(item.advertise) if item.advertise else None
+        advertised = parse_address(_filled_in(item.advertise)) if item.advertise else None
         listeners.append(Listener(item.name, item.protocol, host, port, advertised))
     return listeners
+
+
+def _filled_in(address: str) -> str:
+    """`$(NAME)` in an advertised address is the environment's, as in a pod's arguments: no file knows its node."""
+
+    def value(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1])
+        if not found:
+            raise ConfigError(f"the advertised address {address} needs the environment variable {match[1]}")
+        return f"[{found}]" if ":" in found else found
+
+    return re.sub(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)", value, address)
 
 
 def _listeners(declared: list[Listener], listen: Sequence[str]) -> list[Listener]:

@@ -18,6 +18,9 @@ BROKER_OPTIONS = OptionTable(
            "Where the shard's brokers reach each other: ORDINAL=HOST:PORT, separated by commas; needs a peer listener."),
     Option("shard.formed", "boolean", False,
            "Whether the shard has existed before: then a broker with an empty folder joins and never founds it anew."),
+    Option("shard.trust.storage", "boolean", False,
+           "Start on the log as it is, although a power loss under flush.policy async or a failed sync may have taken entries"
+           " from it: for a shard whose brokers all lost power at once."),
     Option("raft.election.timeout.ms", "int", 1000, "Silence of the leader after which another one is elected.",
            minimum=100, maximum=60_000),
     Option("flush.policy", "string", "sync", "sync: a copy counts once it is on disk; async: flushed at intervals.",

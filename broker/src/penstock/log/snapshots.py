@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from penstock.base.crc import crc32c
-from penstock.log.disk import Disk, File
+from penstock.log.disk import Disk
 from penstock.log.errors import LogDamagedError
 
 CHECKPOINT_NAME = "checkpoint"
@@ -39,12 +39,12 @@ class SnapshotFile:
 
     __slots__ = ("_file", "crc", "index", "name", "size_bytes", "version")
 
-    def __init__(self, name: str, version: int, index: int, file: File) -> None:
-        self._file = file
+    def __init__(self, name: str, item: _CheckpointItem, disk: Disk) -> None:
+        self._file = disk.open(item.file)
         self.name = name
-        self.version = version
-        self.index = index
-        self.size_bytes, self.crc = _decode_header(name, file.read_at(0, _HEADER.size))
+        self.version = item.version
+        self.index = item.index
+        self.size_bytes, self.crc = _decode_header(item.file, self._file.read_at(0, _HEADER.size))
 
     def read(self, position: int, size: int) -> bytes:
         """Up to `size` bytes of the state from `position`, in a thread. They are unchecked: whoever puts the pieces together
@@ -153,10 +153,7 @@ class SnapshotStore:
     def open_files(self) -> list[SnapshotFile]:
         """The same, for sending in pieces. Blocks. Raises LogDamagedError, OSError."""
         with self._lock:
-            return [
-                SnapshotFile(name, item.version, item.index, self._disk.open(item.file))
-                for name, item in self._checkpoint.machines.items()
-            ]
+            return [SnapshotFile(name, item, self._disk) for name, item in self._checkpoint.machines.items()]
 
     # --- files -----------------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ class RaftCore:
             jitter=jitter,
         )
         # What the driver knows already.
-        self._hard_state = HardState(hard_state.epoch, hard_state.vote, self._state.committed)
+        self._hard_state = self._hard_state_now()
         self._leadership = self._leadership_now()
 
     # --- what is -------------------------------------------------------------------------------------
@@ -241,7 +241,8 @@ class RaftCore:
         leader.own_log_stored(state)
 
     def hard_state_stored(self, hard_state: HardState) -> None:
-        """This hard state is durable."""
+        """This hard state is durable. Needed for all that had to be synced, welcome for others."""
+        self._state.commit_stored = max(self._state.commit_stored, hard_state.commit)
         election.own_vote_stored(self._state, hard_state)
 
     def snapshot_installed(self, index: int) -> None:
@@ -359,15 +360,21 @@ class RaftCore:
         return state.committed != known.commit or state.epoch != known.epoch or state.vote != known.vote
 
     def _next_hard_state(self) -> tuple[HardState | None, bool]:
-        """The hard state if it is another than the driver knows, and whether it binds this member."""
+        """The hard state if it is another than the driver knows, and whether it has to be durable: a new epoch or vote,
+        or a membership change that is committed.
+        """
         if not self._hard_state_changed():
             return None, False
         state, known = self._state, self._hard_state
-        self._hard_state = HardState(state.epoch, state.vote, state.committed)
+        self._hard_state = self._hard_state_now()
         binds = (state.epoch, state.vote) != (known.epoch, known.vote)
-        # Who knows of a membership change must not forget it: a member that it removed may be gone for good when a
-        # restart makes its vote count again.
         return self._hard_state, binds or bool(state.log.changes_between(known.commit + 1, state.committed))
+
+    def _hard_state_now(self) -> HardState:
+        state = self._state
+        commit_epoch = state.log.epoch_of(state.committed)
+        assert commit_epoch is not None, "the log never starts behind what is committed"
+        return HardState(state.epoch, state.vote, state.committed, commit_epoch)
 
     def _leadership_now(self) -> Leadership:
         state = self._state

@@ -49,8 +49,10 @@ from penstock.telemetry.logs import fields
 logger = logging.getLogger(__name__)
 
 TICKS_PER_ELECTION = 10
-# After the leader's connection ended, a follower waits a random part of this before it campaigns.
-GONE_LEADER_WAIT_SECONDS = 0.15
+# After the leader's connection ended, the first voter campaigns at once, the others this much later each, unless somebody
+# leads by then; as much lies between two tries. Then the election timeout takes over.
+SUCCESSOR_WAIT_SECONDS = 0.1
+SUCCESSOR_TRIES_MAX = 8
 # Election timeouts that a hand-over, and the election of the new leader, may take.
 HAND_OVER_TIMEOUTS = 3
 
@@ -128,6 +130,7 @@ class ShardMember:
         # When, in ticks, each member was heard of last.
         self._ticks = 0
         self._heard: dict[int, int] = {}
+        self._closed = False
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -150,6 +153,7 @@ class ShardMember:
 
     async def close(self) -> None:
         """Ends taking part; whoever is left elects another leader."""
+        self._closed = True
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
@@ -266,12 +270,21 @@ class ShardMember:
         if greeting.member != self.replica.leader_member:
             return
         self.replica.leader_is_gone()
-        wait = self._chance.random() * GONE_LEADER_WAIT_SECONDS
-        asyncio.get_running_loop().call_later(wait, self._campaign_unless_led)
+        voters = self.shard.machines.members.configuration.voters
+        rank = sum(voter < self.own_member for voter in voters if voter != greeting.member)
+        self._campaign_after(rank * SUCCESSOR_WAIT_SECONDS, SUCCESSOR_TRIES_MAX)
 
-    def _campaign_unless_led(self) -> None:
-        if self.replica.leader_member == 0 and not self.replica.is_leader:
-            self.replica.campaign()
+    def _campaign_after(self, wait: float, tries: int) -> None:
+        wait += self._chance.random() * SUCCESSOR_WAIT_SECONDS / 5
+        asyncio.get_running_loop().call_later(wait, self._succeed, tries)
+
+    def _succeed(self, tries: int) -> None:
+        """Stands for election, and again soon after: the first time, others may not know yet that the leader is gone."""
+        if self.replica.leader_member or self.replica.is_leader or self._closed or not self._can_lead:
+            return
+        self.replica.campaign()
+        if tries > 1:
+            self._campaign_after(SUCCESSOR_WAIT_SECONDS, tries - 1)
 
     def _received(self, greeting: Greeting, frame: PeerFrame) -> None:
         self._heard[greeting.member] = self._ticks

@@ -141,6 +141,7 @@ class Replica:
 
     def tick(self) -> None:
         """A tick has passed."""
+        self._tell_if_leading()
         self.core.tick()
         self.turn()
         if self.is_leader:
@@ -173,6 +174,7 @@ class Replica:
 
     def step(self, message: PeerMessage) -> None:
         """A peer's message. Raises MessageError."""
+        self._tell_if_leading()
         self.core.step(message)
         self.turn()
 
@@ -217,8 +219,13 @@ class Replica:
         if self.is_leader:
             self._tell()
             self.turn()
+        # What a commit set off goes to the writer with the rest.
+        self._tell_if_leading()
+
+    def _tell_if_leading(self) -> None:
+        """Before anything that may end the leadership: afterwards the core could not be told any more, and the log would
+        hold entries that it does not know of."""
         if self.is_leader:
-            # What a commit set off goes to the writer with the rest.
             self._tell()
 
     def _tell(self) -> None:
@@ -251,19 +258,22 @@ class Replica:
             asyncio.get_running_loop().call_soon(self._begin_serving, index)
 
     def _begin_serving(self, began_index: int) -> None:
-        if self.is_leader and self._began_index == began_index and not self.shard.leading:
-            self.shard.leading = True
-            if self.serving_since_epoch == self.leadership.epoch:
-                return
-            self.serving_since_epoch = self.leadership.epoch
-            logger.info("leading the shard in epoch %d", self.leadership.epoch)
-            self.on_leading()
+        if self.shard.leading or not self.is_leader or self._began_index != began_index:
+            return
+        # Handing over already, it serves once that has come to nothing: `_resume_serving`.
+        if self.core.append_refusal() is not None:
+            return
+        self.shard.leading = True
+        if self.serving_since_epoch == self.leadership.epoch:
+            return
+        self.serving_since_epoch = self.leadership.epoch
+        logger.info("leading the shard in epoch %d", self.leadership.epoch)
+        self.on_leading()
 
     def _resume_serving(self) -> None:
         """After a hand-over that came to nothing, or a change of the members during which nothing may be appended."""
-        serving = self.serving_since_epoch == self.leadership.epoch
-        if serving and not self.shard.leading:
-            self.shard.leading = self.core.append_refusal() is None
+        if 0 < self._began_index <= self.shard.commit_index:
+            self._begin_serving(self._began_index)
 
     # --- the core's wishes -----------------------------------------------------------------------
 
@@ -320,9 +330,10 @@ class Replica:
     def _commit(self, ready: Ready) -> None:
         if ready.committed is not None:
             last = ready.committed[1]
+            self._tell_if_leading()
             self.shard.advance(last)
             self.core.applied(last)
-            if self.is_leader:
+            if self.is_leader and self.serving_since_epoch == self.leadership.epoch:
                 self._resume_serving()
 
     def _lead_or_follow(self, leadership: Leadership) -> None:

@@ -123,7 +123,9 @@ class Seeding:
             return
         error = task.exception()
         if error is None:
-            # Whether it was installed is seen by what the member acknowledges next; if it was lost, the core asks again.
+            # It may be lost yet, or too old by the time it is installed: what the member answers to the next message
+            # tells, and then the core sends another one.
+            self._report(member, True)
             return
         logger.warning("the state could not be sent to member %d: %s", member, error)
         self._report(member, False)

@@ -67,6 +67,7 @@ class ShardProcesses:
         replicas: int = 3,
         config: Mapping[str, object] | None = None,
         each: Mapping[int, Mapping[str, object]] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.replicas = replicas
         self.brokers: list[BrokerProcess] = []
@@ -85,7 +86,7 @@ class ShardProcesses:
                 zip(LISTENERS, (f"{HOST}:{port}" for port in ports[ordinal::replicas]), strict=True)
             )
             self.brokers.append(
-                BrokerProcess(folder / f"broker-{ordinal}", listeners=LISTENERS, listen=listen)
+                BrokerProcess(folder / f"broker-{ordinal}", listeners=LISTENERS, listen=listen, prefix=prefix)
             )
             self.configure(ordinal, (each or {}).get(ordinal, {}))
 
@@ -185,8 +186,8 @@ class ShardProcesses:
         def known() -> bool:
             found[:] = [
                 (view.epoch, ordinal)
-                for ordinal, view in self._views().items()
-                if view.leader == ordinal != other_than
+                for ordinal, view in self._views(other_than).items()
+                if view.leader == ordinal
             ]
             return bool(found)
 
@@ -214,6 +215,28 @@ class ShardProcesses:
         self._wait(whole, timeout_s, "not every member is in sync")
         return self.leader()
 
+    def agreed(self, timeout_s: float = SETTLE_TIMEOUT_S) -> dict[str, Any]:
+        """Waits until all brokers hold the same entries, from the first that all of them still have, and the same state;
+        returns what they agree on. Raises ServerError when they never do: nobody may be writing."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            digests = self._digests()
+            if all(digest == digests[0] for digest in digests):
+                return digests[0]
+            if time.monotonic() > deadline:
+                raise ServerError(
+                    f"the replicas do not agree within {timeout_s:g} s: {digests}\n{self.tails()}"
+                )
+            time.sleep(POLL_INTERVAL_S)
+
+    def _digests(self) -> list[dict[str, Any]]:
+        """Every broker's, of the entries that all of them have."""
+        everybody = range(self.replicas)
+        whole = [self.ask(ordinal, "/v1/shard/digest") for ordinal in everybody]
+        first = max(digest["firstIndex"] for digest in whole)
+        last = min(digest["commitIndex"] for digest in whole)
+        return [self.ask(ordinal, f"/v1/shard/digest?first={first}&index={last}") for ordinal in everybody]
+
     def wait_until(self, done: Callable[[], bool], what: str, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
         """Polls `done`. Raises ServerError, with the brokers' logs, when `timeout_s` passes first."""
         self._wait(done, timeout_s, f"no {what}")
@@ -239,12 +262,12 @@ class ShardProcesses:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _views(self) -> dict[int, ShardView]:
-        """What the brokers that answer say."""
+    def _views(self, other_than: int | None = None) -> dict[int, ShardView]:
+        """What the brokers that answer say; one of them, which may be paused, is not asked."""
         views = {}
         for ordinal in self.running:
             broker = self.brokers[ordinal]
-            if broker.note_ready():
+            if ordinal != other_than and broker.note_ready():
                 with contextlib.suppress(ServerError):
                     views[ordinal] = self.view(ordinal)
         return views

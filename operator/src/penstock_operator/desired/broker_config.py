@@ -52,12 +52,12 @@ OWNED_BY_FIELDS: Final = {
 
 
 class BrokerIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """Who one broker is. Ids that are None are left to the broker, which keeps its own in its folder."""
+    """Who one broker is."""
 
     cluster_name: str
-    cluster_id: str | None
+    cluster_id: str
     shard: int
-    shard_uid: str | None
+    shard_uid: str
     formed: bool  # whether the shard is known to have existed
     ordinal: int
     name: str
@@ -126,11 +126,11 @@ def broker_content(
     identity: BrokerIdentity, listeners: list[dict[str, Any]], settings: dict[str, Any]
 ) -> dict[str, Any]:
     """The configuration file of one broker, as a map."""
-    ids = {"cluster.id": identity.cluster_id, "shard.uid": identity.shard_uid}
     return {
         "cluster.name": identity.cluster_name,
+        "cluster.id": identity.cluster_id,
         "shard.id": identity.shard,
-        **{name: value for name, value in ids.items() if value is not None},
+        "shard.uid": identity.shard_uid,
         FORMED: identity.formed,
         "broker.ordinal": identity.ordinal,
         "broker.name": identity.name,

@@ -48,6 +48,7 @@ class BrokerProcess:
         self._changed = changed
         self._process: asyncio.subprocess.Process | None = None
         self._hurry = asyncio.Event()
+        self._asked = False  # whether its end was asked for
 
     async def run(self) -> None:
         """Start and start again until cancelled; then stop the broker."""
@@ -55,9 +56,12 @@ class BrokerProcess:
         loop = asyncio.get_running_loop()
         while True:
             started = loop.time()
+            self._asked = False
             code = await self._once()
-            if loop.time() - started >= STEADY_S:
+            if self._asked or loop.time() - started >= STEADY_S:
                 delay = RESTART_FIRST_S
+            if self._asked and code == 0:
+                continue  # it stopped as it was told to
             self._say(
                 f"broker {self.name} ended {_how(code)}, starts again in {delay:.1f} s{self._log_tail(code)}"
             )
@@ -72,6 +76,7 @@ class BrokerProcess:
     def restart(self) -> None:
         """Have the broker stop cleanly; `run` starts it again with the file that is there then."""
         if self._process is not None and self._process.returncode is None:
+            self._asked = True
             self._process.send_signal(signal.SIGTERM)
 
     def retry_now(self) -> None:

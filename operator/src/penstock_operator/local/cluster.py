@@ -157,9 +157,7 @@ class LocalCluster:
 
     def _start_tasks(self) -> None:
         for name, broker in self.brokers.items():
-            # Where ids are not known, some broker has them in its folder; another one would invent its own.
-            knows = self._files.memory.shard_uid is not None or self._files.has_data(name)
-            if name not in self._tasks and (knows or len(self.brokers) == 1):
+            if name not in self._tasks:
                 self._tasks[name] = asyncio.create_task(broker.run(), name=f"broker {name}")
 
     def _see(self, view: ShardView) -> None:
@@ -167,7 +165,8 @@ class LocalCluster:
         if view.leader is not None and view.leader != self.view.leader and len(self.brokers) > 1:
             self._say(f"{view.leader} leads in epoch {view.epoch}")
         self.view = view
-        self._files.learn(view, len(self.brokers))
+        up = [name for name, broker in self.brokers.items() if broker.listeners]
+        self._files.learn(view, len(self.brokers), up)
 
     async def _differences(self, admins: dict[str, HttpBrokerAdmin]) -> dict[str, SettingsPlan]:
         """Per broker that answers, how its settings differ from the spec's."""

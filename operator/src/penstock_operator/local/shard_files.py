@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,13 +22,14 @@ from penstock_operator.snapshot.shard import ShardView, formed_with
 
 SHARD: Final = 0  # one shard is all that the rules let through
 MEMORY_FILE: Final = "shard.json"
+BROKER_IDENTITY_FILE: Final = "meta.json"  # in a broker's data folder; it names both ids as our memory does
 
 
 class ShardMemory(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A shard between two runs. Ids that are None are the brokers' to tell."""
+    """A shard between two runs."""
 
-    cluster_id: str | None = None
-    shard_uid: str | None = None
+    cluster_id: str
+    shard_uid: str
     formed: int | None = None  # see `desired.identity.Identity.formed`; None: it is not known to have existed
     peer_ports: dict[str, int] = msgspec.field(default_factory=dict)  # broker -> port
 
@@ -51,18 +52,10 @@ class ShardFiles:
         folder = self.broker_folder(name)
         return folder.is_dir() and any(folder.iterdir())
 
-    def learn(self, view: ShardView, replicas: int) -> None:
-        """Remember what brokers say about a shard that has a leader."""
-        if view.leader is None:
-            return
-        self._remember(
-            msgspec.structs.replace(
-                self.memory,
-                cluster_id=self.memory.cluster_id or view.cluster_id or None,
-                shard_uid=self.memory.shard_uid or view.uid or None,
-                formed=formed_with(view, replicas, self.memory.formed),
-            )
-        )
+    def learn(self, view: ShardView, replicas: int, up: Collection[str]) -> None:
+        """Remember what must not be forgotten of what the brokers say."""
+        formed = formed_with(view, replicas, up, self.memory.formed)
+        self._remember(msgspec.structs.replace(self.memory, formed=formed))
 
     def settings(self, cluster: MessageCluster) -> dict[str, Any]:
         """The spec's settings; the disk's size is the file system's, because no volume of our own is made here."""
@@ -108,11 +101,11 @@ class ShardFiles:
         return port
 
     def _recall(self) -> ShardMemory:
-        """What an earlier run kept; a new shard gets ids, but brokers that have data already have theirs."""
+        """What an earlier run kept; a new shard gets ids, but a broker that ran here alone has made its own."""
         if self._path.is_file():
             return msgspec.json.decode(self._path.read_bytes(), type=ShardMemory)
-        if self.folder.is_dir() and any(path.is_dir() for path in self.folder.iterdir()):
-            return ShardMemory()
+        for identity in sorted(self.folder.glob(f"*/{BROKER_IDENTITY_FILE}")):
+            return msgspec.json.decode(identity.read_bytes(), type=ShardMemory)
         return ShardMemory(cluster_id=str(uuid.uuid4()), shard_uid=str(uuid.uuid4()))
 
     def _remember(self, memory: ShardMemory) -> None:

@@ -84,13 +84,22 @@ def _member_trouble(view: ShardView, name: str) -> str | None:
 
 
 def _lost(identity: Identity, snapshot: ClusterSnapshot, view: ShardView, expected: list[str]) -> str | None:
-    """A claim that Kubernetes made anew does not carry the mark of one that held a full copy."""
+    """A shard that has existed is lost when no claim is left that held it, or when all its brokers are empty."""
     if view.id not in identity.formed or view.leader is not None:
         return None
-    if any(claim.shard == view.id and claim.formed is not None for claim in snapshot.claims.values()):
+    # A claim that Kubernetes made anew does not carry the mark of one that held a full copy.
+    kept = any(claim.shard == view.id and claim.formed is not None for claim in snapshot.claims.values())
+    if kept and not all(_is_empty(snapshot.brokers.get(name), view.id) for name in expected):
         return None
     claims = ", ".join(names.claim_name(pod) for pod in expected)
     return (
         f"shard {view.id} has lost every volume that held its data and is not made anew in silence: bring the volumes of"
-        f" {claims} back, or delete this MessageCluster and create it again to begin with an empty shard"
+        f" {claims} back, or delete this MessageCluster with its claims and create it again to begin with an empty shard"
     )
+
+
+def _is_empty(report: BrokerReport | None, shard: int) -> bool:
+    """Whether a broker says that it never took part in an epoch: only one whose folder was empty has none."""
+    if report is None or report.cluster is None:
+        return False
+    return any(known.id == shard and known.epoch == 0 for known in report.cluster.shards)

@@ -156,6 +156,8 @@ class ClusterReconciler:
                 failures.append(failure)
                 if not isinstance(action, ExpandClaim):
                     break  # what comes next may rely on it; nothing relies on a bigger volume
+            if any(isinstance(action, HandOver) for action in done):
+                break  # the new leader needs a moment; seen in it, the shard would look as if it had none
         delays = [failure.message for failure in failures if failure.is_delay]
         plan = msgspec.structs.replace(
             plan,

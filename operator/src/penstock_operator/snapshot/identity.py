@@ -65,8 +65,9 @@ def find_identity(
 
 def witness(identity: Identity, snapshot: ClusterSnapshot, replicas: int) -> Identity:
     """The identity, completed with what the brokers say now: a shard with a leader exists, and may be whole."""
+    ready = {pod.name for pod in snapshot.pods.values() if pod.ready}
     formed = {
-        shard: formed_with(snapshot.shard_view(shard), replicas, identity.formed.get(shard))
+        shard: formed_with(snapshot.shard_view(shard), replicas, ready, identity.formed.get(shard))
         for shard in identity.shard_uids
     }
     known = {shard: count for shard, count in formed.items() if count is not None}

@@ -13,7 +13,7 @@ import msgspec
 from penstock_operator.snapshot.broker import MemberReport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from penstock_operator.snapshot.broker import ClusterReport, ShardReport
 
@@ -25,8 +25,6 @@ class ShardView(msgspec.Struct, frozen=True, kw_only=True):
     """A shard's leader and members, as far as they are known."""
 
     id: int
-    uid: str = ""
-    cluster_id: str = ""
     leader: str | None = None
     epoch: int = 0
     members: list[MemberReport] = msgspec.field(default_factory=list)
@@ -47,19 +45,17 @@ class ShardView(msgspec.Struct, frozen=True, kw_only=True):
 def shard_view(shard: int, reports: Mapping[str, ClusterReport]) -> ShardView:
     """What brokers (by name) say about a shard, as one."""
     said = [
-        (speaker, report, cluster.cluster_id)
+        (speaker, report)
         for speaker, cluster in sorted(reports.items())
         for report in cluster.shards
         if report.id == shard
     ]
     if not said:
         return ShardView(id=shard)
-    speaker, best, cluster_id = max(said, key=_weight)
+    speaker, best = max(said, key=_weight)
     leader = best.leader or None
     return ShardView(
         id=shard,
-        uid=best.uid,
-        cluster_id=cluster_id,
         leader=leader,
         epoch=best.epoch,
         members=best.members,
@@ -67,18 +63,19 @@ def shard_view(shard: int, reports: Mapping[str, ClusterReport]) -> ShardView:
     )
 
 
-def formed_with(view: ShardView, replicas: int, before: int | None) -> int | None:
+def formed_with(view: ShardView, replicas: int, ready: Collection[str], before: int | None) -> int | None:
     """What to remember of a shard: None before it is known to exist, then its brokers when it was last seen whole.
 
-    A shard with a leader exists; one whose `replicas` brokers all vote and are in sync is whole. `before` is what was
-    remembered so far.
+    A shard with a leader exists; one is whole whose `replicas` brokers all vote, are in sync, and are `ready`, which
+    is seen a moment later. `before` is what was remembered so far.
     """
     if view.leader is None:
         return before
-    whole = view.from_leader and [member.in_sync for member in view.voters] == [True] * replicas
+    counted = [voter for voter in view.voters if voter.in_sync and voter.name in ready]
+    whole = view.from_leader and len(counted) == len(view.voters) == replicas
     return replicas if whole else before or 0
 
 
-def _weight(said: tuple[str, ShardReport, str]) -> tuple[bool, int, bool]:
-    speaker, report, _ = said
+def _weight(said: tuple[str, ShardReport]) -> tuple[bool, int, bool]:
+    speaker, report = said
     return bool(report.leader), report.epoch, speaker == report.leader
