@@ -174,9 +174,7 @@ class SimulatedBroker:
         await self.member.start()
 
     def _assemble(self, loop: VirtualLoop) -> None:
-        self.threads = SimulatedThreads(
-            loop, self.chance, self.pace, self._power_went
-        )
+        self.threads = SimulatedThreads(loop, self.chance, self.pace, self._power_went)
         self.folder = VolumeFolder(self.disk)
         meta = self.folder.load_meta() or self._new_meta()
         options = ShardOptions(

@@ -159,9 +159,7 @@ class Clients:
             error = task.exception()
             if isinstance(error, PenstockError | None):
                 if self.chance.random() >= self.answers_lost:
-                    self.agenda.after(
-                        self._latency(), _give, answer, None if error else task.result(), error
-                    )
+                    self.agenda.after(self._latency(), _give, answer, None if error else task.result(), error)
             else:
                 loop.call_exception_handler({"message": "", "exception": error})
 
@@ -310,7 +308,9 @@ class Consumer:
                 CONTEXT, [asked], min_bytes=1, max_bytes=1 << 20, max_wait_ms=200
             )
             if result.error is ErrorCode.OFFSET_OUT_OF_RANGE:
-                if offset > result.high_watermark and offset <= len(clients.checks.values[clients.keys[number]]):
+                if offset > result.high_watermark and offset <= len(
+                    clients.checks.values[clients.keys[number]]
+                ):
                     # It does not know yet what is committed.
                     return offset
                 if result.log_start_offset > clients.trimmed.get(number, 0):

@@ -88,7 +88,9 @@ async def _read_back(leader: SimulatedBroker, world: World) -> None:
             raise Violation(f"partition {number} begins at {partition.log_start} unasked")
         values = world.checks.values.get(key, [])
         if partition.high_watermark != len(values):
-            raise Violation(f"partition {number} ends at {partition.high_watermark}, {len(values)} are committed")
+            raise Violation(
+                f"partition {number} ends at {partition.high_watermark}, {len(values)} are committed"
+            )
         found = await _read(leader, number, partition.log_start, len(values))
         if found != values[partition.log_start :]:
             raise Violation(f"partition {number} is read back with other values than were committed")
@@ -97,7 +99,9 @@ async def _read_back(leader: SimulatedBroker, world: World) -> None:
     for number, (offset, tried) in clients.positions.items():
         position = found_positions.get(number, -1)
         if position != offset and position not in tried:
-            raise Violation(f"partition {number} has the group's position {position}, {offset} was acknowledged")
+            raise Violation(
+                f"partition {number} has the group's position {position}, {offset} was acknowledged"
+            )
 
 
 async def _read(leader: SimulatedBroker, number: int, offset: int, end: int) -> list[bytes]:

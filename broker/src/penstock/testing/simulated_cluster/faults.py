@@ -195,7 +195,9 @@ def _cut(world: World, chance: random.Random) -> None:
 
 def _disorder(world: World, chance: random.Random) -> None:
     disorder = Disorder(chance.random() * 0.3, chance.random() * 0.3, chance.random() * 0.3)
-    world.say(f"messages are lost {disorder.lost:.2f}, repeated {disorder.repeated:.2f}, late {disorder.late:.2f}")
+    world.say(
+        f"messages are lost {disorder.lost:.2f}, repeated {disorder.repeated:.2f}, late {disorder.late:.2f}"
+    )
     world.network.disorder = disorder
     world.agenda.after(_seconds(chance) * 2, setattr, world.network, "disorder", Disorder())
 
