@@ -287,7 +287,9 @@ class World(Observer):
         if error is None:
             return
         self.say("broker %d ends: %r", broker.ordinal, error)
-        if (isinstance(error, LogDamagedError) and broker.damaged) or (isinstance(error, OSError) and error.errno == errno.EIO and broker.disk.sync_fails):
+        if (isinstance(error, LogDamagedError) and broker.damaged) or (
+            isinstance(error, OSError) and error.errno == errno.EIO and broker.disk.sync_fails
+        ):
             self._forget(broker)
         elif not isinstance(error, PowerLossError):
             self.failed(broker, error)
