@@ -127,7 +127,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Virtual seconds."""
         return self.agenda.now
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]  # typeshed's is generic in the arguments
         self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         """See asyncio."""
@@ -136,13 +136,13 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._plan_turn()
         return handle
 
-    def call_soon_threadsafe(
+    def call_soon_threadsafe(  # type: ignore[override]  # typeshed's is generic in the arguments
         self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         """The same: there are no threads."""
         return self.call_soon(callback, *args, context=context)
 
-    def call_later(
+    def call_later(  # type: ignore[override]  # typeshed's is generic in the arguments
         self,
         delay: float,
         callback: Callable[..., Any],
@@ -152,7 +152,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """See asyncio."""
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]  # typeshed's is generic in the arguments
         self,
         when: float,
         callback: Callable[..., Any],
