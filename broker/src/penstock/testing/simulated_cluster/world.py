@@ -65,7 +65,7 @@ class World(Observer):
         self.agenda = Agenda()
         self.network = Network(self.agenda, self.chance)
         self.checks = Checks()
-        self.network.watch = lambda node, data: self.checks.sent(data)
+        self.network.watch = self._sent
         options = ClusterOptions(seed, self.shape.sync, self.shape.segment_bytes)
         self.brokers = [
             SimulatedBroker(ordinal, options, self.agenda, self.network, self)
@@ -275,6 +275,12 @@ class World(Observer):
             self.say("broker %d does not start: %s", broker.ordinal, error)
             self._start_later(broker, RETRY_START_SECONDS)
 
+    def _sent(self, node: int, data: bytes) -> None:
+        try:
+            self.checks.sent(self.brokers[node], data)
+        except Violation as violation:
+            self.violation = self.violation or violation
+
     def turned(self, broker: SimulatedBroker) -> None:
         """See `Observer`."""
         if self.violation is None and broker.loop is not None:
@@ -288,9 +294,9 @@ class World(Observer):
         if error is None:
             return
         self.say("broker %d ends: %r", broker.ordinal, error)
-        if isinstance(error, LogDamagedError) and broker.damaged:
-            self._forget(broker)
-        elif isinstance(error, OSError) and error.errno == errno.EIO and broker.disk.sync_fails:
+        if (isinstance(error, LogDamagedError) and broker.damaged) or (
+            isinstance(error, OSError) and error.errno == errno.EIO and broker.disk.sync_fails
+        ):
             self._forget(broker)
         elif not isinstance(error, PowerLossError):
             self.failed(broker, error)
