@@ -32,7 +32,7 @@ def test_a_learner_that_has_caught_up_becomes_a_voter() -> None:
 
 
 def test_a_learner_that_has_acknowledged_nothing_stays_one() -> None:
-    """Its identity may not be on disk: as a voter that never comes back it would cost a small shard its majority."""
+    """It may hold nothing for long, its disk hung or gone: as a voter it would cost a small shard its majority."""
     nothing = {**ROSTER.standings, 12: Standing(0, True)}
     assert step(msgspec.structs.replace(ROSTER, standings=nothing)) is None
 

@@ -13,16 +13,14 @@ from penstock.partition.partition import Partition
 from penstock.raft import election, follower, leader
 from penstock.raft.epochs import EpochLog
 from penstock.raft.messages import Append, AppendResponse, Span, VoteRequest
-from penstock.raft.progress import Progress
 from penstock.raft.ready import HardState
 from penstock.raft.state import Leading, State
-from penstock.replication import membership
 from penstock.runtime.data_folder import Meta
 from penstock.runtime.member import ShardMember
 from penstock.runtime.replica import Replica
 from penstock.runtime.shard import Shard
 from penstock.session.producers import ProducerSessions
-from penstock.testing.simulated_cluster.broker import SimulatedBroker, VolumeFolder
+from penstock.testing.simulated_cluster.broker import SimulatedBroker
 from penstock.testing.simulated_cluster.checks import Violation
 from penstock.testing.simulated_cluster.world import run_life
 
@@ -54,17 +52,19 @@ def commits_an_older_epoch_by_count(patch: pytest.MonkeyPatch) -> None:
 
 
 def leader_counts_what_its_disk_lacks(patch: pytest.MonkeyPatch) -> None:
-    """A leader counts itself for entries as soon as it appends them."""
-    right = leader._append
+    """A leader counts itself for entries that are still being written."""
+    right = leader.advance_commit
 
-    def append(state: State, count: int, size_bytes: int) -> tuple[int, int]:
-        found = right(state, count, size_bytes)
-        assert state.leading is not None
-        own: Progress = state.leading.progress[state.member]
-        own.acknowledged(state.log.last)
-        return found
+    def advance_commit(state: State, leading: Leading) -> bool:
+        leading.progress[state.member].match = state.log.last
+        return right(state, leading)
 
-    patch.setattr(leader, "_append", append)
+    def own_log_stored(state: State) -> None:
+        if state.leading is not None and state.member in state.leading.progress:
+            advance_commit(state, state.leading)
+
+    patch.setattr(leader, "advance_commit", advance_commit)
+    patch.setattr(leader, "own_log_stored", own_log_stored)
 
 
 def applies_what_is_not_committed(patch: pytest.MonkeyPatch) -> None:
@@ -109,28 +109,15 @@ def nothing_is_synced(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SimulatedBroker, "replace_volume", replace_volume)
 
 
-def votes_are_forgotten(patch: pytest.MonkeyPatch) -> None:
-    """The epoch is kept over a restart, the vote in it is not."""
-    right = VolumeFolder.save_meta
-    patch.setattr(
-        VolumeFolder, "save_meta", lambda self, meta: right(self, msgspec.structs.replace(meta, vote=0))
-    )
-
-
 def votes_before_they_are_stored(patch: pytest.MonkeyPatch) -> None:
-    """A vote is given, and counted, before it is on disk; the disk takes its time."""
-    right: Callable[..., None] = Replica._keep
+    """A vote is given, and counted, while it is still being written."""
 
     def keep(self: Replica, state: HardState) -> None:
         self.meta = msgspec.structs.replace(self.meta, epoch=state.epoch, vote=state.vote)
-        self.core.hard_state_stored(state)
         meta = self.meta
-        # Behind other work of the same disk.
-        self.shard.threads.background(lambda: None).add_done_callback(
-            lambda _: self.shard.threads.background(lambda: self._store.save_meta(meta))
-        )
+        self.shard.threads.writer.submit(lambda: self._store.save_meta(meta), lambda _, error: None)
+        self.core.hard_state_stored(state)
 
-    assert right is not None
     patch.setattr(Replica, "_keep", keep)
 
 
@@ -164,20 +151,6 @@ def comes_back_without_its_storage_as_who_it_was(patch: pytest.MonkeyPatch) -> N
         return msgspec.structs.replace(meta, storage_id=first)
 
     patch.setattr(SimulatedBroker, "_new_meta", new_meta)
-
-
-def makes_voters_of_learners_that_hold_nothing(patch: pytest.MonkeyPatch) -> None:
-    """A learner is promoted before it has acknowledged anything, its identity included."""
-    right = membership._finish
-
-    def finish(roster: membership.Roster, learner: int) -> membership.Change | None:
-        standing = roster.standings.get(learner)
-        if standing is not None and not standing.match:
-            standings = {**roster.standings, learner: membership.Standing(1, standing.active)}
-            roster = msgspec.structs.replace(roster, standings=standings)
-        return right(roster, learner)
-
-    patch.setattr(membership, "_finish", finish)
 
 
 # --- following -------------------------------------------------------------------------------------
@@ -251,12 +224,10 @@ MUTATIONS: Sequence[Mutation] = (
     reads_above_the_high_watermark,
     followers_acknowledge_before_storing,
     nothing_is_synced,
-    votes_are_forgotten,
     votes_before_they_are_stored,
     votes_twice,
     votes_for_shorter_logs,
     comes_back_without_its_storage_as_who_it_was,
-    makes_voters_of_learners_that_hold_nothing,
     appends_behind_entries_that_do_not_match,
     keeps_a_conflicting_tail,
     keeps_staged_state_when_it_steps_down,

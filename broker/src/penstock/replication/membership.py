@@ -81,7 +81,7 @@ def _finish(roster: Roster, learner: int) -> Change | None:
             return Change(Step.REMOVE, learner, f"broker {ordinal} has other storage by now")
     if standing is None or ordinal is None or not standing.active:
         return None
-    # One that has acknowledged nothing may not be there to stay: nothing of it is on a disk.
+    # One that has acknowledged nothing holds nothing, however short the log is, and may not be there to stay.
     if not standing.match or roster.last_index - standing.match > PROMOTION_LAG_ENTRIES_MAX:
         return None
     former = _holder(roster, ordinal, other_than=learner)

@@ -65,7 +65,7 @@ class World(Observer):
         self.agenda = Agenda()
         self.network = Network(self.agenda, self.chance)
         self.checks = Checks()
-        self.network.watch = lambda node, data: self.checks.sent(data)
+        self.network.watch = self._sent
         options = ClusterOptions(seed, self.shape.sync, self.shape.segment_bytes)
         self.brokers = [
             SimulatedBroker(ordinal, options, self.agenda, self.network, self)
@@ -274,6 +274,12 @@ class World(Observer):
                 return
             self.say("broker %d does not start: %s", broker.ordinal, error)
             self._start_later(broker, RETRY_START_SECONDS)
+
+    def _sent(self, node: int, data: bytes) -> None:
+        try:
+            self.checks.sent(self.brokers[node], data)
+        except Violation as violation:
+            self.violation = self.violation or violation
 
     def turned(self, broker: SimulatedBroker) -> None:
         """See `Observer`."""
