@@ -6,13 +6,15 @@ durability gets a broker of its own, on an empty folder, and a first load that i
 
 from __future__ import annotations
 
+import resource
 import shutil
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from bench.measures import Measured, Start, read_consumed, read_produced
+from bench.measures import Busy, Measured, Start, read_consumed, read_produced
 from bench.plan import cells
 from penstock.testing.apache_kafka import ApacheKafka, java_command
 from penstock.testing.process import BrokerProcess
@@ -61,12 +63,12 @@ def run_durability(
     try:
         broker.start()
         start = Start(broker.ready_after_s or 0.0, broker.usage().resident_bytes)
-        _create(broker.kafka, "warm-up", 4, topic_config)
-        _produce(broker.kafka, "warm-up", int(effort.bytes_warm * share) // 100, 100)
+        create_topic(broker.kafka, "warm-up", 4, topic_config)
+        produce(broker.kafka, "warm-up", int(effort.bytes_warm * share) // 100, 100)
         measured = {}
         for number, cell in enumerate(cells(durability.name)):
             topic = f"cell-{number}"
-            _create(broker.kafka, topic, cell.partitions, topic_config)
+            create_topic(broker.kafka, topic, cell.partitions, topic_config)
             measured[cell] = _run_cell(broker, cell, topic, effort, share)
             say(f"{peer} {durability.name}, {cell.words}: {_short(measured[cell])}")
             _delete(broker.kafka, topic)
@@ -83,13 +85,13 @@ def _run_cell(
     size = cell.record_size
     records = int(effort.bytes_total * share) // size
     warm = int(effort.bytes_warm * share) // size
-    before = broker.usage().cpu_s
-    produced = _produce(broker.kafka, topic, records + warm, size, warm=warm)
-    produce_cpu = broker.usage().cpu_s - before
+    watch = _Watch(broker)
+    produced = produce(broker.kafka, topic, records + warm, size, warm=warm)
+    produce_cpu, produce_busy = watch.stop()
     per_second = effort.bytes_per_second // size
     paced_warm = per_second * effort.latency_seconds // 2
     paced_records = per_second * effort.latency_seconds + paced_warm
-    paced = _produce(
+    paced = produce(
         broker.kafka,
         topic,
         paced_records,
@@ -97,9 +99,9 @@ def _run_cell(
         warm=paced_warm,
         per_second=per_second,
     )
-    before = broker.usage().cpu_s
+    watch = _Watch(broker)
     consumed = _consume(broker.kafka, topic, records + warm + paced_records)
-    consume_cpu = broker.usage().cpu_s - before
+    consume_cpu, consume_busy = watch.stop()
     million = 1_000_000
     return Measured(
         produced,
@@ -108,12 +110,32 @@ def _run_cell(
         produce_cpu / (records + warm) * million,
         consume_cpu / consumed.records * million,
         broker.usage().resident_bytes,
+        produce_busy,
+        consume_busy,
     )
 
 
-def _produce(
+class _Watch:
+    """CPU of the broker, and of the tools that ended meanwhile, beside the time that went by."""
+
+    def __init__(self, broker: BrokerProcess | ApacheKafka) -> None:
+        self._broker = broker
+        self._began = self._now()
+
+    def stop(self) -> tuple[float, Busy]:
+        """(the broker's CPU seconds, how busy the cores were)."""
+        time_s, broker_s, load_s = (now - began for now, began in zip(self._now(), self._began, strict=True))
+        return broker_s, Busy(load_s / time_s, broker_s / time_s)
+
+    def _now(self) -> tuple[float, float, float]:
+        tools = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return time.monotonic(), self._broker.usage().cpu_s, tools.ru_utime + tools.ru_stime
+
+
+def produce(
     bootstrap: str, topic: str, records: int, size: int, *, warm: int = 0, per_second: int = -1
 ) -> Produced:
+    """Runs the producer tool; `warm` records of them are not counted."""
     # acks=all and idempotence are the client's defaults; so are linger.ms=5 and 16 KiB batches.
     arguments = ["--bootstrap-server", bootstrap, "--topic", topic, "--num-records", str(records)]
     arguments += ["--record-size", str(size), "--throughput", str(per_second)]
@@ -137,9 +159,12 @@ def _run(main_class: str, arguments: list[str]) -> str:
     return done.stdout
 
 
-def _create(bootstrap: str, topic: str, partitions: int, config: dict[str, str]) -> None:
+def create_topic(
+    bootstrap: str, topic: str, partitions: int, config: dict[str, str], replicas: int = -1
+) -> None:
+    """Makes a topic and waits for it."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(topic, partitions, config=config)])[topic].result(CALL_TIMEOUT_S)
+    admin.create_topics([NewTopic(topic, partitions, replicas, config=config)])[topic].result(CALL_TIMEOUT_S)
 
 
 def _delete(bootstrap: str, topic: str) -> None:

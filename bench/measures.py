@@ -7,7 +7,7 @@ import statistics
 from typing import NamedTuple
 
 _PRODUCED = re.compile(
-    r"(?P<records>\d+) records sent, (?P<rate>[\d.]+) records/sec \((?P<mb>[\d.]+) MB/sec\), "
+    r"(?P<records>\d+) (?:steady state )?records sent, (?P<rate>[\d.]+) records/sec \((?P<mb>[\d.]+) MB/sec\), "
     r"(?P<mean>[\d.]+) ms avg latency, (?P<max>[\d.]+) ms max latency, "
     r"(?P<p50>\d+) ms 50th, (?P<p95>\d+) ms 95th, (?P<p99>\d+) ms 99th, (?P<p999>\d+) ms 99\.9th"
 )
@@ -28,6 +28,13 @@ class Produced(NamedTuple):
     p999_ms: float
 
 
+class Busy(NamedTuple):
+    """How busy each side's core was while a tool ran, its start included: 1.0 is all of it, and the limit."""
+
+    load: float
+    broker: float
+
+
 class Consumed(NamedTuple):
     """Result of kafka-consumer-perf-test, without the time the group took to form."""
 
@@ -45,6 +52,8 @@ class Measured(NamedTuple):
     produce_cpu_s: float
     consume_cpu_s: float
     resident_bytes: int
+    produce_busy: Busy
+    consume_busy: Busy
 
 
 class Start(NamedTuple):

@@ -61,7 +61,7 @@ class Effort(NamedTuple):
     synced_share: float
 
 
-FULL = Effort(3, 160_000_000, 40_000_000, 8, 1_000_000, 0.15)
+FULL = Effort(3, 240_000_000, 120_000_000, 8, 1_000_000, 0.15)
 QUICK = Effort(1, 30_000_000, 15_000_000, 4, 1_000_000, 0.2)
 
 

@@ -39,6 +39,12 @@ CONSUME = (
     Column("MB/s", lambda one: one.consumed.megabytes_per_second, ".1f", True),
     Column("broker CPU s per million", lambda one: one.consume_cpu_s, ".2f", False),
 )
+BUSY = (
+    Column("load's core, producing", lambda one: one.produce_busy.load, ".0%", False),
+    Column("broker's core, producing", lambda one: one.produce_busy.broker, ".0%", False),
+    Column("load's core, consuming", lambda one: one.consume_busy.load, ".0%", False),
+    Column("broker's core, consuming", lambda one: one.consume_busy.broker, ".0%", False),
+)
 MEMORY = (Column("resident MiB", lambda one: one.resident_bytes / (1 << 20), ",.0f", False),)
 
 
@@ -82,6 +88,7 @@ def write_report(results: Results, effort: Effort, cost: SyncCost, machine: str)
             ),
             ("Consume from the beginning", CONSUME),
             ("Memory after the cell", MEMORY),
+            ("How busy the cores were, the tools' start included", BUSY),
         ):
             parts.append(_table(results, durability.name, title, columns))
     return "\n".join(parts)
@@ -113,17 +120,20 @@ def _starts(results: Results) -> str:
 
 
 def _table(results: Results, durability: str, title: str, columns: tuple[Column, ...]) -> str:
+    # Who was busy is no contest: it says which side was the limit.
+    ratio = () if columns is BUSY else ("ratio",)
     head = [
         title,
-        *(f"{column.title}: {word}" for column in columns for word in ("Penstock", "Kafka", "ratio")),
+        *(f"{column.title}: {word}" for column in columns for word in ("Penstock", "Kafka", *ratio)),
     ]
     lines = [f"| {' | '.join(head)} |", f"| --- |{' --: |' * (len(head) - 1)}"]
     for cell in cells(durability):
         row = [cell.words]
         for column in columns:
             row += [_value(results.values(peer, cell, column), column.form) for peer in PEERS]
-            lead = _lead(results, cell, column)
-            row.append("-" if lead is None else f"**{lead:.2f}**")
+            if ratio:
+                lead = _lead(results, cell, column)
+                row.append("-" if lead is None else f"**{lead:.2f}**")
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench.disk import sync_cost
 from bench.drive import BROKER_CORE, LOAD_CORE, run_durability
+from bench.locks import held
 from bench.plan import DURABILITIES, FULL, PEERS, QUICK
 from bench.report import Results, shortfalls, write_report
 from penstock.testing.apache_kafka import KafkaMissingError, kafka_jars
@@ -40,20 +41,22 @@ def main() -> int:
     effort = (QUICK if options.quick else FULL)._replace(
         **({"rounds": options.rounds} if options.rounds else {})
     )
-    machine = _machine()
+    machine = _machine(locked=bool(options.lock))
     started = time.monotonic()
     results = Results()
     with tempfile.TemporaryDirectory(prefix="penstock-bench-", dir=options.folder) as folder:
-        cost = sync_cost(Path(folder))
+        with held(options.lock):
+            cost = sync_cost(Path(folder))
         _say(f"fdatasync p50 {cost.p50_ms:.2f} ms, p99 {cost.p99_ms:.2f} ms")
         for number in range(effort.rounds):
             for durability in DURABILITIES:
                 for peer in PEERS if number % 2 == 0 else PEERS[::-1]:
                     home = Path(folder) / f"{peer}-{durability.name}-{number}"
-                    results.add(peer, *run_durability(peer, durability, effort, home, _say))
+                    with held(options.lock):
+                        results.add(peer, *run_durability(peer, durability, effort, home, _say))
     report = write_report(results, effort, cost, machine)
     if options.report:
-        options.report.write_text(_placed(report, options.report))
+        options.report.write_text(placed(report, options.report))
         _say(f"written to {options.report}")
     print(report)
     behind = shortfalls(results)
@@ -77,6 +80,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--folder", type=Path, help="where both brokers keep data (default: the temporary folder)"
     )
+    parser.add_argument(
+        "--lock",
+        type=Path,
+        action="append",
+        default=[],
+        help="hold this lock file (flock) while one broker is measured, a few minutes, so that a shared machine can do"
+        " other work between; may be given several times, taken in that order",
+    )
     return parser.parse_args()
 
 
@@ -95,7 +106,7 @@ def _refusal(folder: Path | None) -> str | None:
     return None
 
 
-def _machine() -> str:
+def _machine(*, locked: bool) -> str:
     model = "unknown processor"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -103,6 +114,8 @@ def _machine() -> str:
             break
     load = os.getloadavg()[0]
     state = "quiet" if load < QUIET_LOAD else "busy with other work, which disturbs the figures"
+    if locked:
+        state = "shared with other work, which waited while a broker was measured"
     return (
         f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, Python {platform.python_version()}; "
         f"broker on core {BROKER_CORE}, load generator on core {LOAD_CORE}; load average before the start {load:.2f} "
@@ -110,12 +123,12 @@ def _machine() -> str:
     )
 
 
-def _placed(report: str, file: Path) -> str:
+def placed(report: str, file: Path, begin_mark: str = BEGIN, end_mark: str = END) -> str:
     """The report between the marks of a file that has them, so that the words around it stay; alone otherwise."""
     if not file.exists():
         return report
-    before, begin, rest = file.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = file.read_text().partition(begin_mark)
+    _, end, after = rest.partition(end_mark)
     return f"{before}{begin}\n{report}\n{end}{after}" if begin and end else report
 
 

@@ -1,9 +1,10 @@
-"""`make demo`: a broker described in YAML takes 100,000 messages and gives them all back, although it was killed.
+"""`make demo`: three brokers described in YAML take 100,000 messages and give them all back, although the leader was killed.
 
-1. `penstock up examples/quickstart.yaml` runs the broker as a process of this machine.
+1. `penstock up examples/raft.yaml` runs the brokers as processes of this machine.
 2. confluent-kafka produces 100,000 messages at acks=all, idempotent.
-3. Halfway the broker's process gets SIGKILL; `penstock up` starts it again.
-4. Everything is read back and compared with the ledger. The last line is for scripts; exit 0 only when nothing
+3. Halfway the leader's process gets SIGKILL: another broker leads, and `penstock up` starts the dead one again.
+4. Once all three are level, their logs and states are compared by hash.
+5. Everything is read back and compared with the ledger. The last line is for scripts; exit 0 only when nothing
    acknowledged is missing or out of order within its partition.
 """
 
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -29,8 +31,9 @@ from kafka_load import KafkaLoad, LoadError, LoadPlan
 from penstock.testing.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLE = ROOT / "examples" / "quickstart.yaml"
-CLUSTER = "quickstart"
+EXAMPLE = ROOT / "examples" / "raft.yaml"
+CLUSTER = "raft"
+BROKERS = 3
 TOPIC = "orders"
 MESSAGES = 100_000
 UP_SECONDS_MAX = 60.0
@@ -76,7 +79,7 @@ class LocalPenstock:
         return found
 
     def wait_serving(self) -> tuple[str, int]:
-        """Waits for the broker and its topic; returns bootstrap address and number of partitions."""
+        """Waits for the brokers and their topic; returns bootstrap address and number of partitions."""
         deadline = time.monotonic() + UP_SECONDS_MAX
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -97,23 +100,48 @@ class LocalPenstock:
             return 0  # the broker is still starting
         return 0 if topic is None or topic.error is not None else len(topic.partitions)
 
-    def broker_pid(self) -> int:
-        """Process id of the cluster's only broker."""
-        found = self.status()
-        if not found or not found["pids"]:
-            raise DemoError("penstock up names no broker process")
-        (pid,) = found["pids"].values()
-        return int(pid)
+    def shard(self) -> dict[str, Any]:
+        """The shard as a broker that answers knows it: leader, epoch, members."""
+        for admin in self._admins():
+            try:
+                shard: dict[str, Any] = _get(admin, "/v1/cluster")["shards"][0]
+            except OSError:
+                continue  # this one was killed
+            if shard["leader"]:
+                return shard
+        raise DemoError("no broker names a leader")
 
-    def wait_other_pid(self, pid: int) -> int:
-        """Waits until the broker runs as another process; returns its id."""
+    def pid(self, broker: str) -> int:
+        """Process id of a broker."""
+        found = self.status()
+        if not found or broker not in found["pids"]:
+            raise DemoError(f"penstock up names no process of broker {broker}")
+        return int(found["pids"][broker])
+
+    def agreement(self) -> str:
+        """Waits until all replicas have committed the same, and compares them; a sentence for the table."""
         deadline = time.monotonic() + UP_SECONDS_MAX
         while time.monotonic() < deadline:
-            found = self.status()
-            if found and found["pids"] and (other := self.broker_pid()) != pid:
-                return other
+            try:
+                digests = self._digests()
+            except OSError:
+                digests = []  # one is still starting
+            if len({digest["commitIndex"] for digest in digests}) == 1 and len(digests) == BROKERS:
+                different = len({json.dumps(digest, sort_keys=True) for digest in digests})
+                if different > 1:
+                    raise DemoError(f"the replicas differ: {digests}")
+                return f"{len(digests)} logs and states are the same"
             time.sleep(POLL_SECONDS)
-        raise DemoError(f"the broker still has process id {pid} after it was killed")
+        raise DemoError("the replicas did not come level")
+
+    def _digests(self) -> list[dict[str, Any]]:
+        return [_get(admin, "/v1/shard/digest") for admin in self._admins()]
+
+    def _admins(self) -> list[str]:
+        """Addresses of the admin APIs of the brokers that run; one that is starting has none yet."""
+        found = self.status()
+        brokers = found["brokers"].values() if found else ()
+        return [listeners["admin"] for listeners in brokers if "admin" in listeners]
 
     def log_tail(self) -> str:
         """The end of what `penstock up` printed."""
@@ -129,15 +157,17 @@ def carry_out(up: LocalPenstock, messages: int) -> int:
     ready_ms = round((time.monotonic() - started) * 1000)
 
     ledger = Ledger()
-    killed: list[int] = []
-    show.step(f"{messages:,} messages at acks=all, SIGKILL to the broker halfway")
+    killed: list[str] = []
+    epochs: list[int] = []
+    show.step(f"{messages:,} messages at acks=all, SIGKILL to the leader halfway")
     with show.flow(messages) as move:
 
         def at_half() -> None:
-            pid = up.broker_pid()
-            os.kill(pid, signal.SIGKILL)
+            shard = up.shard()
+            os.kill(up.pid(shard["leader"]), signal.SIGKILL)
             ledger.interrupt(_now_ms())
-            killed.append(pid)
+            killed.append(shard["leader"])
+            epochs.append(shard["epoch"])
 
         plan = LoadPlan(bootstrap, TOPIC, f"demo-{os.getpid()}", messages)
         load = KafkaLoad(plan, ledger, _now_ms, lambda book: move(book.sent, book.acked, book.received))
@@ -147,12 +177,15 @@ def carry_out(up: LocalPenstock, messages: int) -> int:
         begun = time.monotonic()
         load.consume()
         consumed = time.monotonic() - begun
-    successor = up.wait_other_pid(killed[0])
+    agreement = up.agreement()
+    shard = up.shard()
     rows = [
         ("cluster and topic ready after", f"{ready_ms} ms"),
-        ("broker killed / its successor", f"{killed[0]} / {successor}"),
+        ("leader killed", f"{killed[0]}, epoch {epochs[0]}"),
+        ("leader now", f"{shard['leader']}, epoch {shard['epoch']}"),
+        ("replicas compared", agreement),
         ("partitions", str(partitions)),
-        ("produced in, with the restart", f"{produced:.1f} s"),
+        ("produced in, with the failover", f"{produced:.1f} s"),
         ("read back in", f"{consumed:.1f} s"),
     ]
     return show.result(ledger.judge(), rows, "demo")
@@ -173,6 +206,13 @@ def main() -> int:
                 f"{up.log_tail()}\ndemo: {error}; the end of penstock up's output is above", file=sys.stderr
             )
             return 1
+
+
+def _get(admin: str, path: str) -> dict[str, Any]:
+    """One answer of a broker's admin API. Raises OSError."""
+    with urllib.request.urlopen(f"http://{admin}{path}", timeout=ANSWER_SECONDS_MAX) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
 
 
 def _now_ms() -> int:

@@ -286,9 +286,10 @@ def test_policies_are_made_where_asked_only() -> None:
     assert [port["port"] for port in opened["ports"]] == [9092, 8080]
     assert [port["port"] for port in admin["ports"]] == [8081]
     assert len(admin["from"]) == 1
-    # The way between brokers is open to the shard's own pods and to nobody else.
+    # The way between brokers is open to the shard's own pods and to nobody else; a broker that does not lead passes
+    # requests on to the leader's admin port.
     (peers,) = between["spec"]["ingress"]
-    assert [port["port"] for port in peers["ports"]] == [9093]
+    assert [port["port"] for port in peers["ports"]] == [9093, 8081]
     assert peers["from"] == [{"podSelector": between["spec"]["podSelector"]}]
     assert between["spec"]["podSelector"]["matchLabels"]["penstock.io/shard"] == "0"
 

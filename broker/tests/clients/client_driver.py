@@ -200,6 +200,8 @@ class ThreadedLoad(Load):
     def __init__(self, body: Callable[[ThreadedLoad], None], messages: int) -> None:
         self._messages = messages
         self._acks: list[Ack] = []
+        self.ack_times: list[float] = []
+        """When each acknowledgement came, in seconds of the monotonic clock."""
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(body,), daemon=True)
         self._thread.start()
@@ -211,6 +213,7 @@ class ThreadedLoad(Load):
     def note(self, number: int, partition: int, offset: int) -> None:
         """Records one acknowledgement."""
         self._acks.append(Ack(number, partition, offset))
+        self.ack_times.append(time.monotonic())
 
     def finish(self, timeout_s: float) -> list[Ack]:
         self._thread.join(timeout_s)

@@ -13,8 +13,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from client_driver import eventually
 from penstock.testing.apache_kafka import ApacheKafka
 from penstock.testing.process import BrokerProcess
+from penstock.testing.shard_peer import ShardPeer
 
-Peer = BrokerProcess | ApacheKafka
+Peer = BrokerProcess | ApacheKafka | ShardPeer
 MakeTopic = Callable[..., str]
 
 CREATE_TIMEOUT_S = 30.0
@@ -26,8 +27,10 @@ def make_peer(folder: Path) -> Peer:
     peer = os.environ.get("PENSTOCK_TEST_PEER", "penstock")
     if peer == "kafka":
         return ApacheKafka(folder, heap=("-Xmx512m",))
+    if peer == "shard":
+        return ShardPeer(folder)
     if peer != "penstock":
-        pytest.exit(f"PENSTOCK_TEST_PEER is {peer!r}: write penstock or kafka", returncode=4)
+        pytest.exit(f"PENSTOCK_TEST_PEER is {peer!r}: write penstock, shard or kafka", returncode=4)
     return BrokerProcess(folder)
 
 

@@ -1,6 +1,8 @@
 """What the foreign clients talk to: one broker for all scenarios, another that may be killed, topics of their own.
 
 PENSTOCK_TEST_PEER=kafka puts Apache Kafka in the broker's place: a scenario that fails there is wrong itself.
+PENSTOCK_TEST_PEER=shard puts a shard of three brokers there, of which clients are told a follower; what is killed is
+its leader.
 A missing program fails its tests with a sentence; PENSTOCK_SKIP_JAVA=1 and PENSTOCK_SKIP_KCAT=1 leave them out.
 """
 
@@ -8,63 +10,28 @@ from __future__ import annotations
 
 import gc
 import itertools
-import os
 import shutil
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from client_hooks import mark_foreign, pytest_configure, pytest_runtest_setup
 from client_peer import create_topic, make_peer
-from driver_kcat import KcatMissingError, kcat
-from penstock.testing.apache_kafka import KafkaMissingError, java_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from client_peer import MakeTopic, Peer
 
-# Warnings are errors in our tests. Two of kafka-python's are not ours to mend: it reads its schemas by a call that
-# Python 3.11 deprecates, and leaves a pair of sockets open when it closes.
-FOREIGN_WARNINGS = (
-    "ignore:(read_text|open_text) is deprecated:DeprecationWarning",
-    "ignore:unclosed <socket:ResourceWarning",
-)
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import kafka.coordinator.assignors.cooperative_sticky  # noqa: F401
+__all__ = ["pytest_configure", "pytest_runtest_setup"]
 
 FOLDER = Path(__file__).parent
 _numbers = itertools.count()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "scenario(words): a line of docs/compatibility.md")
-    config.addinivalue_line("markers", "kcat: needs the kcat program")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.parent == FOLDER:
-            for warning in FOREIGN_WARNINGS:
-                item.add_marker(pytest.mark.filterwarnings(warning))
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    for mark, needed, missing in (
-        ("java", lambda: java_command("none"), KafkaMissingError),
-        ("kcat", kcat, KcatMissingError),
-    ):
-        if item.get_closest_marker(mark) is None:
-            continue
-        opt_out = f"PENSTOCK_SKIP_{mark.upper()}"
-        if os.environ.get(opt_out) == "1":
-            pytest.skip(f"{opt_out}=1")
-        try:
-            needed()
-        except missing as error:
-            pytest.fail(f"{error}, or leave these tests out with {opt_out}=1", pytrace=False)
+    mark_foreign(items, FOLDER)
 
 
 @pytest.fixture(scope="session")

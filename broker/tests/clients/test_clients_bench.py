@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,9 @@ sys.path.insert(
 
 from bench.disk import SyncCost
 from bench.frames import Frames
+from bench.locks import held
 from bench.measures import (
+    Busy,
     Consumed,
     Measured,
     Produced,
@@ -31,7 +36,7 @@ from bench.report import Results, shortfalls, write_report
 PRODUCER_SAID = """\
 99 records sent, 19.8 records/sec (0.00 MB/sec), 9.0 ms avg latency, 15.0 ms max latency.
 550000 records sent, 84112.7 records/sec (8.02 MB/sec), 61.13 ms avg latency, 640.00 ms max latency, 5 ms 50th, 301 ms 95th, 510 ms 99th, 630 ms 99.9th.
-400000 records sent, 98765.4 records/sec (9.42 MB/sec), 3.10 ms avg latency, 40.00 ms max latency, 2 ms 50th, 9 ms 95th, 17 ms 99th, 33 ms 99.9th.
+400000 steady state records sent, 98765.4 records/sec (9.42 MB/sec), 3.10 ms avg latency, 40.00 ms max latency, 2 ms 50th, 9 ms 95th, 17 ms 99th, 33 ms 99.9th.
 """
 CONSUMER_SAID = """\
 start.time, end.time, data.consumed.in.MB, MB.sec, data.consumed.in.nMsg, nMsg.sec, rebalance.time.ms, fetch.time.ms, fetch.MB.sec, fetch.nMsg.sec
@@ -51,6 +56,39 @@ def test_the_consumer_is_read_without_the_time_its_group_took() -> None:
         read_consumed(CONSUMER_SAID.splitlines()[0])
 
 
+def test_locks_are_let_go_when_they_do_not_come_together(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    def is_free(path: Path) -> bool:
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+    got = threading.Event()
+
+    def measure() -> None:
+        with held([first, second], patience_s=0.0, pause_s=0.001, poll_s=0.0):
+            got.set()
+
+    with second.open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        thread = threading.Thread(target=measure)
+        thread.start()
+        deadline = time.monotonic() + 10
+        while not is_free(first):  # It is free again and again, although the second never comes.
+            assert time.monotonic() < deadline
+        assert not got.is_set()
+    assert got.wait(10)
+    thread.join(10)
+    with held([first, second]):
+        assert not is_free(first)
+        assert not is_free(second)
+    assert is_free(first)
+
+
 def test_middle_and_spread_of_rounds() -> None:
     assert middle([3.0, 100.0, 2.0]) == 3.0
     assert spread([90.0, 100.0, 120.0]) == pytest.approx(0.3)
@@ -68,11 +106,14 @@ def test_the_report_says_who_leads() -> None:
                 1.0,
                 1.0,
                 round((64 << 20) / factor),
+                Busy(0.97, 0.2),
+                Busy(0.5, 0.1),
             )
             results.add(peer, Start(0.5, 1 << 20), dict.fromkeys(cells(durability.name), measured))
     report = write_report(results, QUICK, SyncCost(1.0, 2.0, 3.0), "a machine")
     assert "| 100 B, 1 partition | 2,000 | 1,000 | **2.00** |" in report
     assert "| 1 KiB, 100 partitions | 2 | 4 | **2.00** | 10 | 20 | **2.00** |" in report
+    assert "| 100 B, 1 partition | 97% | 97% | 20% | 20% | 50% | 50% | 10% | 10% |" in report
     assert "fdatasync on this disk: p50 1.00 ms" in report
     behind = shortfalls(results)
     assert len(behind) == 8

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 
+import pytest
+
 from penstock.codec.records import Record, build_batch
+from penstock.log.errors import DataFolderError
 from penstock.model.errors import ErrorCode
+from penstock.partition.partition import MissingRun
 from penstock.service.api import AppendResult, ConfigOperation, FetchPartition, NewTopic, ProduceBatches
 from penstock.testing.simulated_disk import SimulatedDisk
 from penstock.testing.simulated_shard import CONTEXT, ManualClock, SimulatedShard
@@ -92,15 +97,54 @@ def test_a_disk_without_one_free_byte_still_gets_room_by_retention() -> None:
     asyncio.run(scenario())
 
 
-def test_a_full_disk_starts_again() -> None:
+@pytest.mark.parametrize("left_bytes", [0, 200])
+def test_a_full_disk_starts_again(left_bytes: int) -> None:
+    """A start has to write its epoch first: where not even that finds room, a spare gives its own."""
+
     async def scenario() -> None:
         full = FullDisk()
         await full.fill()
         rest = full.disk.open("somebody-else", create=True)
-        rest.write_at(0, [bytes(max(full.disk.available_bytes() - 200, 0))])
+        rest.write_at(0, [bytes(full.disk.available_bytes() - left_bytes)])
         again = SimulatedShard(full.disk, random.Random(2), ManualClock(2000))
         await again.lead()
         partition = again.shard.table.require("t", 0)
         assert partition.high_watermark == full.produced
+        full.shard = again
+        await full.forget(full.produced - 5)
+        assert (await full.produce()).error is ErrorCode.NONE
 
     asyncio.run(scenario())
+
+
+def test_a_full_disk_without_spares_says_what_to_do() -> None:
+    async def scenario() -> None:
+        full = FullDisk()
+        await full.fill()
+        for spare in full.shard.shard.log.spares:
+            full.disk.remove(spare)
+        rest = full.disk.open("somebody-else", create=True)
+        rest.write_at(0, [bytes(full.disk.available_bytes())])
+        with pytest.raises(DataFolderError, match="the disk is full to the last byte: free some space"):
+            SimulatedShard(full.disk, random.Random(2), ManualClock(2000))
+
+    asyncio.run(scenario())
+
+
+def test_reading_old_segments_leaves_no_cycle_that_holds_them() -> None:
+    """A removed file keeps its room as long as anybody holds it open: nobody may wait for a garbage collection."""
+
+    async def scenario() -> None:
+        full = FullDisk()
+        await full.fill()
+        assert await full.readable() > 0
+
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        asyncio.run(scenario())
+        gc.collect()
+        assert not [item for item in gc.garbage if isinstance(item, MissingRun)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()

@@ -86,7 +86,8 @@ class Model:
                 return question()
             except MissingRun as missing:
                 self.loads += 1
-                self.cache.put(missing.segment, missing.partition, load_run(missing.segment, missing.summary))
+                segment, key, summary = missing.wanted
+                self.cache.put(segment, key, load_run(segment, summary))
 
     def extents(self, offset: int, bytes_max: int, end: int | None = None) -> list[tuple[int, int]]:
         """(position, size) of what is found, with as many questions as it takes."""
@@ -132,7 +133,7 @@ def test_an_old_run_is_asked_for_and_then_kept() -> None:
     model.append(5)
     with pytest.raises(MissingRun) as caught:
         model.partition.extents(0, 10_000, 10)
-    assert caught.value.segment is model.segments[0]
+    assert caught.value.wanted.segment is model.segments[0]
     assert len(model.extents(0, 10_000)) == 2
     assert len(model.extents(0, 10_000)) == 2
     assert model.loads == 1

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from penstock.testing.ledger import Ledger
 from penstock.testing.process import BrokerProcess
 from penstock.testing.wire_probe import end_offsets, stored_batches
+from steady_producer import SteadyProducer, now_ms, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from confluent_kafka import KafkaError, Message
+    from penstock.testing.ledger import Ledger
 
 ROUNDS = int(os.environ.get("PENSTOCK_CRASH_ROUNDS", "5"))
 SEED = int(os.environ.get("PENSTOCK_CRASH_SEED", str(random.SystemRandom().randrange(1 << 32))))
@@ -36,69 +35,7 @@ SHORTEST_LIFE_S = 0.02
 LONGEST_LIFE_S = 1.5
 KILL_DURING_RECOVERY = 0.3
 PER_SECOND = 4000
-DELIVERY_TIMEOUT_MS = 60_000
 CALL_TIMEOUT_S = 30.0
-
-
-class SteadyProducer:
-    """Sends numbered messages until told to stop, and keeps the ledger; one thread does both."""
-
-    def __init__(self, bootstrap: str) -> None:
-        self.ledger = Ledger()
-        self._producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "acks": "all",
-                "enable.idempotence": True,
-                "linger.ms": 2,
-                "delivery.timeout.ms": DELIVERY_TIMEOUT_MS,
-                "reconnect.backoff.max.ms": 100,
-                "retry.backoff.ms": 20,
-                "log_level": 0,  # That a killed broker does not answer is no news here.
-            }
-        )
-        self._stopping = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Sends no more, and waits for the answers to what was sent."""
-        self._stopping.set()
-        self._thread.join(DELIVERY_TIMEOUT_MS / 1000 + CALL_TIMEOUT_S)
-        if self._failure is not None:
-            raise self._failure
-        assert not self._thread.is_alive(), "the producer still waits for answers"
-
-    def _run(self) -> None:
-        try:
-            started = time.monotonic()
-            while not self._stopping.is_set():
-                if self.ledger.sent > (time.monotonic() - started) * PER_SECOND:
-                    self._producer.poll(0.005)
-                    continue
-                self._send()
-            self._producer.flush()
-        except BaseException as failure:
-            self._failure = failure
-
-    def _send(self) -> None:
-        number = self.ledger.send()
-        while True:
-            try:
-                self._producer.produce(
-                    TOPIC,
-                    str(number),
-                    partition=number % PARTITIONS,
-                    on_delivery=lambda error, message: self._note(error, message, number),
-                )
-                return
-            except BufferError:
-                self._producer.poll(0.01)  # The broker is down for a while: the client's queue is full.
-
-    def _note(self, error: KafkaError | None, message: Message, number: int) -> None:
-        if error is None:
-            self.ledger.acknowledge(number, message.partition(), message.offset(), _now_ms())
 
 
 @pytest.mark.clients
@@ -111,14 +48,14 @@ def test_kill_at_random_moments(policy: str, tmp_path: Path) -> None:
     broker = BrokerProcess(tmp_path, config=config, listeners=("kafka",))
     with broker:
         _create(broker.kafka, TOPIC, PARTITIONS)
-        producer = SteadyProducer(broker.kafka)
+        producer = SteadyProducer(broker.kafka, TOPIC, PARTITIONS, per_second=PER_SECOND)
         for number in range(ROUNDS):
             _create(broker.kafka, f"round-{number}", 1)
             _commit(broker.kafka, number)
             acked = producer.ledger.acked
             _wait(lambda acked=acked: producer.ledger.acked > acked, f"an answer in round {number}; {seed}")
             time.sleep(moments.uniform(SHORTEST_LIFE_S, LONGEST_LIFE_S))
-            producer.ledger.interrupt(_now_ms())
+            producer.ledger.interrupt(now_ms())
             broker.kill()
             if moments.random() < KILL_DURING_RECOVERY:
                 broker.launch_only()
@@ -162,7 +99,7 @@ def _read(bootstrap: str, ledger: Ledger, count: int) -> None:
             assert time.monotonic() < deadline, f"{read} of {count} messages read after a minute"
             for message in consumer.consume(10_000, 0.2):
                 assert message.error() is None, message.error()
-                ledger.receive(int(message.value()), message.partition(), message.offset())
+                ledger.receive(number_of(message), message.partition(), message.offset())
                 read += 1
     finally:
         consumer.close()
@@ -197,7 +134,3 @@ def _wait(done: Callable[[], bool], what: str) -> None:
     while not done():
         assert time.monotonic() < deadline, f"no {what} within {CALL_TIMEOUT_S:g} s"
         time.sleep(0.005)
-
-
-def _now_ms() -> int:
-    return time.monotonic_ns() // 1_000_000

@@ -142,7 +142,7 @@ async def test_nothing_is_served_before_the_start_and_after_the_stop() -> None:
         await house.service.detail(CONTEXT, "g")
     assert not house.clock.pending
     early = ConsumerGroups(house.machine, house.log, house.clock, house.positions, lambda: "n")
-    assert await early.heartbeat(CONTEXT, "g", 1, "m", None) is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+    assert await early.heartbeat(CONTEXT, "g", 1, "m", None) is ErrorCode.NOT_COORDINATOR
 
 
 async def test_group_ids_are_checked() -> None:

@@ -13,9 +13,11 @@ import pytest
 
 from penstock.listeners.http import batcher, bodies
 from penstock.listeners.http.application import HttpApplication
+from penstock.listeners.http.leader_proxy import LeaderProxy
 from penstock.listeners.http.listener import DataHttpListener
 from penstock.listeners.http.routes import Call, NoBody, NoQuery, RawBody, Reply, Route, Routes
 from penstock.listeners.http.server import HttpServer
+from penstock.listeners.http.services import AlwaysLeads
 from penstock.telemetry.counters import Counters
 from penstock.testing.memory_services import MemoryServices
 
@@ -46,6 +48,7 @@ async def serving(
         protocol="http",
         body_bytes_max=1000,
         counters=protocol,
+        leader=LeaderProxy(AlwaysLeads(), "http", protocol),
         requests_in_flight_max=requests_max,
     )
     server = HttpServer(application, "127.0.0.1", 0, protocol, connections_max=connections_max)

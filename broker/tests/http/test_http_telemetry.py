@@ -30,6 +30,7 @@ def parsed(text: str) -> dict[str, dict[tuple[str, ...], float]]:
     return samples
 
 
+@pytest.mark.parametrize("admin", ["asks the leader"], indirect=True)
 async def test_metrics_show_counters_topics_groups_and_the_broker(
     services: MemoryServices, admin: aiohttp.ClientSession, data: aiohttp.ClientSession
 ) -> None:

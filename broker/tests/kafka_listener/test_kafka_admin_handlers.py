@@ -295,6 +295,9 @@ async def test_administration_of_groups(broker: ServedWire) -> None:
         ("g", "Stable", "classic")
     ]
     assert (await broker.wire.ask("ListGroups", 4, states_filter=["Empty"])).groups == []
+    broker.cluster.groups.coordinates = False
+    elsewhere = await broker.wire.ask("ListGroups", 4)
+    assert (elsewhere.error_code, elsewhere.groups) == (ErrorCode.NONE, [])
     deleted = await broker.wire.ask("DeleteGroups", 2, groups_names=["g", "none"])
     assert [each.error_code for each in deleted.results] == [ErrorCode.NON_EMPTY_GROUP, 0]
     topic = OffsetDeleteRequestTopic(name="t", partitions=[OffsetDeleteRequestPartition(partition_index=0)])

@@ -45,6 +45,20 @@ def test_extents_of_several_partitions_and_segments_in_any_order(tmp_path: Path)
         assert [bytes(found) for found in read_payloads(extents)] == [payloads[one] for one in extents]
 
 
+def test_what_is_kept_of_a_read_holds_little_more_than_what_was_asked_for(tmp_path: Path) -> None:
+    """A payload may be a view of the whole read; one that would pin mostly gaps is copied."""
+    near = _segment(tmp_path, 1, [(0, b"a" * 9000), (1, b"b" * 100), (0, b"c" * 9000), (0, b"d" * 9000)])
+    assert {len(memoryview(one.obj)) for one in read_payloads([near[2], near[3]])} == {
+        2 * (9000 + ENTRY_HEADER_SIZE)
+    }
+    apart = _segment(
+        tmp_path, 17, [(0, b"a"), (1, b"x" * 5000), (0, b"b"), (0, b"c"), (0, b"d"), (0, b"e"), (0, b"f")]
+    )
+    found = read_payloads([apart[0], apart[2]])
+    assert [bytes(one) for one in found] == [b"a", b"b"]
+    assert [len(memoryview(one.obj)) for one in found] == [1, 1]
+
+
 def test_an_extent_of_another_partition_is_refused(tmp_path: Path) -> None:
     (extent,) = _segment(tmp_path, 1, [(7, b"payload")])
     with pytest.raises(LogDamagedError, match=r"does not match its checksum"):

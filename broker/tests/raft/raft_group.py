@@ -10,17 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 
 import raft_words as words
-from penstock.raft.configuration import Change, ChangeKind, Configuration
+from penstock.raft.configuration import Configuration
 from penstock.raft.core import RaftCore
 from penstock.raft.epochs import EpochLog
-from penstock.raft.messages import Append, InstallSnapshot, MessageError, PeerMessage, Refusal, Snapshot
+from penstock.raft.messages import (
+    Append,
+    InstallSnapshot,
+    MessageError,
+    PeerMessage,
+    Refusal,
+    Snapshot,
+    VoteRequest,
+)
 from penstock.raft.options import RaftOptions
-from penstock.raft.ready import Generation, HardState, Ready
+from penstock.raft.ready import HardState, Ready
+from raft_cores import of_kind
 from raft_datadriven import Case
+from raft_member import Envelope, Member, StorageOrder, read_changes
 from raft_words import Entry
 
 # What etcd's tests configure: an election timeout of three ticks, and no limits.
@@ -37,120 +46,6 @@ OPTIONS = {
     "combine": False,
 }
 FLAGS = {"prevote": "pre_vote", "checkquorum": "check_quorum", "step-down-on-removal": "step_down_on_removal"}
-FIRST_GENERATION = Generation(0)
-KINDS = {
-    "v": ChangeKind.VOTER,
-    "l": ChangeKind.LEARNER,
-    "r": ChangeKind.REMOVE,
-    "u": ChangeKind.UPDATE,
-}
-
-
-def read_changes(text: str) -> list[Change]:
-    """`v1 l2 r3`: make 1 a voter and 2 a learner, remove 3."""
-    return [Change(KINDS[token[0]], int(token[1:])) for token in text.split()]
-
-
-@dataclass
-class Envelope:
-    """A message on its way, to a peer or inside one member. `deliver` gives it to whom it is for."""
-
-    sender: int
-    to: int
-    kind: str
-    text: str
-    deliver: Callable[[], None]
-    local: bool = False
-
-
-@dataclass
-class StorageOrder:
-    """What a storage thread is to do, and what it may send afterwards."""
-
-    text: str
-    work: Callable[[], None]
-    responses: list[Envelope]
-
-
-@dataclass
-class Member:
-    """The driver of one core."""
-
-    number: int
-    storage_thread: bool
-    core: RaftCore = field(init=False)
-    log: dict[int, Entry] = field(default_factory=dict)
-    disk: dict[int, Entry] = field(default_factory=dict)
-    disk_first: int = 1
-    disk_last: int = 0
-    history: list[Snapshot] = field(default_factory=list)
-    # Entries that this member appended as leader since its last Ready.
-    appended: list[Entry] = field(default_factory=list)
-    soft_state: tuple[str, int] = ("StateFollower", 0)
-    generation: Generation = FIRST_GENERATION
-    append_work: list[StorageOrder] = field(default_factory=list)
-    apply_work: list[StorageOrder] = field(default_factory=list)
-
-    def fit(self, first: int, last: int, bytes_max: int) -> tuple[int, int]:
-        """No limits: everything fits."""
-        return last - first + 1, 0
-
-    def snapshot(self) -> Snapshot:
-        """The newest."""
-        return self.history[-1]
-
-    @property
-    def has_ready(self) -> bool:
-        """Whether there is something to do; what etcd counts as such, but our core leaves to the driver, included."""
-        return self.core.has_ready or bool(self.appended)
-
-    def ready(self) -> Ready | None:
-        """The core's next Ready; an empty one where there are only entries that the driver wrote as leader."""
-        ready = self.core.ready()
-        if ready is None and self.appended:
-            return Ready(last_index=self.core.last_index, generation=self.generation)
-        if ready is not None:
-            self.generation = ready.generation
-        return ready
-
-    def put(self, entry: Entry) -> None:
-        """A leader's own entry."""
-        self.log[entry.index] = entry
-        self.appended.append(entry)
-
-    def take(self, ready: Ready) -> list[Entry]:
-        """Brings the log to where the Ready says it is; gives the entries that are to be stored."""
-        entries = []
-        if ready.begin_epoch:
-            entries.append(Entry(ready.begin_epoch.index, ready.begin_epoch.epoch))
-        entries += self.appended
-        self.appended = []
-        for piece in ready.appends:
-            payload = piece.span.payload
-            assert isinstance(payload, tuple)
-            entries += payload[piece.first - piece.span.first : piece.last - piece.span.first + 1]
-        for entry in entries:
-            self.log[entry.index] = entry
-        for index in [index for index in self.log if index > ready.last_index]:
-            del self.log[index]
-        return entries
-
-    def store(self, entries: Sequence[Entry], snapshot: Snapshot | None) -> None:
-        """Writes to the disk."""
-        if snapshot:
-            self.disk = {}
-            self.disk_first, self.disk_last = snapshot.index + 1, snapshot.index
-        for entry in entries:
-            self.disk[entry.index] = entry
-            self.disk_last = entry.index
-
-    def apply(self, entries: Sequence[Entry]) -> None:
-        """Applies to the state, which is a text that entries are added to, and keeps a snapshot of every step."""
-        for entry in entries:
-            last = self.history[-1]
-            configuration = self.core.apply_change(entry.change) if entry.change else last.configuration
-            text = f"{last.payload}{'' if entry.change else entry.text}"
-            self.history.append(Snapshot(entry.index, entry.epoch, configuration, text))
 
 
 class Group:
@@ -212,7 +107,7 @@ class Group:
                 member.number,
                 RaftOptions(**settings),
                 log=EpochLog(index + 1, index, epoch_before=min(index, 1)),
-                hard_state=HardState(0, 0, index),
+                hard_state=HardState(0, 0, index, min(index, 1)),
                 configuration=configuration,
                 applied=index,
                 port=member,
@@ -316,8 +211,10 @@ class Group:
         entries = member.take(ready)
         applicable = range(ready.committed[0], ready.committed[1] + 1) if ready.committed else ()
         applying = [member.log[index] for index in applicable]
-        sent = [self._to_peer(member, message) for message in ready.messages]
-        after = [self._to_peer(member, message) for message in ready.messages_after]
+        # etcd asks for votes at once, even before its storage thread has written the epoch; ours waits, see `election`.
+        at_once = [*ready.messages, *of_kind(VoteRequest, ready.messages_after)]
+        sent = [self._to_peer(member, message) for message in at_once]
+        after = [self._to_peer(member, message) for message in ready.messages_after if message not in at_once]
         if member.storage_thread:
             own = self._own_responses(member, ready, acknowledged)
             orders = self._orders(member, ready, entries, applying, own + after)
@@ -358,8 +255,11 @@ class Group:
             lines += "CommittedEntries:\n" + words.entry_lines(applying)
         if texts:
             lines += "Messages:\n" + "".join(f"{text}\n" for text in texts)
-        must_sync = str(ready.sync_hard_state or bool(entries)).lower()
-        self.write(f"Ready MustSync={must_sync}:\n{lines}" if lines else "<empty Ready>")
+        must_sync = bool(entries)
+        if ready.hard_state:
+            must_sync |= member.is_binding(ready.hard_state)
+            member.hard_state = ready.hard_state
+        self.write(f"Ready MustSync={str(must_sync).lower()}:\n{lines}" if lines else "<empty Ready>")
 
     def _to_peer(self, member: Member, message: PeerMessage) -> Envelope:
         if isinstance(message, Append) and message.span:
@@ -394,7 +294,7 @@ class Group:
         head = f"{number:x}->{number:x}"
         own = []
         hard_state = ready.hard_state
-        if hard_state and ready.sync_hard_state and hard_state.vote == number:
+        if hard_state and member.is_binding(hard_state) and hard_state.vote == number:
             text = f"{head} MsgVoteResp Term:{hard_state.epoch} Log:0/0"
             deliver = partial(core.hard_state_stored, hard_state)
             own.append(Envelope(number, number, "MsgVoteResp", text, deliver, local=True))

@@ -21,7 +21,8 @@ from penstock.raft.progress import Progress
 from penstock.raft.quorum import EVERYTHING, VoteResult, agreed_index, vote_result
 from penstock.raft.status import follower_status
 from raft_datadriven import Case, read_cases
-from raft_group import Group, read_changes
+from raft_group import Group
+from raft_member import read_changes
 
 pytestmark = pytest.mark.go
 

@@ -34,6 +34,8 @@ class ConfigRoutes:
             {200: ConfigTable},
             NoQuery,
             NoBody,
+            # Half of it is this broker's own file.
+            local=True,
         )
         change: Route[NoQuery, ConfigChanges] = Route(
             "PATCH",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from penstock.admin.models import Health, Readiness
 from penstock.listeners.http.routes import Call, NoBody, NoQuery, Reply, Route, Routes
+from penstock.model.errors import ErrorCode, PenstockError
 from penstock.telemetry.metrics import (
     METRICS_MEDIA_TYPE,
     BrokerSample,
@@ -19,6 +20,16 @@ from penstock.telemetry.metrics import (
 if TYPE_CHECKING:
     from penstock.listeners.http.services import HttpServices
     from penstock.service.api import BrokerService
+    from penstock.service.context import RequestContext
+
+_COORDINATED_ELSEWHERE: Final = frozenset(
+    {
+        ErrorCode.NOT_COORDINATOR,
+        ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+    }
+)
+"""What a broker that does not coordinate groups, or not yet, answers."""
 
 
 class HealthRoutes:
@@ -39,6 +50,7 @@ class HealthRoutes:
             query=NoQuery,
             body=NoBody,
             quick=True,
+            local=True,
         )
         readiness: Route[NoQuery, NoBody] = Route(
             method="GET",
@@ -50,6 +62,7 @@ class HealthRoutes:
             query=NoQuery,
             body=NoBody,
             quick=True,
+            local=True,
         )
         metrics: Route[NoQuery, NoBody] = Route(
             method="GET",
@@ -62,6 +75,7 @@ class HealthRoutes:
             body=NoBody,
             reply_media_type="text/plain",
             quick=True,
+            local=True,
         )
         return [health, readiness, metrics]
 
@@ -77,7 +91,6 @@ class HealthRoutes:
     async def metrics(self, call: Call[NoQuery, NoBody]) -> Reply:
         """Numbers are copied here, on the loop that owns them, and written out in a thread."""
         services = self._services
-        groups = await services.groups.list_groups(call.context)
         snapshot = MetricsSnapshot(
             counters=services.counters.copy(),
             broker=broker_sample(services.broker),
@@ -85,9 +98,19 @@ class HealthRoutes:
                 TopicSample(t.name, t.partitions, t.messages, t.bytes)
                 for t in services.topics.list_topics(call.context)
             ],
-            groups=[GroupSample(g.group, g.state, g.members, g.lag) for g in groups],
+            groups=await self._groups(call.context),
         )
         return Reply(await asyncio.to_thread(render, snapshot), media_type=METRICS_MEDIA_TYPE)
+
+    async def _groups(self, context: RequestContext) -> list[GroupSample]:
+        """Groups are counted where they are coordinated, so that a sum over all brokers counts each of them once."""
+        try:
+            overviews = await self._services.groups.list_groups(context)
+        except PenstockError as error:
+            if error.code not in _COORDINATED_ELSEWHERE:
+                raise
+            return []
+        return [GroupSample(g.group, g.state, g.members, g.lag) for g in overviews]
 
 
 def broker_sample(service: BrokerService) -> BrokerSample:

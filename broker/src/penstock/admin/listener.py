@@ -10,6 +10,7 @@ from penstock.admin.health import HealthRoutes
 from penstock.admin.status import StatusRoutes
 from penstock.admin.topics import TopicRoutes
 from penstock.listeners.http.application import HttpApplication
+from penstock.listeners.http.leader_proxy import LeaderProxy
 from penstock.listeners.http.limits import ADMIN_BODY_BYTES_MAX
 from penstock.listeners.http.openapi import with_openapi
 from penstock.listeners.http.server import HttpServer
@@ -26,9 +27,10 @@ class AdminHttpListener:
     def __init__(self, name: str, host: str, port: int, services: HttpServices) -> None:
         counters = services.counters.protocol(PROTOCOL)
         self.name = name
+        self._leader = LeaderProxy(services.leader, name, counters)
         self.routes = with_openapi(
             "Penstock admin API",
-            "Cluster, topics, groups, configuration, health and metrics of one broker. "
+            "Topics, groups and the cluster, by any broker; health, metrics and configuration of the broker that is asked. "
             "Errors are problem documents (RFC 9457).",
             [
                 *HealthRoutes(services).routes(),
@@ -44,6 +46,7 @@ class AdminHttpListener:
             protocol=PROTOCOL,
             body_bytes_max=ADMIN_BODY_BYTES_MAX,
             counters=counters,
+            leader=self._leader,
         )
         self._server = HttpServer(application, host, port, counters)
 
@@ -59,3 +62,4 @@ class AdminHttpListener:
     async def stop(self) -> None:
         """Stops accepting, answers what it has taken, closes."""
         await self._server.stop()
+        await self._leader.close()

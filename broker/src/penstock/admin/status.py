@@ -36,7 +36,7 @@ class StatusRoutes:
         self._broker = services.broker
 
     def routes(self) -> Routes:
-        """Both routes."""
+        """All of them; handing over is for the leader."""
         cluster: Route[NoQuery, NoBody] = Route(
             method="GET",
             path="/v1/cluster",
@@ -46,6 +46,7 @@ class StatusRoutes:
             replies={200: Cluster},
             query=NoQuery,
             body=NoBody,
+            local=True,
         )
         broker: Route[NoQuery, NoBody] = Route(
             method="GET",
@@ -56,6 +57,7 @@ class StatusRoutes:
             replies={200: Broker},
             query=NoQuery,
             body=NoBody,
+            local=True,
         )
         hand_over: Route[NoQuery, HandOver] = Route(
             method="POST",
@@ -76,6 +78,7 @@ class StatusRoutes:
             replies={200: Digest},
             query=DigestRange,
             body=NoBody,
+            local=True,
         )
         return [cluster, broker, hand_over, digest]
 

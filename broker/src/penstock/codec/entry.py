@@ -25,6 +25,9 @@ KIND_BATCH = 1
 KIND_COMMAND = 2
 KINDS = frozenset({KIND_BATCH, KIND_COMMAND})
 
+# What a reader compares with its index before it trusts an entry: crc, length, partition.
+CHECKED = struct.Struct("<I4xI16xI")
+
 UNDURABLE_MAX = 0xFFFFFFFF
 
 Buffer = bytes | bytearray | memoryview

@@ -131,7 +131,7 @@ def _check_newest(bases: list[int], names: frozenset[str], covered: int) -> None
 
 def _sweep(disk: Disk, names: frozenset[str]) -> None:
     segments = {name.removesuffix(SEGMENT_SUFFIX) for name in names if name.endswith(SEGMENT_SUFFIX)}
-    for name in names:
+    for name in sorted(names):
         orphan = name.endswith(INDEX_SUFFIX) and name.removesuffix(INDEX_SUFFIX) not in segments
         if orphan or name.endswith(".new"):
             disk.remove(name)

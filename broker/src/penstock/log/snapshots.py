@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from penstock.base.crc import crc32c
-from penstock.log.disk import Disk, File
+from penstock.log.disk import Disk
 from penstock.log.errors import LogDamagedError
 
 CHECKPOINT_NAME = "checkpoint"
@@ -39,12 +39,12 @@ class SnapshotFile:
 
     __slots__ = ("_file", "crc", "index", "name", "size_bytes", "version")
 
-    def __init__(self, name: str, version: int, index: int, file: File) -> None:
-        self._file = file
+    def __init__(self, name: str, item: _CheckpointItem, disk: Disk) -> None:
+        self._file = disk.open(item.file)
         self.name = name
-        self.version = version
-        self.index = index
-        self.size_bytes, self.crc = _decode_header(name, file.read_at(0, _HEADER.size))
+        self.version = item.version
+        self.index = item.index
+        self.size_bytes, self.crc = _decode_header(item.file, self._file.read_at(0, _HEADER.size))
 
     def read(self, position: int, size: int) -> bytes:
         """Up to `size` bytes of the state from `position`, in a thread. They are unchecked: whoever puts the pieces together
@@ -99,6 +99,7 @@ class SnapshotStore:
         """Makes `index`, an entry that the log holds, the covered index of every machine; `changed` has (version, state) of
         those to write."""
         with self._lock:
+            assert self._checkpoint.reset_to is None, "the log is being reset"
             current = dict(self._checkpoint.machines)
             for name, item in current.items():
                 current[name] = _CheckpointItem(item.file, item.version, index)
@@ -130,11 +131,11 @@ class SnapshotStore:
     def seeded(self) -> None:
         """The log holds entry `covered_index`, durably: from here on, an end before it is damage. Blocks. Raises OSError."""
         with self._lock:
-            self._commit(_Checkpoint(_FORMAT, self._checkpoint.machines))
+            self._commit(_Checkpoint(_FORMAT, self._checkpoint.machines, self._checkpoint.reset_to))
 
     @property
     def reset_to(self) -> tuple[int, int] | None:
-        """(index, epoch) of the base of a reset that was cut short: give it to `open_log`, then call `reset_done`."""
+        """(index, epoch) of the base of a reset that is not finished: at a start, `finish_reset` does that."""
         return self._checkpoint.reset_to
 
     @property
@@ -153,10 +154,7 @@ class SnapshotStore:
     def open_files(self) -> list[SnapshotFile]:
         """The same, for sending in pieces. Blocks. Raises LogDamagedError, OSError."""
         with self._lock:
-            return [
-                SnapshotFile(name, item.version, item.index, self._disk.open(item.file))
-                for name, item in self._checkpoint.machines.items()
-            ]
+            return [SnapshotFile(name, item, self._disk) for name, item in self._checkpoint.machines.items()]
 
     # --- files -----------------------------------------------------------------------------------
 

@@ -7,9 +7,10 @@ is asked for with `MissingRun`, so that the caller reads it in a thread and trie
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from penstock.catalog.partitions import PartitionState
 from penstock.log.reader import Extent
@@ -18,14 +19,21 @@ from penstock.log.segment_index import PartitionRun, RunSummary
 from penstock.log.truncation import Truncation
 
 
-class MissingRun(Exception):  # noqa: N818 (not an error: it asks for a read)
-    """A sealed segment's run has to be loaded before the question can be answered."""
+class WantedRun(NamedTuple):
+    """A run that has to be read from its segment's index file."""
 
-    def __init__(self, segment: Segment, partition: int, summary: RunSummary) -> None:
-        super().__init__(segment.name)
-        self.segment = segment
-        self.partition = partition
-        self.summary = summary
+    segment: Segment
+    partition: int
+    summary: RunSummary
+
+
+class MissingRun(Exception):  # noqa: N818 (not an error: it asks for a read)
+    """A sealed segment's run has to be loaded before the question can be answered. Keep `wanted` and not the exception:
+    with its frames it is a cycle, which would hold a removed segment's file open, and its room, until a collection."""
+
+    def __init__(self, wanted: WantedRun) -> None:
+        super().__init__(wanted.segment.name)
+        self.wanted = wanted
 
 
 class RunCache:
@@ -76,6 +84,7 @@ class Partition:
 
     __slots__ = (
         "_cache",
+        "_firsts",
         "_segments",
         "end_offset",
         "epoch_base",
@@ -103,6 +112,8 @@ class Partition:
         # Called once, in order, when the high watermark moves or the partition is dropped.
         self.waiters: dict[object, Callable[[], None]] = {}
         self._segments: list[Segment] = []
+        # The first offset of the run in each of them.
+        self._firsts: list[int] = []
 
     # --- changes ---------------------------------------------------------------------------------
 
@@ -111,13 +122,17 @@ class Partition:
         run = segment.run(self.key)
         assert run is not None
         self._segments.append(segment)
+        self._firsts.append(run.first_offset)
         self.size_bytes += run.size_bytes
         self.end_offset = max(self.end_offset, run.end_offset)
 
     def appended(self, segment: Segment, end_offset: int, size_bytes: int) -> None:
         """A batch was appended to `segment`."""
         if not self._segments or self._segments[-1] is not segment:
+            run = segment.run(self.key)
+            assert run is not None
             self._segments.append(segment)
+            self._firsts.append(run.first_offset)
         self.end_offset = end_offset
         self.size_bytes += size_bytes
 
@@ -146,19 +161,19 @@ class Partition:
             if run.end_offset > self.log_start or maybe_active:
                 break
             self.size_bytes -= run.size_bytes
-            del self._segments[0]
+            del self._segments[0], self._firsts[0]
 
     def forget(self, segment: Segment) -> None:
         """The segment leaves the log."""
         if self._segments and self._segments[0] is segment:
             run = segment.run(self.key)
             self.size_bytes -= run.size_bytes if run is not None else 0
-            del self._segments[0]
+            del self._segments[0], self._firsts[0]
 
     def truncated(self, cut: Truncation) -> None:
         """The log lost batches of this partition: `cut.ends` has its key."""
         while self._segments and (self._segments[-1].removed or self._segments[-1].run(self.key) is None):
-            del self._segments[-1]
+            del self._segments[-1], self._firsts[-1]
         self.size_bytes = 0
         for segment in self._segments:
             run = segment.run(self.key)
@@ -182,13 +197,16 @@ class Partition:
                 if found:
                     break
                 raise
-            slot = run.slot_of(offset)
-            for position in range(slot, len(run)):
-                size = run.sizes[position]
-                if run.base_offsets[position] >= end or (found and total + size > bytes_max):
+            sizes, positions = run.sizes, run.positions
+            stop = bisect_left(run.base_offsets, end)
+            for slot in range(run.slot_of(offset), stop):
+                size = sizes[slot]
+                if found and total + size > bytes_max:
                     return found
-                found.append(Extent(segment, run.positions[position], size, self.key))
+                found.append(Extent(segment, positions[slot], size, self.key))
                 total += size
+            if stop < len(run):
+                break
             offset = run.end_offset
         return found
 
@@ -264,12 +282,7 @@ class Partition:
         return start
 
     def _segment_of(self, offset: int) -> int:
-        return max(bisect_right(self._segments, offset, key=self._first_offset) - 1, 0)
-
-    def _first_offset(self, segment: Segment) -> int:
-        run = segment.run(self.key)
-        assert run is not None
-        return run.first_offset
+        return max(bisect_right(self._firsts, offset) - 1, 0)
 
     def _run(self, segment: Segment) -> PartitionRun:
         run = segment.run(self.key)
@@ -279,5 +292,5 @@ class Partition:
         cached = self._cache.get(segment, self.key)
         if cached is None or cached.summary is not run:
             # Nobody has loaded it, or the segment was cut and filled again since.
-            raise MissingRun(segment, self.key, run)
+            raise MissingRun(WantedRun(segment, self.key, run))
         return cached

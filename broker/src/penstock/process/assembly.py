@@ -25,7 +25,7 @@ from penstock.listeners.kafka.services import KafkaServices
 from penstock.model.commands import Command
 from penstock.process.group_ports import LoopClock, ShardPositions
 from penstock.process.opening import MemberOpening, broker_name, other_peers
-from penstock.process.peers import LeaderRequests, PeerListener, ServedRequests
+from penstock.process.peers import LeaderAddress, LeaderRequests, PeerListener, ServedRequests
 from penstock.runtime.data_folder import DataFolder
 from penstock.runtime.maintenance import Maintenance, MaintenanceOptions
 from penstock.runtime.member import BrokerIdentity as MemberIdentity
@@ -98,7 +98,8 @@ class Broker:
         self._make_services(opened)
         self._maintenance.start()
         self._pulses = [asyncio.create_task(self._pulse()), asyncio.create_task(self._sample())]
-        for listener in sorted(self.config.listeners, key=lambda listener: listener.protocol != "peer"):
+        # The peers' listener comes last: whoever connects there is told where the others are.
+        for listener in sorted(self.config.listeners, key=lambda listener: listener.protocol == "peer"):
             await self._listen(listener)
         await self.member.start()
         if not self.config.peers:
@@ -160,6 +161,7 @@ class Broker:
             MemberIdentity(broker_name(config, meta), __version__, "{}:{}".format(*own) if own else ""),
             self.clock,
             listeners=self._advertised_listeners,
+            http=self._http_listeners,
             covered=lambda: checkpoints.covered_index,
             quiet=self._maintenance.quiet,
             chance=random.Random(),
@@ -172,6 +174,7 @@ class Broker:
 
     def _began_leading(self) -> None:
         self.member.begin_leading()
+        self.groups.configure(self._group_settings())
         self.groups.start()
         self._leading.set()
 
@@ -187,10 +190,20 @@ class Broker:
             if listener.protocol == "kafka"
         }
 
+    def _http_listeners(self) -> dict[str, str]:
+        """Of the HTTP listeners: where the shard's other brokers reach them."""
+        return {
+            listener.name: "{}:{}".format(*running.address)
+            for listener, running in self._listeners
+            if listener.protocol in ("http", "admin")
+        }
+
     def _make_services(self, opened: OpenedShard) -> None:
         config, meta, shard = self.config, opened.meta, opened.shard
         name = broker_name(config, meta)
-        view = ClusterView(shard.machines.members, self.member, meta.shard_id, meta.ordinal, self.advertised)
+        view = self._view = ClusterView(
+            shard.machines.members, self.member, meta.shard_id, meta.ordinal, self.advertised
+        )
         self.data = DataServiceImpl(shard, self._settings, self.clock, FetchLimits())
         self.topics = TopicServiceImpl(
             shard,
@@ -266,7 +279,14 @@ class Broker:
             self._serving.add(kafka)
             self.counters.watch("kafka", kafka.counters.shared)
             return kafka
-        http = HttpServices(self.data, self.topics, self.groups, self.broker_service, self.counters)
+        http = HttpServices(
+            self.data,
+            self.topics,
+            self.groups,
+            self.broker_service,
+            self.counters,
+            LeaderAddress(self.member, self.broker_service, self._view),
+        )
         return (
             DataHttpListener(*where, http) if listener.protocol == "http" else AdminHttpListener(*where, http)
         )

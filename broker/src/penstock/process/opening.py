@@ -78,13 +78,13 @@ class MemberOpening:
         running = msgspec.structs.replace(
             meta, running_boot="" if config.text("flush.policy") == "sync" else boot
         )
-        if reason is None or not others:
-            # Alone, what is on the disk is all there is.
+        if reason is None or not others or config.value("shard.trust.storage"):
+            # Alone, or where a person says so, what is on the disk is all there is.
             try:
                 return self._open(running)
             except LogDamagedError as error:
                 if not others:
-                    raise
+                    raise  # Nobody could send it again.
                 reason = str(error)
         fresh = await start_over(self._folder, meta, others, self._stranger_greeting, reason)
         return self._open(msgspec.structs.replace(fresh, running_boot=running.running_boot))
@@ -114,6 +114,7 @@ class MemberOpening:
             ),
             index_cache_bytes_max=config.integer("log.index.cache.bytes"),
             pending_bytes_max=config.integer("log.pending.bytes.max"),
+            uncommitted_bytes_max=config.integer("log.uncommitted.bytes.max"),
         )
         opened = open_shard(
             self._folder, meta, options, self._threads, self._counters, self._machines, self._on_fatal

@@ -11,7 +11,11 @@ from penstock.model.errors import ErrorCode, PenstockError
 from penstock.runtime.links import Links
 from penstock.runtime.member import ShardMember
 from penstock.runtime.peer_requests import Ask
+from penstock.service.broker import BrokerServiceImpl
+from penstock.service.cluster import ClusterView
 from penstock.service.context import RequestContext
+
+ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
 
 
 class PeerListener:
@@ -80,3 +84,33 @@ class ServedRequests:
             listener.services, context, listener.counters, listener.limits, listener.spawn, answer
         )
         start_exchange(exchange, data)
+
+
+class LeaderAddress:
+    """Implements `listeners.http.services.LeaderHttp`: the leader's HTTP listeners stand on the host where its peers reach
+    it, unless they are bound to one address."""
+
+    def __init__(self, member: ShardMember, broker: BrokerServiceImpl, view: ClusterView) -> None:
+        self._member = member
+        self._broker = broker
+        self._view = view
+
+    @property
+    def name(self) -> str:
+        """See `LeaderHttp.name`."""
+        return self._broker.status().name
+
+    @property
+    def leads(self) -> bool:
+        """See `LeaderHttp.leads`."""
+        return self._member.shard.leading
+
+    def address(self, listener: str) -> tuple[str, int] | None:
+        """See `LeaderHttp.address`."""
+        leader = self._view.leader_announcement()
+        if leader is None or leader.member == self._member.own_member or listener not in leader.http:
+            return None
+        host, _, port = leader.http[listener].rpartition(":")
+        if host in ANY_ADDRESS:
+            host = leader.peer.rpartition(":")[0]
+        return host, int(port)

@@ -48,6 +48,9 @@ class Configuration(msgspec.Struct, frozen=True, gc=False):
         """Voters and learners, ascending."""
         return tuple(sorted(self.voters + self.learners))
 
+    def __contains__(self, member: int) -> bool:
+        return member in self.voters or member in self.learners
+
     def changed(self, changes: Iterable[Change]) -> Configuration:
         """The configuration after the changes, made in order, as one step. Raises `ChangeError`."""
         voters, learners = set(self.voters), set(self.learners)

@@ -34,6 +34,7 @@ from penstock.raft.ready import Generation, HardState, Leadership, Ready, Role
 from penstock.raft.state import LogPort, State
 from penstock.raft.status import Status, status_of
 
+ANSWERS = (AppendResponse, HeartbeatResponse, VoteResponse)
 FROM_LEADER = (Append, Heartbeat, InstallSnapshot)
 
 
@@ -56,6 +57,8 @@ class RaftCore:
     ) -> None:
         """A follower, as it was recovered: all of `log` is durable, `configuration` is as of `applied`.
 
+        A new group begins with a snapshot: its first members start with `applied` 1 and a log behind it, so that a
+        member added later, which starts empty and without a configuration, is sent a snapshot with the members in it.
         The core keeps `log` as its own.
         """
         self._state = State(
@@ -69,7 +72,7 @@ class RaftCore:
             jitter=jitter,
         )
         # What the driver knows already.
-        self._hard_state = HardState(hard_state.epoch, hard_state.vote, self._state.committed)
+        self._hard_state = self._hard_state_now()
         self._leadership = self._leadership_now()
 
     # --- what is -------------------------------------------------------------------------------------
@@ -118,6 +121,8 @@ class RaftCore:
         """
         state = self._state
         validation.check(state, message)
+        if isinstance(message, ANSWERS) and message.sender not in state.configuration:
+            return  # It was removed, and may not know yet; nothing it says counts any more, its epoch neither.
         if message.epoch == state.epoch or self._meet_epoch(message):
             self._dispatch(message)
 
@@ -192,7 +197,8 @@ class RaftCore:
     def propose_change(self, change: Change, size_bytes: int) -> int | Refusal:
         """Leader: a membership change goes to the log's end as one entry; the driver puts it there like others.
 
-        Gives its index. One at a time: refused while an earlier one in the log is not applied.
+        Gives its index. One at a time: refused while an earlier one in the log is not applied. Who is removed is
+        needed (as a voter) until most of those who remain have applied that; a leader that is to go hands over first.
         """
         return leader.propose_change(self._state, change, size_bytes)
 
@@ -235,7 +241,8 @@ class RaftCore:
         leader.own_log_stored(state)
 
     def hard_state_stored(self, hard_state: HardState) -> None:
-        """This hard state is durable."""
+        """This hard state is durable. Needed for all that had to be synced, welcome for others."""
+        self._state.commit_stored = max(self._state.commit_stored, hard_state.commit)
         election.own_vote_stored(self._state, hard_state)
 
     def snapshot_installed(self, index: int) -> None:
@@ -353,12 +360,21 @@ class RaftCore:
         return state.committed != known.commit or state.epoch != known.epoch or state.vote != known.vote
 
     def _next_hard_state(self) -> tuple[HardState | None, bool]:
-        """The hard state if it is another than the driver knows, and whether it binds this member."""
+        """The hard state if it is another than the driver knows, and whether it has to be durable: a new epoch or vote,
+        or a membership change that is committed.
+        """
         if not self._hard_state_changed():
             return None, False
         state, known = self._state, self._hard_state
-        self._hard_state = HardState(state.epoch, state.vote, state.committed)
-        return self._hard_state, (state.epoch, state.vote) != (known.epoch, known.vote)
+        self._hard_state = self._hard_state_now()
+        binds = (state.epoch, state.vote) != (known.epoch, known.vote)
+        return self._hard_state, binds or bool(state.log.changes_between(known.commit + 1, state.committed))
+
+    def _hard_state_now(self) -> HardState:
+        state = self._state
+        commit_epoch = state.log.epoch_of(state.committed)
+        assert commit_epoch is not None, "the log never starts behind what is committed"
+        return HardState(state.epoch, state.vote, state.committed, commit_epoch)
 
     def _leadership_now(self) -> Leadership:
         state = self._state

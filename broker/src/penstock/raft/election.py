@@ -1,7 +1,9 @@
 """Elections: campaigning, asking for votes, giving them (thesis, sections 3.4, 3.6.1, 9.6 and 4.2.3).
 
 A pre-vote asks whether an election could be won before anyone's epoch is raised, so a member that was cut off does not
-disturb the others when it comes back. A vote counts, the own one too, only when it is durable.
+disturb the others when it comes back. A vote counts, the own one too, only when it is durable; and votes are asked for
+only when the epoch is. Else a candidate that restarts could campaign in the same epoch again, with a shorter log, on
+votes that were given to the longer one.
 """
 
 from __future__ import annotations
@@ -47,9 +49,10 @@ def _ask_for_votes(state: State, *, pre: bool, transfer: bool) -> None:
         state.vote = state.member
         state.role = Role.CANDIDATE
         epoch = state.epoch
+    requests = state.messages if pre else state.messages_after
     for voter in state.configuration.voters:
         if voter != state.member:
-            state.messages.append(
+            requests.append(
                 VoteRequest(voter, state.member, epoch, state.log.last, state.log.last_epoch, pre, transfer)
             )
     if pre:

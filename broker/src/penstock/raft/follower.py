@@ -93,9 +93,12 @@ def handle_heartbeat(state: State, message: Heartbeat) -> None:
 
 
 def handle_snapshot(state: State, message: InstallSnapshot) -> None:
-    """Takes the snapshot, unless the log has all of it already, and says how far it is then (section 5)."""
+    """Takes the snapshot, unless the log has all of it already, and says how far it is then (section 5).
+
+    Its configuration may lack this very member: the entry that adds it then comes behind the snapshot.
+    """
     snapshot = message.snapshot
-    if snapshot.index > state.committed and state.member in snapshot.configuration.members:
+    if snapshot.index > state.committed:
         if state.log.epoch_of(snapshot.index) == snapshot.epoch:
             state.commit_to(snapshot.index)
         else:

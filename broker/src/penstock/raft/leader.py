@@ -26,6 +26,7 @@ from penstock.raft.state import Leading, State
 
 NOT_LEADING = Refusal("this member does not lead")
 REMOVED = Refusal("this member was removed from its group")
+CHANGING_TWO = Refusal("a membership change of a group of two is under way")
 HANDING_OVER = Refusal("leadership is being handed over")
 
 
@@ -70,14 +71,19 @@ def append_refusal(state: State) -> Refusal | None:
         return HANDING_OVER
     if state.member not in leading.progress:
         return REMOVED
+    if len(state.configuration.voters) == 2 and state.has_pending_change():
+        # Should the change leave one voter, who does not know yet, that one will need the vote of the other, and gets
+        # it only if the other's log is no longer than its own.
+        return CHANGING_TWO
     return None
 
 
 def append(state: State, count: int, size_bytes: int) -> tuple[int, int] | Refusal:
     """Appends `count` entries."""
-    refusal = append_refusal(state)
-    if refusal is not None:
-        return refusal
+    return append_refusal(state) or _append(state, count, size_bytes)
+
+
+def _append(state: State, count: int, size_bytes: int) -> tuple[int, int]:
     assert count >= 1, count
     leading = state.leading
     assert leading is not None
@@ -89,20 +95,18 @@ def append(state: State, count: int, size_bytes: int) -> tuple[int, int] | Refus
 
 def propose_change(state: State, change: Change, size_bytes: int) -> int | Refusal:
     """Appends a membership change, if none is under way and it can be made."""
+    if state.leading is not None and state.has_pending_change():
+        return Refusal(f"the membership change at index {state.log.changes[-1]} is not applied yet")
     refusal = append_refusal(state)
     if refusal is not None:
         return refusal
-    if state.has_pending_change():
-        return Refusal(f"the membership change at index {state.log.changes[-1]} is not applied yet")
     try:
         state.configuration.changed((change,))
     except ChangeError as error:
         return Refusal(error.sentence)
     # Noted before it is appended, because messages are made as it is, and they say where changes are.
     state.log.changes.append(state.log.last + 1)
-    appended = append(state, 1, size_bytes)
-    assert not isinstance(appended, Refusal)
-    return appended[0]
+    return _append(state, 1, size_bytes)[0]
 
 
 def transfer(state: State, to: int) -> Refusal | None:
@@ -172,8 +176,11 @@ def handle_append_response(state: State, message: AppendResponse) -> None:
     if message.rejected:
         _back_off(state, leading, progress, message)
         return
+    # What says nothing new still answers a probe of where the follower is known to be; but not the older answers that
+    # only told an epoch.
     probed = progress.state is ProgressState.PROBE
-    if not (progress.acknowledged(message.index) or (probed and progress.match == message.index)):
+    answers_probe = probed and message.index == progress.match == progress.next - 1
+    if not progress.acknowledged(message.index) and not answers_probe:
         return
     if progress.state is ProgressState.REPLICATE:
         progress.inflights.free_up_to(message.index)
@@ -231,9 +238,10 @@ def advance_commit(state: State, leading: Leading) -> bool:
     if index <= state.committed or index < leading.first_index:
         return False
     state.committed = index
-    early, leading.reads.early = leading.reads.early, []
-    for context in early:
-        _confirm_read(state, leading, context)
+    if leading.reads.early:
+        early, leading.reads.early = leading.reads.early, []
+        for context in early:
+            _confirm_read(state, leading, context)
     sending.broadcast(state, leading)
     return True
 

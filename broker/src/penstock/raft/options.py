@@ -20,8 +20,8 @@ class RaftOptions(msgspec.Struct, frozen=True):
     `step_down_on_removal`: a leader that is removed or made a learner steps down when it applies that.
     `apply_before_stored`: committed entries may be handed out before the own log holds them. Only right where a Ready
     is written before its entries are applied, as in a synchronous loop.
-    `combine`: one message per follower and Ready where several would say the same as the last of them. Off, every
-    event is answered by a message of its own, as etcd does; its transcripts need that.
+    `combine`: messages to followers are made with the Ready, one where several would say no more than the last. Off,
+    each event makes its own at once, as etcd's transcripts want it; a driver would have to complete them at once too.
     """
 
     election_ticks: int = 10

@@ -1,9 +1,9 @@
 """What the driver has to do next: one value, in the order in which to do it.
 
-    1. `begin_epoch`: this member now leads; write the epoch's first, empty entry at this index, before any other.
-    2. `snapshot`: install it; the log then starts behind it. Report with `snapshot_installed`.
-    3. `truncate_from`, then `appends`: cut the log, then write these entries behind it. Report with `stored`.
-    4. `hard_state`: write it; when `sync_hard_state`, sync it and report with `hard_state_stored`.
+    1. `hard_state`: write it, before the entries; when `sync_hard_state`, sync it and report with `hard_state_stored`.
+    2. `begin_epoch`: this member now leads; write the epoch's first, empty entry at this index, before any other.
+    3. `snapshot`: install it; the log then starts behind it. Report with `snapshot_installed`.
+    4. `truncate_from`, then `appends`: cut the log, then write these entries behind it. Report with `stored`.
     5. `messages`: send at once; a leader's appends need not wait for its own disk (thesis, section 10.2.1).
     6. `messages_after`: send only when all of 1 to 4 of this Ready and of every earlier one is durable.
     7. `committed`: apply, and report with `applied`; the change entries among them with `apply_change` on the way.
@@ -47,12 +47,14 @@ class Leadership(msgspec.Struct, frozen=True, gc=False):
 class HardState(msgspec.Struct, frozen=True, gc=False):
     """What must survive a restart: the newest epoch, the vote in it (0: none), and how far the log is committed.
 
-    `commit` alone may be lost: it is learnt again.
+    `commit` may be lost, or after a crash speak of entries that are not in the log, or not yet in the place of others:
+    so `commit_epoch`, the epoch of the entry at `commit`, goes with it, and it counts only where the log has both.
     """
 
     epoch: int = 0
     vote: int = 0
     commit: int = 0
+    commit_epoch: int = 0
 
 
 class BeginEpoch(msgspec.Struct, frozen=True, gc=False):

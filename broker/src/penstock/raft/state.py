@@ -22,8 +22,10 @@ from penstock.raft.unwritten import Unwritten
 
 
 class LogPort(Protocol):
-    """What the core asks the driver's log. Only asked from within `ready()` (without `combine`: also from within the
-    calls that make messages), so keep both cheap.
+    """What the core asks the driver's log: only from within `ready()`, so keep both cheap.
+
+    Without `RaftOptions.combine` messages are made, and this is asked, within other calls too, and then also about
+    entries that are just being appended.
     """
 
     def fit(self, first: int, last: int, bytes_max: int) -> tuple[int, int]:
@@ -74,11 +76,23 @@ class Leading:
         self.heartbeat_due = False
 
 
+def _commit_known(log: EpochLog, hard_state: HardState) -> int:
+    """How far a recovered log is certainly committed.
+
+    The commit index may be lost; but the configuration must not be two changes old, for a majority of that need share
+    no member with a majority of now. A change is only proposed when the one before it is applied, so of the changes
+    in a log all but the last are committed.
+    """
+    is_here = log.epoch_of(hard_state.commit) == hard_state.commit_epoch
+    return max(hard_state.commit if is_here else 0, log.changes[-2] if len(log.changes) > 1 else 0)
+
+
 class State:
     """Fields that need words:
 
     `committed` >= `handed` >= `applied`: what a majority holds, what Readys have handed out to be applied, what the
     driver said is applied. `stored`: up to here the own log holds the entries of `log`, as the driver said.
+    `commit_stored`: the last commit index that is known to be durable.
     `installing`: index of a snapshot that was taken and is not in yet, else 0.
     `messages_after` wait for storage, `messages` do not; see `Ready`.
     """
@@ -86,6 +100,7 @@ class State:
     __slots__ = (
         "applied",
         "begin_epoch",
+        "commit_stored",
         "committed",
         "configuration",
         "election_elapsed",
@@ -124,7 +139,7 @@ class State:
     ) -> None:
         assert member != NOBODY, "0 is nobody"
         assert log.first - 1 <= applied <= log.last, (log.first, applied, log.last)
-        assert hard_state.commit <= log.last, "the log lost committed entries"
+        assert log.last < log.first or hard_state.epoch >= log.last_epoch, "an epoch was forgotten"
         self.member = member
         self.options = options
         self.port = port
@@ -138,7 +153,7 @@ class State:
         self.leading: Leading | None = None
         self.votes: dict[int, bool] = {}
         self.configuration = configuration
-        self.committed = max(hard_state.commit, applied)
+        self.committed = self.commit_stored = max(applied, _commit_known(log, hard_state))
         self.handed = self.applied = applied
         self.stored = log.last
         self.installing = 0
@@ -190,7 +205,17 @@ class State:
         """The last index that may be handed out to be applied."""
         if self.installing:
             return self.handed
-        return self.committed if self.options.apply_before_stored else min(self.committed, self.stored)
+        if self.options.apply_before_stored:
+            return self.committed
+        index = min(self.committed, self.stored)
+        changes = self.log.changes
+        if changes and changes[-1] > self.commit_stored:
+            # Who goes by a new configuration must not forget after a restart that it holds: a voter whom the change
+            # removed may be gone for good by then, or have a longer log and refuse its vote.
+            waiting = self.log.changes_between(self.commit_stored + 1, index)
+            if waiting:
+                return max(waiting[0] - 1, self.handed)
+        return index
 
     def has_unapplied_change(self) -> bool:
         """Whether a membership change is committed but not applied: then the configuration is out of date."""

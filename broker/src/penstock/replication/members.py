@@ -27,7 +27,7 @@ def member_id(storage_id: uuid.UUID) -> int:
 
 class Announcement(msgspec.Struct, frozen=True):
     """What a broker says of itself. `listeners` maps a listener's name to the HOST:PORT that clients are told;
-    `peer` is where other brokers reach it."""
+    `peer` is where other brokers reach it, `http` where its HTTP listeners are bound."""
 
     member: int
     ordinal: int
@@ -37,6 +37,7 @@ class Announcement(msgspec.Struct, frozen=True):
     listeners: dict[str, str]
     peer: str = ""
     feature_level: int = FEATURE_LEVEL
+    http: dict[str, str] = {}
 
 
 class MemberChanged(Command, frozen=True, tag="members.changed"):

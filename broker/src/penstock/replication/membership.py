@@ -74,9 +74,15 @@ def _finish(roster: Roster, learner: int) -> Change | None:
     """Promotes a learner that has caught up, after the member whose place it takes has gone."""
     standing = roster.standings.get(learner)
     ordinal = roster.ordinals.get(learner)
+    if all(peer.member != learner for peer in roster.peers):
+        if ordinal is None:
+            return Change(Step.REMOVE, learner, "it left before it had said whose place it takes")
+        if any(peer.ordinal == ordinal for peer in roster.peers):
+            return Change(Step.REMOVE, learner, f"broker {ordinal} has other storage by now")
     if standing is None or ordinal is None or not standing.active:
         return None
-    if roster.last_index - standing.match > PROMOTION_LAG_ENTRIES_MAX:
+    # One that has acknowledged nothing may not be there to stay: nothing of it is on a disk.
+    if not standing.match or roster.last_index - standing.match > PROMOTION_LAG_ENTRIES_MAX:
         return None
     former = _holder(roster, ordinal, other_than=learner)
     if former is None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+from penstock.log.disk import Disk
 from penstock.log.maintenance import disk_is_full, remove_segment, write_index
 from penstock.log.segment import Segment
 from penstock.log.snapshots import SnapshotStore
@@ -49,7 +50,13 @@ class Checkpoints:
 
     async def _seal_segments(self) -> None:
         for segment in self._shard.log.unsealed_segments(self._shard.commit_index):
+            index = segment.index
             segment.seal(await self._write(partial(write_index, segment)))
+            assert index is not None
+            # Consumers that follow closely find the newest runs without reading them back.
+            for key, run in index.runs.items():
+                run.summary = segment.summaries[key]
+                self._shard.table.cache.put(segment, key, run)
 
     async def _drop_segments(self) -> None:
         log = self._shard.log
@@ -87,6 +94,10 @@ class Checkpoints:
             if not log.spares:
                 raise
             logger.warning("the disk is full: a spare segment gives its room for a checkpoint")
-        spare = log.spares.pop()
-        await background(partial(log.disk.remove, spare))
-        return await background(function)
+        return await background(partial(_in_room_of, log.disk, log.spares.pop(), function))
+
+
+def _in_room_of(disk: Disk, spare: str, function: Callable[[], T]) -> T:
+    # One job for both: between two, the room could become a spare again.
+    disk.remove(spare)
+    return function()

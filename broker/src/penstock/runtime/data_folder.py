@@ -68,8 +68,9 @@ class DataFolder:
                 f"the data folder {self.path} is in use by another broker (process {holder}):"
                 " stop that one, or give this one a folder of its own with --data"
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        # Over what is there and then cut, so that a full disk has to give no new block.
+        size = os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        os.ftruncate(descriptor, size)
         return descriptor
 
     def load_meta(self) -> Meta | None:

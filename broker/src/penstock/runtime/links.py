@@ -103,8 +103,9 @@ class Links:
         self._on_joined, self._on_left = on_joined, on_left
         self._on_gone, self._on_frame = on_gone, on_frame
         self._by_member: dict[int, _Link] = {}
-        self._accepted: set[_Link] = set()
-        self._dialled: set[_Link] = set()
+        # In order, so that they end in order.
+        self._accepted: dict[_Link, None] = {}
+        self._dialled: dict[_Link, None] = {}
         self._dialers: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
         # The last sentence told about each peer, so that a peer that stays away is named once.
@@ -183,9 +184,9 @@ class Links:
     def opened(self, link: _Link) -> None:
         """A socket is connected."""
         if link.dialled:
-            self._dialled.add(link)
+            self._dialled[link] = None
             return
-        self._accepted.add(link)
+        self._accepted[link] = None
         if len(self._accepted) > ACCEPTED_MAX and link.transport is not None:
             logger.warning("a connection to the peer listener is closed: there are %d already", ACCEPTED_MAX)
             link.transport.abort()
@@ -213,8 +214,8 @@ class Links:
 
     def lost(self, link: _Link) -> None:
         """A socket is closed."""
-        self._dialled.discard(link)
-        self._accepted.discard(link)
+        self._dialled.pop(link, None)
+        self._accepted.pop(link, None)
         greeting = link.greeting
         if greeting is None:
             return

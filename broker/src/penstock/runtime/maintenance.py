@@ -193,15 +193,17 @@ class Maintenance:
         used = volume - available - spare if not disk_bytes else self._log_disk_bytes()
         ratio = used / max(total, 1)
         before = self.disk.state
-        state = DISK_OK
-        if ratio >= self._options.disk_refuse_ratio or (self._out_of_room and not log.spares_for_batches()):
-            state = DISK_REFUSE
+        state, refusal = DISK_OK, None
+        if self._out_of_room and not log.spares_for_batches():
+            state, refusal = DISK_REFUSE, "the disk is full, there is no room for another segment of the log"
+        elif ratio >= self._options.disk_refuse_ratio:
+            state, refusal = DISK_REFUSE, f"the disk is {ratio:.0%} full"
         elif ratio >= self._options.disk_warn_ratio:
             state = DISK_WARN
         self.disk = DiskState(total, max(used, 0), state)
         self._shard.refuse_batches = (
-            f"the disk is {ratio:.0%} full, produce is refused until there is room: free space or grow the volume"
-            if state == DISK_REFUSE
+            f"{refusal}: produce is refused until there is room; free space or grow the volume"
+            if refusal
             else None
         )
         if state != before:

@@ -49,8 +49,10 @@ from penstock.telemetry.logs import fields
 logger = logging.getLogger(__name__)
 
 TICKS_PER_ELECTION = 10
-# After the leader's connection ended, a follower waits a random part of this before it campaigns.
-GONE_LEADER_WAIT_SECONDS = 0.15
+# After the leader's connection ended, the first voter campaigns at once, the others this much later each, unless somebody
+# leads by then; as much lies between two tries. Then the election timeout takes over.
+SUCCESSOR_WAIT_SECONDS = 0.1
+SUCCESSOR_TRIES_MAX = 8
 # Election timeouts that a hand-over, and the election of the new leader, may take.
 HAND_OVER_TIMEOUTS = 3
 
@@ -82,7 +84,8 @@ class BrokerIdentity(msgspec.Struct, frozen=True):
 
 
 class ShardMember:
-    """See the module's text. `quiet` is `Seeding`'s, `listeners` gives the advertised addresses by listener."""
+    """See the module's text. `quiet` is `Seeding`'s, `listeners` gives the advertised addresses by Kafka listener,
+    `http` the bound ones by HTTP listener."""
 
     def __init__(
         self,
@@ -93,6 +96,7 @@ class ShardMember:
         clock: Clock,
         *,
         listeners: Callable[[], dict[str, str]],
+        http: Callable[[], dict[str, str]] = dict,
         covered: Callable[[], int],
         quiet: Callable[[], Awaitable[Callable[[], None]]],
         chance: random.Random,
@@ -103,7 +107,7 @@ class ShardMember:
         self._options = options
         self._identity = identity
         self._clock = clock
-        self._listeners = listeners
+        self._listeners, self._http = listeners, http
         self._chance = chance
         self.links = Links(
             options.peers,
@@ -126,6 +130,7 @@ class ShardMember:
         # When, in ticks, each member was heard of last.
         self._ticks = 0
         self._heard: dict[int, int] = {}
+        self._closed = False
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -148,6 +153,7 @@ class ShardMember:
 
     async def close(self) -> None:
         """Ends taking part; whoever is left elects another leader."""
+        self._closed = True
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
@@ -245,6 +251,7 @@ class ShardMember:
             founded=self.founded,
             last_index=self.shard.log.next_index - 1,
             listeners=self._listeners(),
+            http=self._http(),
             peer=self._identity.peer,
         )
 
@@ -263,12 +270,21 @@ class ShardMember:
         if greeting.member != self.replica.leader_member:
             return
         self.replica.leader_is_gone()
-        wait = self._chance.random() * GONE_LEADER_WAIT_SECONDS
-        asyncio.get_running_loop().call_later(wait, self._campaign_unless_led)
+        voters = self.shard.machines.members.configuration.voters
+        rank = sum(voter < self.own_member for voter in voters if voter != greeting.member)
+        self._campaign_after(rank * SUCCESSOR_WAIT_SECONDS, SUCCESSOR_TRIES_MAX)
 
-    def _campaign_unless_led(self) -> None:
-        if self.replica.leader_member == 0 and not self.replica.is_leader:
-            self.replica.campaign()
+    def _campaign_after(self, wait: float, tries: int) -> None:
+        wait += self._chance.random() * SUCCESSOR_WAIT_SECONDS / 5
+        asyncio.get_running_loop().call_later(wait, self._succeed, tries)
+
+    def _succeed(self, tries: int) -> None:
+        """Stands for election, and again soon after: the first time, others may not know yet that the leader is gone."""
+        if self.replica.leader_member or self.replica.is_leader or self._closed or not self._can_lead:
+            return
+        self.replica.campaign()
+        if tries > 1:
+            self._campaign_after(SUCCESSOR_WAIT_SECONDS, tries - 1)
 
     def _received(self, greeting: Greeting, frame: PeerFrame) -> None:
         self._heard[greeting.member] = self._ticks
@@ -468,4 +484,5 @@ def _announcement(greeting: Greeting) -> Announcement:
         listeners=greeting.listeners,
         peer=greeting.peer,
         feature_level=greeting.feature_level,
+        http=greeting.http,
     )

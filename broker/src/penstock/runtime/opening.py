@@ -17,7 +17,7 @@ from penstock.codec.entry import KIND_BATCH, EntryHeader
 from penstock.log.commit_log import SPARES_READY, CommitLog
 from penstock.log.disk import Disk
 from penstock.log.errors import DataFolderError
-from penstock.log.maintenance import make_spare
+from penstock.log.maintenance import disk_is_full, make_spare
 from penstock.log.recovery import LogOptions, RecoveryReport, open_log
 from penstock.log.reset import finish_reset
 from penstock.log.segment import SPARE_SUFFIX
@@ -46,6 +46,7 @@ class ShardOptions(msgspec.Struct, frozen=True):
     log: LogOptions
     index_cache_bytes_max: int
     pending_bytes_max: int
+    uncommitted_bytes_max: int = 256 * 1024 * 1024
 
 
 class MemberFolder(Protocol):
@@ -93,7 +94,7 @@ def open_shard(
         seeding=store.seeding,
     )
     meta.epoch = max(meta.epoch, recovered.epoch)
-    folder.save_meta(meta)
+    _save_meta(folder, meta, log)
     log.epoch = meta.epoch
     _prepare_spares(log)
     shard = Shard(
@@ -106,9 +107,25 @@ def open_shard(
         commit_index=min(store.covered_index, log.next_index - 1),
         state_index=store.covered_index,
         pending_bytes_max=options.pending_bytes_max,
+        uncommitted_bytes_max=options.uncommitted_bytes_max,
         on_fatal=on_fatal,
     )
     return OpenedShard(shard, store, report, meta)
+
+
+def _save_meta(folder: MemberFolder, meta: Meta, log: CommitLog) -> None:
+    try:
+        folder.save_meta(meta)
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        if not log.spares:
+            raise DataFolderError(
+                "the disk is full to the last byte: free some space, then start again"
+            ) from error
+        # Without a new epoch there is no start, and without a start no retention: a spare gives its room.
+        log.disk.remove(log.spares.pop())
+        folder.save_meta(meta)
 
 
 class _Recovered:

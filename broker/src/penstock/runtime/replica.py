@@ -20,6 +20,7 @@ import msgspec
 from penstock.codec.entry import ENTRY_HEADER_SIZE
 from penstock.codec.peer import PeerFrame
 from penstock.log.errors import DiskFullError, EntriesRefusedError, LogDamagedError
+from penstock.log.maintenance import disk_is_full
 from penstock.log.reader import load_index
 from penstock.log.receiving import check_entries
 from penstock.log.truncation import SealedSegmentError
@@ -140,6 +141,7 @@ class Replica:
 
     def tick(self) -> None:
         """A tick has passed."""
+        self._tell_if_leading()
         self.core.tick()
         self.turn()
         if self.is_leader:
@@ -172,6 +174,7 @@ class Replica:
 
     def step(self, message: PeerMessage) -> None:
         """A peer's message. Raises MessageError."""
+        self._tell_if_leading()
         self.core.step(message)
         self.turn()
 
@@ -205,6 +208,8 @@ class Replica:
         if isinstance(index, Refusal):
             return index
         self._append_own([command], index)
+        # The core may want nothing appended until the change is applied.
+        self.shard.leading = self.core.append_refusal() is None
         self.turn()
         return None
 
@@ -214,8 +219,13 @@ class Replica:
         if self.is_leader:
             self._tell()
             self.turn()
+        # What a commit set off goes to the writer with the rest.
+        self._tell_if_leading()
+
+    def _tell_if_leading(self) -> None:
+        """Before anything that may end the leadership: afterwards the core could not be told any more, and the log would
+        hold entries that it does not know of."""
         if self.is_leader:
-            # What a commit set off goes to the writer with the rest.
             self._tell()
 
     def _tell(self) -> None:
@@ -248,19 +258,21 @@ class Replica:
             asyncio.get_running_loop().call_soon(self._begin_serving, index)
 
     def _begin_serving(self, began_index: int) -> None:
-        if self.is_leader and self._began_index == began_index and not self.shard.leading:
-            self.shard.leading = True
-            if self.serving_since_epoch == self.leadership.epoch:
-                logger.info("keeping the leadership of epoch %d: nobody took it over", self.leadership.epoch)
-                return
-            self.serving_since_epoch = self.leadership.epoch
-            logger.info("leading the shard in epoch %d", self.leadership.epoch)
-            self.on_leading()
+        if self.shard.leading or not self.is_leader or self._began_index != began_index:
+            return
+        # Handing over already, it serves once that has come to nothing: `_resume_serving`.
+        if self.core.append_refusal() is not None:
+            return
+        self.shard.leading = True
+        if self.serving_since_epoch == self.leadership.epoch:
+            return
+        self.serving_since_epoch = self.leadership.epoch
+        logger.info("leading the shard in epoch %d", self.leadership.epoch)
+        self.on_leading()
 
     def _resume_serving(self) -> None:
-        """After a hand-over that came to nothing."""
-        applied = 0 < self._began_index <= self.shard.commit_index
-        if applied and not self.shard.leading and self.core.append_refusal() is None:
+        """After a hand-over that came to nothing, or a change of the members during which nothing may be appended."""
+        if 0 < self._began_index <= self.shard.commit_index:
             self._begin_serving(self._began_index)
 
     # --- the core's wishes -----------------------------------------------------------------------
@@ -318,8 +330,11 @@ class Replica:
     def _commit(self, ready: Ready) -> None:
         if ready.committed is not None:
             last = ready.committed[1]
+            self._tell_if_leading()
             self.shard.advance(last)
             self.core.applied(last)
+            if self.is_leader and self.serving_since_epoch == self.leadership.epoch:
+                self._resume_serving()
 
     def _lead_or_follow(self, leadership: Leadership) -> None:
         before, self.leadership = self.leadership, leadership
@@ -430,11 +445,20 @@ class Replica:
         self.meta = msgspec.structs.replace(self.meta, epoch=state.epoch, vote=state.vote)
         self._hard_states_begun += 1
         meta = self.meta
-        self.shard.threads.writer.submit(
-            lambda: self._store.save_meta(meta), lambda _, error: self._kept(state, error)
-        )
+        self._save(state, lambda: self._store.save_meta(meta))
 
-    def _kept(self, state: HardState, error: BaseException | None) -> None:
+    def _save(self, state: HardState, save: Callable[[], None]) -> None:
+        self.shard.threads.writer.submit(save, lambda _, error: self._kept(state, save, error))
+
+    def _kept(self, state: HardState, save: Callable[[], None], error: BaseException | None) -> None:
+        log = self.shard.log
+        if isinstance(error, OSError) and disk_is_full(error) and log.spares:
+            # Without an epoch nobody leads, and without a leader nothing is retired: a spare gives its room.
+            spare = log.spares.pop()
+            self.shard.threads.writer.submit(
+                partial(log.disk.remove, spare), lambda *_: self._save(state, save)
+            )
+            return
         if error is not None:
             self.shard.fail(error)
             return

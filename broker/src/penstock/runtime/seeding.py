@@ -123,7 +123,9 @@ class Seeding:
             return
         error = task.exception()
         if error is None:
-            # Whether it was installed is seen by what the member acknowledges next; if it was lost, the core asks again.
+            # It may be lost yet, or too old by the time it is installed: what the member answers to the next message
+            # tells, and then the core sends another one.
+            self._report(member, True)
             return
         logger.warning("the state could not be sent to member %d: %s", member, error)
         self._report(member, False)
@@ -152,6 +154,9 @@ class Seeding:
         resume = await self._quiet()
         try:
             log = self._shard.log
+            while log.has_job:
+                # Of entries that are about to go; the writer has finished when it gets here.
+                await self._shard.threads.write(_nothing)
             job = log.begin_reset(
                 snapshot.index, snapshot.epoch, self._snapshots, seed.machines, seed.covered_index
             )
@@ -192,3 +197,7 @@ class Seeding:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _nothing() -> None:
+    """What is waited for is all that the writer does before it."""

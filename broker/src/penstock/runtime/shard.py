@@ -57,6 +57,7 @@ class Shard:
         commit_index: int,
         state_index: int,
         pending_bytes_max: int,
+        uncommitted_bytes_max: int,
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         self.log = log
@@ -90,6 +91,9 @@ class Shard:
         self._committed = IndexWaiters(commit_index)
         self._stored = IndexWaiters(log.next_index - 1)
         self._pending_bytes_max = pending_bytes_max
+        self._uncommitted_bytes_max = uncommitted_bytes_max
+        # As of the last group commit.
+        self._uncommitted_bytes = 0
         self._on_fatal = on_fatal
         self._loop = asyncio.get_running_loop()
         self._flush_due = False
@@ -154,6 +158,11 @@ class Shard:
             raise PenstockError(ErrorCode.KAFKA_STORAGE_ERROR, self.refuse_batches)
         if self.log.pending_bytes > self._pending_bytes_max:
             raise PenstockError(ErrorCode.REQUEST_TIMED_OUT, "the disk cannot keep up: try again later")
+        if self._uncommitted_bytes > self._uncommitted_bytes_max:
+            raise PenstockError(
+                ErrorCode.NOT_ENOUGH_REPLICAS,
+                "the other replicas cannot keep up, log.uncommitted.bytes.max is reached: try again later",
+            )
         base = partition.end_offset
         end = base + header.last_offset_delta + 1
         size = header.size_bytes
@@ -277,6 +286,7 @@ class Shard:
     def _flush(self) -> None:
         self._flush_due = False
         self.on_appended()
+        self._count_uncommitted()
         pending = self.log.pending_bytes
         job = self.log.take_job()
         if job is None:
@@ -291,6 +301,12 @@ class Shard:
                 self._written(job, None)
         else:
             self.threads.writer.submit(job.run, self._written)
+
+    def _count_uncommitted(self) -> None:
+        first, last = self.commit_index + 1, self.log.next_index - 1
+        self._uncommitted_bytes = (
+            self.log.span_bytes(first, last) if self.log.first_index <= first <= last else 0
+        )
 
     def _written(self, job: WriteJob | None, error: BaseException | None) -> None:
         if error is not None or job is None:

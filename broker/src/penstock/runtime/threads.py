@@ -36,12 +36,16 @@ class Worker:
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
-            function, done = item
-            try:
-                result, error = function(), None
-            except BaseException as raised:  # the loop decides what an error means, whatever it is
-                result, error = None, raised
-            self._loop.call_soon_threadsafe(done, result, error)
+            self._work(*item)
+            # While it waits, the thread must not hold what it wrote to: a removed file keeps its room as long.
+            del item
+
+    def _work(self, function: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
+        try:
+            result, error = function(), None
+        except BaseException as raised:  # the loop decides what an error means, whatever it is
+            result, error = None, raised
+        self._loop.call_soon_threadsafe(done, result, error)
 
     async def close(self) -> None:
         """Waits until everything queued is done and the thread has ended."""

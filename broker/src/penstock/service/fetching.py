@@ -16,7 +16,7 @@ from penstock.log.errors import LogDamagedError
 from penstock.log.reader import Extent, load_run, read_payloads
 from penstock.log.segment_index import PartitionRun
 from penstock.model.errors import ErrorCode, PenstockError
-from penstock.partition.partition import MissingRun, Partition
+from penstock.partition.partition import MissingRun, Partition, WantedRun
 from penstock.runtime.shard import Shard
 from penstock.service.api import Buffer, FetchedPartition, FetchPartition
 
@@ -120,7 +120,7 @@ class _Fetch:
         results, readable, failed = self._look_up()
         extents: list[Extent] = []
         reads: list[tuple[FetchedPartition, list[Extent]]] = []
-        unloaded: list[MissingRun] = []
+        unloaded: list[WantedRun] = []
         total, left = 0, len(readable)
         for asked, partition, result in readable:
             room = min(asked.max_bytes, (self._max_bytes - total) // left)
@@ -130,11 +130,11 @@ class _Fetch:
             try:
                 found = partition.extents(asked.offset, room, partition.high_watermark)
             except MissingRun as missing:
-                unloaded.append(missing)
+                unloaded.append(missing.wanted)
                 continue
             if found and total + found[0].size_bytes > self._max_bytes and total > 0:
                 continue
-            total += sum(extent.size_bytes for extent in found)
+            total += sum([extent.size_bytes for extent in found])
             extents.extend(found)
             reads.append((result, found))
         # Runs are loaded once a fetch; with something found after that, the rest waits for the next one: loading again
@@ -192,7 +192,7 @@ class _Fetch:
         for partition in partitions:
             partition.waiters[self] = self._woken
 
-    def _load(self, missing: list[MissingRun]) -> None:
+    def _load(self, missing: list[WantedRun]) -> None:
         self._loads += 1
         if self._loads > self._limits.run_loads_max:
             self._finish_with(RuntimeError("a fetch had to load index runs more often than run_loads_max"))
@@ -279,9 +279,9 @@ class _Fetch:
             self.future.set_exception(error)
 
 
-def _try_load(missing: MissingRun) -> PartitionRun | LogDamagedError | OSError:
+def _try_load(wanted: WantedRun) -> PartitionRun | LogDamagedError | OSError:
     try:
-        return load_run(missing.segment, missing.summary)
+        return load_run(wanted.segment, wanted.summary)
     except (LogDamagedError, OSError) as error:
         return error
 

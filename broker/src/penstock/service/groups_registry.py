@@ -38,7 +38,8 @@ class GroupRegistry:
         """Groups whose positions are being moved: nobody may join meanwhile and read the old ones."""
         self.live: dict[str, GroupDriver] = {}
         self._log = log
-        self._refusal = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+        # Until `start`, another broker coordinates, or soon this one.
+        self._refusal = ErrorCode.NOT_COORDINATOR
 
     def start(self) -> None:
         """This broker coordinates from now on; the machine holds all that was committed."""

@@ -15,7 +15,7 @@ from penstock.log.tail_cache import Payload
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.model.record_batch import TIMESTAMP_TYPE_MASK, parse_header
 from penstock.partition.batches import first_since
-from penstock.partition.partition import MissingRun, Partition
+from penstock.partition.partition import MissingRun, Partition, WantedRun
 from penstock.runtime.shard import Shard
 from penstock.service.api import (
     EARLIEST_TIMESTAMP,
@@ -89,12 +89,13 @@ class PositionLookup:
             try:
                 return question()
             except MissingRun as missing:
-                await self._load(partition, missing)
+                wanted = missing.wanted
+            await self._load(partition, wanted)
 
-    async def _load(self, partition: Partition, missing: MissingRun) -> None:
-        segment = missing.segment
+    async def _load(self, partition: Partition, wanted: WantedRun) -> None:
+        segment = wanted.segment
         try:
-            run: PartitionRun = await self._shard.threads.read(partial(load_run, segment, missing.summary))
+            run: PartitionRun = await self._shard.threads.read(partial(load_run, segment, wanted.summary))
         except (LogDamagedError, OSError):
             if not segment.removed:
                 raise
@@ -105,7 +106,7 @@ class PositionLookup:
                     ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"topic {partition.topic} was deleted meanwhile"
                 ) from None
         else:
-            self._shard.table.cache.put(segment, missing.partition, run)
+            self._shard.table.cache.put(segment, wanted.partition, run)
 
     def epoch_end(self, topic: str, number: int, current_epoch: int, epoch: int) -> EpochEnd:
         """Errors travel in the answer."""

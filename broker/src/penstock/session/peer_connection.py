@@ -50,6 +50,7 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
     founded: bool
     last_index: int = 0
     listeners: dict[str, str] = {}
+    http: dict[str, str] = {}
     peer: str = ""
 
 

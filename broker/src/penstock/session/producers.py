@@ -216,6 +216,11 @@ class ProducerSessions:
     def __len__(self) -> int:
         return len(self._committed)
 
+    @property
+    def staged_count(self) -> int:
+        """Number of (partition, producer) pairs with a batch that is not committed."""
+        return len(self._staged)
+
     def snapshot(self) -> bytes:
         """See `StateMachine.snapshot`."""
         return self.freeze()()

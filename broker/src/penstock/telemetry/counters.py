@@ -25,6 +25,7 @@ class ProtocolCounters:
         "errors",
         "open_sources",
         "requests",
+        "requests_forwarded",
     )
 
     def __init__(self) -> None:
@@ -34,6 +35,7 @@ class ProtocolCounters:
         self.bytes_in = 0
         self.bytes_out = 0
         self.requests: dict[str, int] = {}
+        self.requests_forwarded = 0
         self.errors: dict[str, int] = {}
         # A listener whose library counts its connections is asked when the numbers are read, instead of counting twice.
         self.open_sources: list[Callable[[], int]] = []
@@ -53,6 +55,7 @@ class ProtocolCounters:
         self.connections_refused += other.connections_refused
         self.bytes_in += other.bytes_in
         self.bytes_out += other.bytes_out
+        self.requests_forwarded += other.requests_forwarded
         for api, count in other.requests.items():
             self.requests[api] = self.requests.get(api, 0) + count
         for code, count in other.errors.items():

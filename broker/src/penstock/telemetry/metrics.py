@@ -140,6 +140,12 @@ def _protocols(protocols: dict[str, ProtocolCounters]) -> Iterator[Metric]:
     plain: list[tuple[_Family, str, str, Callable[[ProtocolCounters], int]]] = [
         (CounterMetricFamily, "penstock_bytes_in", "Payload bytes received.", lambda c: c.bytes_in),
         (CounterMetricFamily, "penstock_bytes_out", "Payload bytes sent.", lambda c: c.bytes_out),
+        (
+            CounterMetricFamily,
+            "penstock_requests_forwarded",
+            "Requests passed on to the shard's leader.",
+            lambda c: c.requests_forwarded,
+        ),
         (CounterMetricFamily, "penstock_connections", "Connections accepted.", lambda c: c.connections),
         (
             CounterMetricFamily,

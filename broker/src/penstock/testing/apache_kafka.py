@@ -69,15 +69,19 @@ class ApacheKafka(ManagedProcess):
         config: Mapping[str, object] | None = None,
         prefix: Sequence[str] = (),
         heap: Sequence[str] = HEAP_OPTIONS,
+        cluster_id: str = "",
+        ports: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(folder / "kafka.log")
         self.folder = folder
         self.data = folder / "data"
         self.ready_after_s: float | None = None
+        self._began = 0.0
         self._config = dict(config or {})
         self._prefix = list(prefix)
         self._heap = list(heap)
-        self._port, self._controller_port = _free_ports()
+        self._cluster_id = cluster_id or new_kafka_id()
+        self._port, self._controller_port = ports or free_ports()
 
     @property
     def kafka(self) -> str:
@@ -86,16 +90,24 @@ class ApacheKafka(ManagedProcess):
 
     def start(self, timeout_s: float = READY_TIMEOUT_S) -> ApacheKafka:
         """Formats the data folder on the first start, then starts and waits until a request for versions is answered."""
+        self.begin()
+        return self.wait_serving(timeout_s)
+
+    def begin(self) -> None:
+        """The same without the waiting: nodes of one cluster wait for each other."""
         self.folder.mkdir(parents=True, exist_ok=True)
         properties = self.folder / "server.properties"
         properties.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
         if not (self.data / "meta.properties").exists():
             self._format(properties)
-        started = time.monotonic()
+        self._began = time.monotonic()
         command = java_command("kafka.Kafka", str(properties), options=[*self._heap, *JVM_OPTIONS])
         self.launch([*self._prefix, *command])
+
+    def wait_serving(self, timeout_s: float = READY_TIMEOUT_S) -> ApacheKafka:
+        """Waits until a node that was begun answers a request for versions."""
         self.wait_until(self._answers, timeout_s, "an answer on its port")
-        self.ready_after_s = time.monotonic() - started
+        self.ready_after_s = time.monotonic() - self._began
         return self
 
     def restart(self, timeout_s: float = READY_TIMEOUT_S) -> ApacheKafka:
@@ -132,10 +144,10 @@ class ApacheKafka(ManagedProcess):
         }
 
     def _format(self, properties: Path) -> None:
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        command = java_command(
-            "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties), "--standalone"
-        )
+        arguments = ["format", "-t", self._cluster_id, "-c", str(properties)]
+        if "controller.quorum.voters" not in self._config:
+            arguments.append("--standalone")
+        command = java_command("kafka.tools.StorageTool", *arguments)
         done = subprocess.run(command, capture_output=True, text=True, timeout=FORMAT_TIMEOUT_S, check=False)
         if done.returncode != 0:
             raise ServerError(
@@ -153,7 +165,12 @@ class ApacheKafka(ManagedProcess):
             return False
 
 
-def _free_ports() -> tuple[int, int]:
+def new_kafka_id() -> str:
+    """A cluster id as Kafka makes its own."""
+    return urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+
+
+def free_ports() -> tuple[int, int]:
     """Two ports that are free now. Another process may take them before Kafka does: then its start fails, with its log."""
     with socket.socket() as first, socket.socket() as second:
         for one in (first, second):

@@ -23,6 +23,7 @@ class FakeGroups:
         self.assignments: dict[str, bytes] = {}
         self.joins: list[group_api.JoinRequest] = []
         self.join_waits: asyncio.Future[None] | None = None
+        self.coordinates = True
 
     async def find_coordinator(
         self, context: RequestContext, key_type: int, key: str
@@ -144,7 +145,9 @@ class FakeGroups:
     async def list_groups(
         self, context: RequestContext, states: Sequence[str] = (), types: Sequence[str] = ()
     ) -> list[group_api.GroupOverview]:
-        """Groups with a member."""
+        """Groups with a member; refused while another broker coordinates."""
+        if not self.coordinates:
+            raise PenstockError(ErrorCode.NOT_COORDINATOR, "another broker coordinates groups")
         return [
             group_api.GroupOverview(group, "stream", "Stable", "consumer", 1, 0, False)
             for group in self.members

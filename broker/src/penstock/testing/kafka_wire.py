@@ -85,6 +85,10 @@ class KafkaWire:
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
+    def drop(self) -> None:
+        """Ends the connection without a word and without waiting, whatever has become of it."""
+        self.writer.transport.abort()
+
     async def close(self) -> None:
         """Ends the connection."""
         self.writer.close()

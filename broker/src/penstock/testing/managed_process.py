@@ -101,6 +101,12 @@ class ManagedProcess:
         self._process.kill()
         self._process.wait(KILL_TIMEOUT_S)
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Sends a signal to the process and to nobody else. Raises ServerError when it does not run."""
+        if self._process is None or not self.running:
+            raise ServerError(f"there is no process to be sent {number.name}")
+        self._process.send_signal(number)
+
     def terminate(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """SIGTERM, and the exit code. Raises ServerError (after a SIGKILL) when it does not end in time."""
         if self._process is None:

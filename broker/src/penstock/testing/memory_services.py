@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from penstock.codec.records import read_records, split_batches
-from penstock.listeners.http.services import HttpServices
+from penstock.listeners.http.services import AlwaysLeads, HttpServices, LeaderHttp
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.model.record_batch import parse_header
 from penstock.service.api import (
@@ -178,6 +178,7 @@ class MemoryGroups:
     def __init__(self, topics: MemoryTopics) -> None:
         self.topics = topics
         self.groups: dict[str, MemoryGroup] = {}
+        self.refusal = ErrorCode.NONE
 
     def _get(self, name: str) -> MemoryGroup:
         group = self.groups.get(name)
@@ -200,7 +201,9 @@ class MemoryGroups:
     async def list_groups(
         self, context: RequestContext, states: Sequence[str] = (), types: Sequence[str] = ()
     ) -> list[GroupOverview]:
-        """All groups."""
+        """All groups, or what the test said."""
+        if self.refusal is not ErrorCode.NONE:
+            raise PenstockError(self.refusal, "This broker does not coordinate groups now.")
         return [self._overview(name, group) for name, group in self.groups.items()]
 
     async def delete_groups(
@@ -330,6 +333,19 @@ class MemoryBroker:
         self.handed_to = to
 
 
+class MemoryLeader:
+    """LeaderHttp as a test says: which broker leads, and where its listeners are, by name."""
+
+    def __init__(self, name: str = "memory-0-1", *, leads: bool = False) -> None:
+        self.name = name
+        self.leads = leads
+        self.addresses: dict[str, tuple[str, int]] = {}
+
+    def address(self, listener: str) -> tuple[str, int] | None:
+        """What the test said."""
+        return self.addresses.get(listener)
+
+
 class MemoryServices:
     """All of them, wired: `http` is what the listeners take."""
 
@@ -339,6 +355,7 @@ class MemoryServices:
         self.groups = MemoryGroups(self.topics)
         self.broker = MemoryBroker()
         self.counters = Counters()
+        self.leader: LeaderHttp = AlwaysLeads()
 
     @property
     def http(self) -> HttpServices:
@@ -349,6 +366,7 @@ class MemoryServices:
             groups=cast("GroupService", self.groups),
             broker=self.broker,
             counters=self.counters,
+            leader=self.leader,
         )
 
     def add_topic(self, name: str, partitions: int = 1) -> MemoryTopic:

@@ -28,7 +28,8 @@ class BrokerProcess(ManagedProcess):
     """One broker with everything it needs below `folder`: data/, broker.log, broker.yaml, ready.json.
 
     `config` holds dotted names as in the configuration file; `listeners` are the names to listen on; `prefix` goes
-    before the command (taskset); `listen` fixes addresses that would otherwise be free ports.
+    before the command (taskset); `listen` fixes addresses that would otherwise be free ports; `program` are Python's
+    arguments where something else than `penstock.main` is to run.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class BrokerProcess(ManagedProcess):
         listen: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        program: Sequence[str] | None = None,
     ) -> None:
         super().__init__(folder / "broker.log", environment)
         self.folder = folder
@@ -49,6 +51,7 @@ class BrokerProcess(ManagedProcess):
         """Seconds from the last start to readiness; None before the first."""
         self._config = dict(config or {})
         self._prefix = list(prefix)
+        self._program = list(program or ("-m", "penstock.main"))
         self._addresses = dict.fromkeys(listeners, ANY_PORT) | dict(listen or {})
 
     @property
@@ -77,9 +80,17 @@ class BrokerProcess(ManagedProcess):
         """Starts and waits until it is ready. Raises ServerError, with the log's end, when it does not get there."""
         started = time.monotonic()
         self.launch_only()
-        self.wait_until(self._is_ready, timeout_s, "its ready file")
+        self.wait_until_ready(timeout_s)
         self.ready_after_s = time.monotonic() - started
         return self
+
+    def wait_until_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """For those who launched it. Raises ServerError, with the log's end, when it does not get there."""
+        self.wait_until(self.note_ready, timeout_s, "its ready file")
+
+    def configure(self, config: Mapping[str, object]) -> None:
+        """Settings from the next start on, in place of those before."""
+        self._config = dict(config)
 
     def launch_only(self) -> None:
         """Starts without waiting for readiness, for those who want to kill it on the way there."""
@@ -101,7 +112,7 @@ class BrokerProcess(ManagedProcess):
         self.kill()
 
     def _command(self) -> list[str]:
-        command = [*self._prefix, sys.executable, "-m", "penstock.main", "broker", "--data", str(self.data)]
+        command = [*self._prefix, sys.executable, *self._program, "broker", "--data", str(self.data)]
         for name, address in self._addresses.items():
             command += ["--listen", f"{name}={address}"]
         command += ["--ready-file", str(self.ready_file)]
@@ -111,7 +122,8 @@ class BrokerProcess(ManagedProcess):
             command += ["--config", str(file)]
         return command
 
-    def _is_ready(self) -> bool:
+    def note_ready(self) -> bool:
+        """Whether the ready file is there; if so, the addresses in it hold from now on."""
         # The file is put in place by a rename, so it is either absent or whole.
         if not self.ready_file.exists():
             return False

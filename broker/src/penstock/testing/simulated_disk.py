@@ -152,6 +152,10 @@ class SimulatedDisk:
         self._operations_left = operations
         self._off = False
 
+    def switch_off(self) -> None:
+        """Nothing is done any more until `fail_after` switches the power on; what is not synced is kept for now."""
+        self._off = True
+
     def operation(self, part: Callable[[], None] | None = None) -> None:
         """Counts one operation; when its time has come, does a part of it and loses the power."""
         if self._off:

@@ -2,7 +2,8 @@
 
 Clients unpack what they read, so only the batch headers themselves can say whether a compression went through
 untouched, or whether offsets are dense. Requests are written by hand in the oldest versions that Kafka 4 serves
-(Fetch 4, ListOffsets 1), none of which our own codec has a part in.
+(Metadata 1, Fetch 4, ListOffsets 1), none of which our own codec has a part in. Like a client, the probe takes any
+broker as bootstrap address and asks the partition's leader.
 """
 
 from __future__ import annotations
@@ -35,6 +36,27 @@ class ProbeError(Exception):
     """The broker answered with an error code, or hung up."""
 
 
+def leader_of(bootstrap: str, topic: str, partition: int = 0) -> str:
+    """HOST:PORT of a partition's leader, as the first broker of `bootstrap` says. Raises ProbeError without one."""
+    answer = _Reader(_ask(bootstrap, 3, 1, struct.pack(">i", 1) + _string(topic)))
+    brokers = {}
+    for _ in range(answer.take(">i")):
+        node = answer.take(">i")
+        brokers[node] = f"{answer.text()}:{answer.take('>i')}"
+        answer.text()
+    answer.skip(">ii")
+    error, _, _ = answer.take(">h"), answer.text(), answer.take(">b")
+    if error:
+        raise ProbeError(f"Metadata of {topic} was answered with error {error}")
+    for _ in range(answer.take(">i")):
+        error, number, leader = answer.take(">h"), answer.take(">i"), answer.take(">i")
+        for _ in ("replicas", "in sync"):
+            answer.skip(f">{answer.take('>i')}i")
+        if number == partition and leader in brokers:
+            return brokers[leader]
+    raise ProbeError(f"{bootstrap} knows no leader of {topic}-{partition}")
+
+
 def end_offsets(bootstrap: str, topic: str, partitions: int) -> dict[int, int]:
     """The high watermark of every partition."""
     return _offsets(bootstrap, topic, partitions, -1)
@@ -48,7 +70,8 @@ def start_offsets(bootstrap: str, topic: str, partitions: int) -> dict[int, int]
 def stored_batches(bootstrap: str, topic: str, partition: int, offset: int = 0) -> list[StoredBatch]:
     """All batches of a partition from the one that holds `offset`. Raises ProbeError with the broker's error code."""
     found: list[StoredBatch] = []
-    while records := _fetch(bootstrap, topic, partition, offset):
+    leader = leader_of(bootstrap, topic, partition)
+    while records := _fetch(leader, topic, partition, offset):
         batches = _headers(records)
         if not batches:
             raise ProbeError(
@@ -76,7 +99,7 @@ def _headers(records: bytes) -> list[StoredBatch]:
 def _offsets(bootstrap: str, topic: str, partitions: int, timestamp: int) -> dict[int, int]:
     body = struct.pack(">ii", -1, 1) + _string(topic) + struct.pack(">i", partitions)
     body += b"".join(struct.pack(">iq", partition, timestamp) for partition in range(partitions))
-    answer = _ask(bootstrap, 2, 1, body)
+    answer = _ask(leader_of(bootstrap, topic), 2, 1, body)
     position = 4 + 2 + len(topic.encode()) + 4
     found = {}
     for _ in range(partitions):
@@ -88,10 +111,34 @@ def _offsets(bootstrap: str, topic: str, partitions: int, timestamp: int) -> dic
     return found
 
 
-def _fetch(bootstrap: str, topic: str, partition: int, offset: int) -> bytes:
+class _Reader:
+    """Takes an answer apart from its beginning to its end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._position = 0
+
+    def take(self, layout: str) -> int:
+        """The next number."""
+        (number,) = struct.unpack_from(layout, self._data, self._position)
+        self.skip(layout)
+        return int(number)
+
+    def skip(self, layout: str) -> None:
+        """Leaves out what is laid out like this."""
+        self._position += struct.calcsize(layout)
+
+    def text(self) -> str:
+        """The next string; empty for null."""
+        size = max(0, self.take(">h"))
+        self._position += size
+        return self._data[self._position - size : self._position].decode()
+
+
+def _fetch(leader: str, topic: str, partition: int, offset: int) -> bytes:
     body = struct.pack(">iiiibi", -1, 0, 0, FETCH_BYTES_MAX, 0, 1) + _string(topic)
     body += struct.pack(">iiqi", 1, partition, offset, FETCH_BYTES_MAX)
-    answer = _ask(bootstrap, 1, 4, body)
+    answer = _ask(leader, 1, 4, body)
     position = 4 + 4 + 2 + len(topic.encode()) + 4
     _, error, _, _, aborted = struct.unpack_from(">ihqqi", answer, position)
     if error:
@@ -102,8 +149,8 @@ def _fetch(bootstrap: str, topic: str, partition: int, offset: int) -> bytes:
 
 
 def _ask(bootstrap: str, api: int, version: int, body: bytes) -> bytes:
-    """One request on a connection of its own; the answer without its correlation id."""
-    host, _, port = bootstrap.rpartition(":")
+    """One request on a connection of its own, to the first of the addresses; the answer without its correlation id."""
+    host, _, port = bootstrap.partition(",")[0].rpartition(":")
     frame = struct.pack(">hhi", api, version, 7) + _string("wire-probe") + body
     with socket.create_connection((host, int(port)), timeout=TIMEOUT_S) as connection:
         connection.sendall(struct.pack(">i", len(frame)) + frame)

@@ -70,7 +70,8 @@ def network_policy(cluster: MessageCluster, environment: Environment) -> dict[st
 
 
 def peer_policy(cluster: MessageCluster, shard: int) -> dict[str, Any] | None:
-    """The brokers of a shard reach each other, and nobody else reaches the port between them."""
+    """The brokers of a shard reach each other, and nobody else reaches the port between them. They reach each other's
+    admin port too: one that does not lead passes requests on to the leader's."""
     if not cluster.spec.network_policy.enabled:
         return None
     selector = {"matchLabels": names.shard_selector(cluster.metadata.name, shard)}
@@ -82,7 +83,10 @@ def peer_policy(cluster: MessageCluster, shard: int) -> dict[str, Any] | None:
             "podSelector": selector,
             "policyTypes": ["Ingress"],
             "ingress": [
-                {"ports": [{"protocol": "TCP", "port": PEER_PORT}], "from": [{"podSelector": selector}]}
+                {
+                    "ports": [{"protocol": "TCP", "port": port} for port in (PEER_PORT, ADMIN_PORT)],
+                    "from": [{"podSelector": selector}],
+                }
             ],
         },
     }

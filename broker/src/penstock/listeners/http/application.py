@@ -30,6 +30,7 @@ from penstock.service.context import RequestContext
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from penstock.listeners.http.leader_proxy import LeaderProxy
     from penstock.telemetry.counters import ProtocolCounters
 
 log = logging.getLogger("penstock.http")
@@ -50,12 +51,14 @@ class HttpApplication:
         protocol: str,
         body_bytes_max: int,
         counters: ProtocolCounters,
+        leader: LeaderProxy,
         requests_in_flight_max: int = REQUESTS_IN_FLIGHT_MAX,
     ) -> None:
         self._listener = listener
         self._protocol = protocol
         self._body_bytes_max = body_bytes_max
         self._counters = counters
+        self._leader = leader
         self._requests_max = requests_in_flight_max
         self._requests = 0
         self._waiting: set[asyncio.Task[object]] = set()
@@ -117,12 +120,18 @@ class HttpApplication:
     async def _serve(
         self, route: Route[Any, Any], queries: QueryDecoder, request: web.Request
     ) -> web.StreamResponse:
-        query = queries.decode(request)
+        passes_on = not route.local and not self._leader.leads
+        if passes_on:
+            self._leader.check(request)
+        query = None if passes_on else queries.decode(request)
         reserved = body_size_bound(request, self._body_bytes_max)
         if not route.reads_body and reserved:
             raise invalid(f"{route.method} {route.path} takes no body.")
         self._budget.reserve(reserved)
         try:
+            if passes_on:
+                data = await self._data(request) if route.reads_body else b""
+                return await self._leader.pass_on(request, data)
             body: Any = _NO_BODY
             if route.reads_body:
                 body = await self._body(route, request)
@@ -140,11 +149,15 @@ class HttpApplication:
     async def _body(self, route: Route[Any, Any], request: web.Request) -> Any:
         if request.can_read_body:
             check_media_type(request.content_type, route.accepts or (JSON_MEDIA_TYPE,))
-        data = await read_body(request, self._body_bytes_max)
-        self._counters.bytes_in += len(data)
+        data = await self._data(request)
         if route.body is RawBody:
             return RawBody(request.content_type, data)
         return decode_json(data, route.body)
+
+    async def _data(self, request: web.Request) -> bytes:
+        data = await read_body(request, self._body_bytes_max)
+        self._counters.bytes_in += len(data)
+        return data
 
     def _context(self, request: web.Request) -> RequestContext:
         return RequestContext(

@@ -37,6 +37,28 @@ CLIENT_ID_LENGTH_MAX: Final = 100
 RETRY_AFTER_SECONDS: Final = 1
 """What `Retry-After` says when the same request may succeed later."""
 
+# --- requests that are passed on to the leader ------------------------------------------------------
+
+LEADER_CONNECTIONS_MAX: Final = REQUESTS_IN_FLIGHT_MAX
+"""Connections of one listener to leaders: as many as requests, so that long polls do not keep others waiting."""
+
+LEADER_CONNECT_SECONDS: Final = 2.0
+"""How long connecting to the leader may take; then 503."""
+
+LEADER_ANSWER_SECONDS: Final = 45.0
+"""How long the leader may take to answer, and be silent within an answer: longer than any request makes it wait; then
+504."""
+
+LEADER_KEEPALIVE_SECONDS: Final = 30.0
+"""How long an idle connection to the leader is kept: less than KEEPALIVE_SECONDS, so that the leader never closes one that
+is just being used again."""
+
+RELAY_BUFFER_BYTES: Final = 64 * 1024
+"""About half of what is held of one answer between the leader and a client that reads slowly."""
+
+RELAY_WRITE_SECONDS: Final = 30.0
+"""How long a client may take nothing of an answer that is relayed to it; then its connection is closed."""
+
 # --- admin API --------------------------------------------------------------------------------------
 
 ADMIN_BODY_BYTES_MAX: Final = 1024 * 1024

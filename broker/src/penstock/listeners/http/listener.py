@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from penstock.listeners.http.application import HttpApplication
 from penstock.listeners.http.browse import BrowseRoutes
 from penstock.listeners.http.fetch import FetchRoutes
+from penstock.listeners.http.leader_proxy import LeaderProxy
 from penstock.listeners.http.limits import DATA_BODY_BYTES_MAX
 from penstock.listeners.http.openapi import with_openapi
 from penstock.listeners.http.produce import ProduceRoutes
@@ -26,9 +27,10 @@ class DataHttpListener:
         counters = services.counters.protocol(PROTOCOL)
         self.name = name
         self._produce = ProduceRoutes(services)
+        self._leader = LeaderProxy(services.leader, name, counters)
         self.routes = with_openapi(
             "Penstock data API",
-            "Produce and read messages over HTTP. Errors are problem documents (RFC 9457).",
+            "Produce and read messages over HTTP. Any broker answers. Errors are problem documents (RFC 9457).",
             [
                 *DataTopicRoutes(services).routes(),
                 *self._produce.routes(),
@@ -42,6 +44,7 @@ class DataHttpListener:
             protocol=PROTOCOL,
             body_bytes_max=DATA_BODY_BYTES_MAX,
             counters=counters,
+            leader=self._leader,
         )
         # A long poll whose client went away ends at once. What was produced goes on in the batcher's own tasks.
         self._server = HttpServer(application, host, port, counters, handler_cancellation=True)
@@ -58,4 +61,5 @@ class DataHttpListener:
     async def stop(self) -> None:
         """Stops accepting, answers what it has taken, closes."""
         await self._server.stop()
+        await self._leader.close()
         await self._produce.stop()

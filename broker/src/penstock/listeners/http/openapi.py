@@ -32,6 +32,7 @@ OPENAPI_VERSION: Final = "3.1.0"
 OPENAPI_PATH: Final = "/v1/openapi.json"
 
 _PATH_PARAMETER = re.compile(r"\{(\w+)(?::[^}]*)?\}")
+_LOCAL: Final = "Answered by the broker that is asked, from what it knows, whether or not it leads."
 _REFERENCES: Final = "#/components/schemas/{name}"
 
 
@@ -51,6 +52,7 @@ def with_openapi(title: str, description: str, routes: Routes) -> Routes:
         replies={200: dict[str, Any]},
         query=NoQuery,
         body=NoBody,
+        local=True,
     )
     complete = [*routes, own]
     document = msgspec.json.encode(openapi_document(title, description, complete))
@@ -103,6 +105,8 @@ def _operation(route: Route[Any, Any], schema_of: dict[str, Any]) -> dict[str, A
             for status, kind in route.replies.items()
         },
     }
+    if route.local:
+        operation["description"] = _LOCAL
     operation["responses"]["default"] = {
         "description": "What is wrong, as a problem document (RFC 9457).",
         "content": {PROBLEM_MEDIA_TYPE: {"schema": schema_of[_key(Problem)]}},

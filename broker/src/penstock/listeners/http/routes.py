@@ -65,7 +65,8 @@ class Route(Generic[Q, B]):
     `name` is its operation id and its name in the metrics. `replies` maps each successful status to the type of its
     body. `accepts` maps media types to the types of the request body where it is not the JSON of `body`.
     `quick` routes (probes) are served even when the listener is at its bound of requests in flight; `waits` routes
-    (long polls) are ended when the listener stops, instead of waited for.
+    (long polls) are ended when the listener stops, instead of waited for. `local` routes are answered by the broker that
+    is asked, from what it knows; all others by the shard's leader, to which a broker that does not lead passes them on.
     """
 
     method: str
@@ -80,6 +81,7 @@ class Route(Generic[Q, B]):
     reply_media_type: str = JSON_MEDIA_TYPE
     quick: bool = False
     waits: bool = False
+    local: bool = False
 
     @property
     def reads_body(self) -> bool:

@@ -1,14 +1,44 @@
-"""What the HTTP listeners are given: the use-cases, the broker's own status, and the counters they keep."""
+"""What the HTTP listeners are given: the use-cases, the broker's own status, the counters they keep, and who leads."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from penstock.service.api import BrokerService, DataService, TopicService
     from penstock.service.group_api import GroupService
     from penstock.telemetry.counters import Counters
+
+
+class LeaderHttp(Protocol):
+    """Where the shard's leader is reached by HTTP. Asked anew for every request, because leaders change."""
+
+    @property
+    def name(self) -> str:
+        """This broker's own name, by which others know who passed a request on to them."""
+        ...
+
+    @property
+    def leads(self) -> bool:
+        """Whether this broker leads, and so serves every request by itself."""
+        ...
+
+    def address(self, listener: str) -> tuple[str, int] | None:
+        """Host and port of the leader's listener of this name; None while no other broker is known to lead."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AlwaysLeads:
+    """The `LeaderHttp` of a broker that is alone."""
+
+    name: str = ""
+    leads: bool = True
+
+    def address(self, listener: str) -> tuple[str, int] | None:
+        """Nobody else leads."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +50,4 @@ class HttpServices:
     groups: GroupService
     broker: BrokerService
     counters: Counters
+    leader: LeaderHttp = field(default_factory=AlwaysLeads)

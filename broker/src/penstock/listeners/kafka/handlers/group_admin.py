@@ -17,6 +17,7 @@ from penstock.codec.kafka.generated.list_groups import ListedGroup, ListGroupsRe
 from penstock.listeners.kafka.errors import Refusal
 from penstock.listeners.kafka.handlers.endpoint import GROUP_OPERATIONS, OPERATIONS_NOT_ASKED
 from penstock.listeners.kafka.services import Call
+from penstock.model.errors import ErrorCode, PenstockError
 
 # Every group speaks the classic protocol; KIP-848 and KIP-932 know others.
 GROUP_TYPE = "classic"
@@ -62,8 +63,16 @@ def refuse_describe_groups(
 
 
 async def list_groups(call: Call, request: ListGroupsRequest) -> ListGroupsResponse:
-    """All groups, or those in some states (KIP-518) or of some types (KIP-848)."""
-    found = await call.services.groups.list_groups(call.context, request.states_filter, request.types_filter)
+    """All groups, or those in some states (KIP-518) or of some types (KIP-848). Clients ask every broker for the groups
+    that it coordinates, and those that coordinate none have none."""
+    try:
+        found = await call.services.groups.list_groups(
+            call.context, request.states_filter, request.types_filter
+        )
+    except PenstockError as error:
+        if error.code is not ErrorCode.NOT_COORDINATOR:
+            raise
+        found = []
     return ListGroupsResponse(
         groups=[
             ListedGroup(

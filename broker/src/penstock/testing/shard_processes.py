@@ -1,0 +1,318 @@
+"""`ShardProcesses`: one shard of several real broker processes on loopback, for black-box tests, demos and the bench.
+
+Every broker has a folder and ports of its own and keeps both over restarts, as pods do. Brokers are named by ordinal.
+What the shard says of itself is asked of its admin API, so that tests see what the operator sees. In another `Place`
+than loopback, whoever asks has to be there too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import shutil
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+import uuid
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+
+from penstock.testing.managed_process import ServerError
+from penstock.testing.process import BrokerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+LISTENERS = ("peer", "kafka", "http", "admin")
+HOST = "127.0.0.1"
+# Below the ports that Linux gives to outgoing connections: a broker that dials a dead peer must never be given the
+# peer's port for its own end.
+PORTS = range(15_000, 32_000)
+PORT_TRIES_MAX = 1_000
+
+SETTLE_TIMEOUT_S = 30.0
+"""How long the shard may take to elect a leader and bring every member in sync."""
+
+ASK_TIMEOUT_S = 5.0
+POLL_INTERVAL_S = 0.02
+NODES_PER_SHARD = 100
+
+
+class Place(Protocol):
+    """Where brokers run: their addresses by ordinal, and what goes before their commands."""
+
+    def host(self, server: int) -> str: ...
+
+    def prefix(self, server: int) -> Sequence[str]: ...
+
+
+class ShardView(NamedTuple):
+    """One broker's answer to who leads; `leader` is an ordinal, -1 while none is known."""
+
+    leader: int
+    epoch: int
+    members: dict[int, dict[str, Any]]
+
+    @property
+    def in_sync(self) -> frozenset[int]:
+        """Ordinals of the voters in sync, as that broker sees it; only the leader's sight is more than a guess."""
+        voters = {"Leader", "Follower"}
+        return frozenset(
+            ordinal for ordinal, item in self.members.items() if item["inSync"] and item["role"] in voters
+        )
+
+
+class ShardProcesses:
+    """Brokers 0 to `replicas` - 1 below `folder`. `config` holds for all of them, `each` for single ones; `program` as
+    in `BrokerProcess`. Leaving the context kills what still runs."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        replicas: int = 3,
+        config: Mapping[str, object] | None = None,
+        each: Mapping[int, Mapping[str, object]] | None = None,
+        prefix: Sequence[str] = (),
+        place: Place | None = None,
+        program: Sequence[str] | None = None,
+    ) -> None:
+        self.replicas = replicas
+        self.brokers: list[BrokerProcess] = []
+        ports = free_ports(replicas * len(LISTENERS))
+        peers = ports[:replicas]
+        hosts = [HOST if place is None else place.host(ordinal) for ordinal in range(replicas)]
+        self._shared: dict[str, object] = {
+            "cluster.id": "penstock-shard-tests00",
+            "cluster.name": "test",
+            "shard.uid": str(uuid.uuid4()),
+            "replicas": replicas,
+            "shard.peers": ",".join(
+                f"{ordinal}={host}:{port}"
+                for ordinal, (host, port) in enumerate(zip(hosts, peers, strict=True))
+            ),
+            **(config or {}),
+        }
+        for ordinal in range(replicas):
+            addresses = (f"{hosts[ordinal]}:{port}" for port in ports[ordinal::replicas])
+            self.brokers.append(
+                BrokerProcess(
+                    folder / f"broker-{ordinal}",
+                    listeners=LISTENERS,
+                    listen=dict(zip(LISTENERS, addresses, strict=True)),
+                    prefix=prefix if place is None else place.prefix(ordinal),
+                    program=program,
+                )
+            )
+            self.configure(ordinal, (each or {}).get(ordinal, {}))
+
+    def configure(self, ordinal: int, changes: Mapping[str, object]) -> None:
+        """Settings of one broker from its next start on, beside the shared ones."""
+        self.brokers[ordinal].configure({**self._shared, "broker.ordinal": ordinal, **changes})
+
+    # --- life ------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> Self:
+        """Starts every broker that does not run, and waits until the shard is whole."""
+        for broker in self.brokers:
+            if not broker.running:
+                broker.launch_only()
+        self.wait_whole()
+        return self
+
+    def close(self) -> None:
+        """Kills whatever still runs, also what is paused."""
+        for broker in self.brokers:
+            broker.kill()
+
+    # --- faults ----------------------------------------------------------------------------------
+
+    def kill(self, ordinal: int) -> None:
+        """SIGKILL, and waits until the process is gone."""
+        self.brokers[ordinal].kill()
+
+    def restart(self, ordinal: int) -> None:
+        """Starts a broker again with its folder and ports, and waits until it listens; SIGTERM first if it runs."""
+        self.brokers[ordinal].restart()
+
+    def empty(self, ordinal: int) -> None:
+        """Deletes the folder of a broker that does not run."""
+        assert not self.brokers[ordinal].running, f"broker {ordinal} runs"
+        shutil.rmtree(self.brokers[ordinal].data)
+
+    def pause(self, ordinal: int) -> None:
+        """SIGSTOP: its connections stay open and nothing answers."""
+        self.brokers[ordinal].send_signal(signal.SIGSTOP)
+
+    def resume(self, ordinal: int) -> None:
+        """SIGCONT."""
+        self.brokers[ordinal].send_signal(signal.SIGCONT)
+
+    def hand_over(self, to: int | None = None) -> int:
+        """Asks the leader to hand its leadership over; the new leader. Raises ServerError when it refuses."""
+        body = {} if to is None else {"to": self.name(to)}
+        answer = self.ask(self.leader(), "/v1/shard/hand-over", body)
+        return self._ordinal_of(answer["leader"])
+
+    # --- questions -------------------------------------------------------------------------------
+
+    @property
+    def kafka(self) -> str:
+        """Bootstrap addresses of all brokers that were ever started."""
+        return ",".join(broker.kafka for broker in self.brokers)
+
+    @property
+    def running(self) -> list[int]:
+        """Ordinals of the brokers whose process lives."""
+        return [ordinal for ordinal, broker in enumerate(self.brokers) if broker.running]
+
+    @staticmethod
+    def name(ordinal: int) -> str:
+        """A broker's name in the admin API."""
+        return f"test-0-{ordinal}"
+
+    def view(self, ordinal: int) -> ShardView:
+        """The shard as one broker sees it. Raises ServerError when it does not answer."""
+        (shard,) = self.ask(ordinal, "/v1/cluster")["shards"]
+        members = {item["nodeId"] % NODES_PER_SHARD: item for item in shard["members"]}
+        return ShardView(self._ordinal_of(shard["leader"]), shard["epoch"], members)
+
+    def is_ready(self, ordinal: int) -> bool:
+        """Whether `/readyz` says that clients may be sent there."""
+        try:
+            self.ask(ordinal, "/readyz")
+        except ServerError:
+            return False
+        return True
+
+    def leader(self, *, other_than: int | None = None, timeout_s: float = SETTLE_TIMEOUT_S) -> int:
+        """Who leads and says so itself; waits until somebody does. Where two say so, the newer epoch counts."""
+        found: list[tuple[int, int]] = []
+
+        def known() -> bool:
+            found[:] = [
+                (view.epoch, ordinal)
+                for ordinal, view in self._views(other_than).items()
+                if view.leader == ordinal
+            ]
+            return bool(found)
+
+        self._wait(known, timeout_s, "no leader")
+        return max(found)[1]
+
+    def followers(self) -> list[int]:
+        """The running brokers that do not lead."""
+        leader = self.leader()
+        return [ordinal for ordinal in self.running if ordinal != leader]
+
+    def wait_whole(self, timeout_s: float = SETTLE_TIMEOUT_S) -> int:
+        """Waits until one broker leads, every broker is ready and knows it, and all are in sync; returns the leader."""
+        everybody = frozenset(range(self.replicas))
+
+        def whole() -> bool:
+            views = self._views()
+            leaders = {view.leader for view in views.values()}
+            if views.keys() != everybody or len(leaders) != 1 or not leaders <= everybody:
+                return False
+            (leader,) = leaders
+            known = all(view.in_sync == everybody for view in views.values())
+            return known and views[leader].leader == leader and all(map(self.is_ready, everybody))
+
+        self._wait(whole, timeout_s, "not every member is in sync")
+        return self.leader()
+
+    def agreed(self, timeout_s: float = SETTLE_TIMEOUT_S) -> dict[str, Any]:
+        """Waits until all brokers hold the same entries, from the first that all of them still have, and the same state;
+        returns what they agree on. Raises ServerError when they never do: nobody may be writing."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            digests = self._digests()
+            if all(digest == digests[0] for digest in digests):
+                return digests[0]
+            if time.monotonic() > deadline:
+                raise ServerError(
+                    f"the replicas do not agree within {timeout_s:g} s: {digests}\n{self.tails()}"
+                )
+            time.sleep(POLL_INTERVAL_S)
+
+    def _digests(self) -> list[dict[str, Any]]:
+        """Every broker's, of the entries that all of them have."""
+        everybody = range(self.replicas)
+        whole = [self.ask(ordinal, "/v1/shard/digest") for ordinal in everybody]
+        first = max(digest["firstIndex"] for digest in whole)
+        last = min(digest["commitIndex"] for digest in whole)
+        return [self.ask(ordinal, f"/v1/shard/digest?first={first}&index={last}") for ordinal in everybody]
+
+    def wait_until(self, done: Callable[[], bool], what: str, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
+        """Polls `done`. Raises ServerError, with the brokers' logs, when `timeout_s` passes first."""
+        self._wait(done, timeout_s, f"no {what}")
+
+    def ask(self, ordinal: int, path: str, body: object | None = None) -> Any:
+        """A broker's admin API: GET, or POST where there is a body. Raises ServerError for anything but success."""
+        url = f"{self.brokers[ordinal].admin}{path}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, {"content-type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=ASK_TIMEOUT_S) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                sentence = error.read().decode(errors="replace")
+            raise ServerError(f"broker {ordinal} answered {path} with {error.code}: {sentence}") from error
+        except OSError as error:
+            raise ServerError(f"broker {ordinal} does not answer {path}: {error}") from error
+
+    def tails(self) -> str:
+        """The ends of all logs, for whoever explains a failure."""
+        return "\n".join(f"broker {n}:\n{broker.tail()}" for n, broker in enumerate(self.brokers))
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _views(self, other_than: int | None = None) -> dict[int, ShardView]:
+        """What the brokers that answer say; one of them, which may be paused, is not asked."""
+        views = {}
+        for ordinal in self.running:
+            broker = self.brokers[ordinal]
+            if ordinal != other_than and broker.note_ready():
+                with contextlib.suppress(ServerError):
+                    views[ordinal] = self.view(ordinal)
+        return views
+
+    def _ordinal_of(self, name: str) -> int:
+        names: Sequence[str] = [self.name(ordinal) for ordinal in range(self.replicas)]
+        return names.index(name) if name in names else -1
+
+    def _wait(self, done: Callable[[], bool], timeout_s: float, what: str) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            if time.monotonic() > deadline:
+                raise ServerError(f"{what} within {timeout_s:g} s: {self._views()}\n{self.tails()}")
+            time.sleep(POLL_INTERVAL_S)
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports of loopback on which nobody listens now. Raises ServerError when none are found."""
+    found: set[int] = set()
+    for port in random.SystemRandom().sample(PORTS, PORT_TRIES_MAX):
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+        found.add(port)
+        if len(found) == count:
+            return sorted(found)
+    raise ServerError(f"fewer than {count} free ports between {PORTS.start} and {PORTS.stop}")

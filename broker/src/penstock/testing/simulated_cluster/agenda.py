@@ -1,0 +1,59 @@
+"""Virtual time: what happens when, one thing after the other.
+
+Nothing waits for real. Two runs that put the same things on the agenda do the same things in the same order.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Any
+
+
+class Planned:
+    """Something that is to happen; it can be called off."""
+
+    __slots__ = ("args", "call", "when")
+
+    def __init__(self, when: float, call: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.when = when
+        self.call: Callable[..., Any] | None = call
+        self.args = args
+
+    def cancel(self) -> None:
+        """It does not happen."""
+        self.call = None
+        self.args = ()
+
+
+class Agenda:
+    """`now` is in seconds since the beginning."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.steps = 0
+        self._planned: list[tuple[float, int, Planned]] = []
+        self._number = 0
+
+    def at(self, when: float, call: Callable[..., Any], *args: Any) -> Planned:
+        """Calls at that time, or as soon as possible when it is past; of two at one time the first one planned goes first."""
+        planned = Planned(max(when, self.now), call, args)
+        self._number += 1
+        heapq.heappush(self._planned, (planned.when, self._number, planned))
+        return planned
+
+    def after(self, seconds: float, call: Callable[..., Any], *args: Any) -> Planned:
+        """The same, so long from now."""
+        return self.at(self.now + seconds, call, *args)
+
+    def run_until(self, when: float) -> None:
+        """Everything up to that time."""
+        planned = self._planned
+        while planned and planned[0][0] <= when:
+            _, _, item = heapq.heappop(planned)
+            if item.call is None:
+                continue
+            self.now = item.when
+            self.steps += 1
+            item.call(*item.args)
+        self.now = max(self.now, when)

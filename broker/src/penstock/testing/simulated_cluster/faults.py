@@ -1,0 +1,293 @@
+"""The faults that the design promises to survive, and no others.
+
+| fault | promise (ARCHITECTURE.md, sections 2 and 5) |
+| --- | --- |
+| messages lost, late, repeated, reordered; connections that end; partitions, also in one direction | Raft's |
+| a process that ends, stands still, or is stopped in order | the same |
+| the power goes, also in the middle of a write; unsynced writes are lost or torn (`flush: sync` alone) | a copy counts only once it is on disk; votes and epochs are always synced |
+| a sync that fails, in one copy at a time | the broker exits and has forgotten: it comes back as another member |
+| a full, slow or hung disk | refused with a clear error; another member leads |
+| a flipped bit in a sealed segment of one copy | refused, never served or shipped |
+| one volume at a time replaced by an empty one, while all other copies count | comes back as another member, is caught up before it counts |
+| a wall clock that jumps | time enters only through the log |
+| leadership transfers, and growth from one broker to three | Raft's |
+
+Not made, because nothing is promised: a power loss under `flush: async`, a majority of volumes lost, damage in more than
+one copy, bytes that change on the wire below the checksums.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from penstock.testing.simulated_cluster.broker import CAPACITY_BYTES, SimulatedBroker
+from penstock.testing.simulated_cluster.network import LATENCY_SECONDS_MAX, Disorder
+
+if TYPE_CHECKING:
+    from penstock.testing.simulated_cluster.world import World
+
+# The longest that one fault is left as it is, in seconds.
+DURATION_SECONDS_MAX = 3.0
+SEGMENT_HEADER_BYTES = 64
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """What a life is like: its size, its flush policy, its clients."""
+
+    brokers: int
+    sync: bool
+    grows: bool
+    producers: int
+    idempotent: int
+    partitions: int
+    trims: bool
+    segment_bytes: int
+    power_cycle_at_end: bool
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One fault: when, which, and the seed of its details."""
+
+    at: float
+    kind: str
+    number: int
+
+
+def shape_of(seed: int) -> Shape:
+    """The life that a seed stands for."""
+    chance = random.Random(f"shape {seed}")
+    brokers = chance.choice((1, 3, 3, 3, 3, 3, 3, 3, 3, 5))
+    producers = chance.randint(2, 3)
+    sync = chance.random() < 0.75
+    return Shape(
+        brokers=brokers,
+        sync=sync,
+        grows=brokers == 3 and chance.random() < 0.15,
+        producers=producers,
+        idempotent=chance.randint(1, producers),
+        partitions=chance.randint(1, 3),
+        trims=chance.random() < 0.5,
+        segment_bytes=chance.choice((4096, 8192)),
+        power_cycle_at_end=sync and chance.random() < 0.3,
+    )
+
+
+def plan(seed: int, shape: Shape, begin: float, end: float) -> list[Fault]:
+    """The faults of a life, in order."""
+    chance = random.Random(f"faults {seed}")
+    kinds = [kind for kind, (alone, _) in KINDS.items() if shape.brokers > 1 or alone]
+    if not shape.sync:
+        kinds = [kind for kind in kinds if kind not in ("power", "power_in_write", "fsync")]
+    # A few kinds each, so that some lives have much of one.
+    kinds = chance.sample(kinds, min(len(kinds), chance.randint(2, 7)))
+    pause = chance.choice((0.3, 0.7, 1.2))
+    faults = []
+    at = begin + chance.random()
+    while at < end:
+        faults.append(Fault(round(at, 3), chance.choice(kinds), chance.randrange(1 << 30)))
+        at += chance.expovariate(1 / pause)
+    return faults
+
+
+def apply(world: World, fault: Fault) -> None:
+    """Makes the fault, as far as it can be made now."""
+    KINDS[fault.kind][1](world, random.Random(fault.number))
+
+
+def _one(world: World, chance: random.Random) -> SimulatedBroker | None:
+    """A broker that is up, the leader half of the time."""
+    up = [broker for broker in world.brokers if broker.up]
+    leading = [broker for broker in up if broker.shard.leading]
+    if leading and chance.random() < 0.5:
+        return leading[0]
+    return chance.choice(up) if up else None
+
+
+def _seconds(chance: random.Random) -> float:
+    return chance.random() ** 2 * DURATION_SECONDS_MAX
+
+
+# --- processes -------------------------------------------------------------------------------------
+
+
+def _kill(world: World, chance: random.Random) -> None:
+    broker = _one(world, chance)
+    if broker is not None:
+        world.crash(broker, power=False, announced=chance.random() < 0.7, back_after=_seconds(chance))
+
+
+def _power(world: World, chance: random.Random) -> None:
+    broker = _one(world, chance)
+    if broker is not None:
+        world.crash(broker, power=True, announced=chance.random() < 0.3, back_after=_seconds(chance))
+
+
+def _power_in_write(world: World, chance: random.Random) -> None:
+    broker = _one(world, chance)
+    if broker is not None:
+        operations = chance.randint(0, 12)
+        world.say(f"the power of broker {broker.ordinal} goes during its disk's operation {operations}")
+        broker.disk.fail_after(operations)
+
+
+def _all_power(world: World, chance: random.Random) -> None:
+    for broker in world.brokers:
+        if broker.up:
+            world.crash(broker, power=world.shape.sync, announced=False, back_after=_seconds(chance))
+
+
+def _pause(world: World, chance: random.Random) -> None:
+    broker = _one(world, chance)
+    if broker is not None and broker.loop is not None:
+        seconds = _seconds(chance) * 1.5
+        world.say(f"broker {broker.ordinal} stands still for {seconds:.2f} s")
+        broker.loop.pause(seconds)
+
+
+def _stop(world: World, chance: random.Random) -> None:
+    broker = _one(world, chance)
+    if broker is not None:
+        world.restart_in_order(broker, _seconds(chance))
+
+
+def _transfer(world: World, chance: random.Random) -> None:
+    for broker in world.brokers:
+        if broker.up and broker.member.replica.is_leader:
+            world.hand_over(broker)
+
+
+def _clock(world: World, chance: random.Random) -> None:
+    broker = _one(world, chance)
+    if broker is not None:
+        jump = chance.choice((-1, 1)) * chance.choice((500, 60_000, 10 * 24 * 3600 * 1000))
+        world.say(f"the wall clock of broker {broker.ordinal} jumps by {jump} ms")
+        broker.clock.offset_ms += jump
+
+
+# --- the network -----------------------------------------------------------------------------------
+
+
+def _isolate(world: World, chance: random.Random) -> None:
+    broker = _one(world, chance)
+    if broker is not None:
+        others = [other.ordinal for other in world.brokers if other is not broker]
+        inward = chance.random() < 0.8
+        outward = not inward or chance.random() < 0.7
+        pairs = [(broker.ordinal, other) for other in others if outward]
+        pairs += [(other, broker.ordinal) for other in others if inward]
+        world.block(pairs, _seconds(chance))
+
+
+def _one_way(world: World, chance: random.Random) -> None:
+    first, second = chance.sample(range(len(world.brokers)), 2)
+    world.block([(first, second)], _seconds(chance))
+
+
+def _cut(world: World, chance: random.Random) -> None:
+    first, second = chance.sample(range(len(world.brokers)), 2)
+    world.say(f"the connection from {first} to {second} ends")
+    world.network.cut(first, second)
+
+
+def _disorder(world: World, chance: random.Random) -> None:
+    disorder = Disorder(chance.random() * 0.3, chance.random() * 0.3, chance.random() * 0.3)
+    world.say(
+        f"messages are lost {disorder.lost:.2f}, repeated {disorder.repeated:.2f}, late {disorder.late:.2f}"
+    )
+    world.network.disorder = disorder
+    world.agenda.after(_seconds(chance) * 2, setattr, world.network, "disorder", Disorder())
+
+
+def _latency(world: World, chance: random.Random) -> None:
+    world.network.latency_seconds_max = chance.choice((0.03, 0.2, 0.6))
+    world.say(f"the network takes up to {world.network.latency_seconds_max} s")
+    world.agenda.after(_seconds(chance), setattr, world.network, "latency_seconds_max", LATENCY_SECONDS_MAX)
+
+
+# --- disks -----------------------------------------------------------------------------------------
+
+
+def _fsync(world: World, chance: random.Random) -> None:
+    broker = _one(world, chance)
+    if broker is not None and (len(world.brokers) == 1 or world.may_lose_volume(broker)):
+        world.say(f"the disk of broker {broker.ordinal} fails to sync")
+        broker.disk.sync_fails = True
+        broker.damaged = len(world.brokers) > 1
+
+
+def _full(world: World, chance: random.Random) -> None:
+    broker = _one(world, chance)
+    if broker is not None:
+        disk = broker.disk
+        disk.capacity_bytes -= max(disk.available_bytes() - chance.choice((0, 3000, 20_000)), 0)
+        world.say(f"the disk of broker {broker.ordinal} has {disk.available_bytes()} bytes left")
+        world.agenda.after(_seconds(chance), setattr, disk, "capacity_bytes", CAPACITY_BYTES)
+
+
+def _slow(world: World, chance: random.Random) -> None:
+    broker = _one(world, chance)
+    if broker is not None:
+        broker.pace.slowness = chance.choice((10.0, 50.0, 200.0))
+        world.say(f"the disk of broker {broker.ordinal} is {broker.pace.slowness} times as slow")
+        world.agenda.after(_seconds(chance), setattr, broker.pace, "slowness", 1.0)
+
+
+def _hung(world: World, chance: random.Random) -> None:
+    broker = _one(world, chance)
+    if broker is not None:
+        seconds = _seconds(chance)
+        world.say(f"the disk of broker {broker.ordinal} hangs for {seconds:.2f} s")
+        broker.pace.hung_until = world.agenda.now + seconds
+
+
+def _flip(world: World, chance: random.Random) -> None:
+    broker = _one(world, chance)
+    if broker is None or not world.may_lose_volume(broker):
+        return
+    log = broker.shard.log
+    sealed = [segment for segment in log.segments if segment.index is None and segment.followed]
+    if not sealed:
+        return
+    segment = chance.choice(sealed)
+    position = chance.randrange(SEGMENT_HEADER_BYTES, segment.write_position)
+    world.say(f"a bit of {segment.name} at {position} flips on broker {broker.ordinal}")
+    broker.damaged = True
+    broker.disk.corrupt(segment.name, position)
+
+
+def _volume(world: World, chance: random.Random) -> None:
+    broker = _one(world, chance)
+    if broker is not None and world.may_lose_volume(broker):
+        world.crash(broker, power=False, announced=chance.random() < 0.5, back_after=_seconds(chance))
+        world.say(f"the volume of broker {broker.ordinal} is replaced by an empty one")
+        broker.replace_volume()
+
+
+# --- the list --------------------------------------------------------------------------------------
+
+# Whether a broker that is alone can bear it, and how it is made.
+KINDS: dict[str, tuple[bool, Callable[[World, random.Random], None]]] = {
+    "kill": (True, _kill),
+    "power": (True, _power),
+    "power_in_write": (True, _power_in_write),
+    "all_down": (True, _all_power),
+    "pause": (True, _pause),
+    "stop": (True, _stop),
+    "transfer": (False, _transfer),
+    "clock": (True, _clock),
+    "isolate": (False, _isolate),
+    "one_way": (False, _one_way),
+    "cut": (False, _cut),
+    "disorder": (False, _disorder),
+    "latency": (False, _latency),
+    "fsync": (True, _fsync),
+    "full": (True, _full),
+    "slow": (True, _slow),
+    "hung": (True, _hung),
+    "flip": (False, _flip),
+    "volume": (False, _volume),
+}
