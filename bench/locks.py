@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 PAUSE_S = 60.0
 POLL_S = 0.1
 

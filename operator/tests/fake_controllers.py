@@ -14,15 +14,21 @@ from penstock_operator.kube_errors import KubeError
 class FakeControllers:
     """`step` brings pods and claims to what StatefulSets say; `ready` is what the kubelet will say of them.
 
-    The pod of ordinal n has the address 127.0.0.(n + 1). `started` is called when a pod was made.
+    The pod of ordinal n has the address 127.0.0.(n + 1). `started` is called when a pod was made, `probe` says whether
+    its broker is ready.
     """
 
     def __init__(
-        self, kube: KubeApi, namespace: str, started: Callable[[str], Awaitable[None]] | None = None
+        self,
+        kube: KubeApi,
+        namespace: str,
+        started: Callable[[str], Awaitable[None]],
+        probe: Callable[[str], bool],
     ) -> None:
         self._kube = kube
         self._namespace = namespace
         self._started = started
+        self._probe = probe
         self.ready = True
         self.away: set[str] = set()  # pods that are not ready though the others are
         self.waiting: dict[str, str] | None = None  # e.g. {"reason": "CrashLoopBackOff", "message": "..."}
@@ -50,11 +56,30 @@ class FakeControllers:
                         raise
 
         for budget in await self._kube.list_objects("policy/v1", "PodDisruptionBudget", self._namespace):
-            # An eviction is refused until the disruption controller has looked at the budget.
-            allowed = {"observedGeneration": budget["metadata"]["generation"], "disruptionsAllowed": 1}
-            counts = {"currentHealthy": 3, "desiredHealthy": 2, "expectedPods": 3}
-            if budget.get("status") != {**allowed, **counts}:
-                await self._kube.write_status(budget, {**allowed, **counts})
+            await self._budget(budget)
+
+    async def _budget(self, budget: dict[str, Any]) -> None:
+        """How many pods may be evicted; evictions are refused until this was said of the present budget."""
+        spec = budget["spec"]
+        labels = spec["selector"]["matchLabels"]
+        pods = await self._kube.list_objects("v1", "Pod", self._namespace, labels)
+        sets = await self._kube.list_objects("apps/v1", "StatefulSet", self._namespace)
+        expected = sum(
+            item["spec"]["replicas"]
+            for item in sets
+            if labels.items() <= item["spec"]["template"]["metadata"]["labels"].items()
+        )
+        healthy = len([pod for pod in pods if is_ready(pod)])
+        desired = spec.get("minAvailable", expected - spec.get("maxUnavailable", 0))
+        status = {
+            "observedGeneration": budget["metadata"]["generation"],
+            "disruptionsAllowed": max(0, healthy - desired),
+            "currentHealthy": healthy,
+            "desiredHealthy": desired,
+            "expectedPods": expected,
+        }
+        if budget.get("status") != status:
+            await self._kube.write_status(budget, status)
 
     async def _replica(self, stateful_set: dict[str, Any], name: str) -> None:
         for template in stateful_set["spec"]["volumeClaimTemplates"]:
@@ -82,8 +107,7 @@ class FakeControllers:
                 "spec": self._pod_spec(template),
             }
             pod = await self._kube.create(manifest)
-            if self._started is not None:
-                await self._started(name)
+            await self._started(name)
         status = self._pod_status(name)
         if {key: pod.get("status", {}).get(key) for key in status} != status:
             await self._kube.write_status(pod, {**pod.get("status", {}), **status})
@@ -95,7 +119,7 @@ class FakeControllers:
         return spec
 
     def _pod_status(self, name: str) -> dict[str, Any]:
-        ready = self.ready and self.waiting is None and name not in self.away
+        ready = self.ready and self.waiting is None and name not in self.away and self._probe(name)
         address = f"127.0.0.{int(name.rpartition('-')[2]) + 1}"
         state: dict[str, Any] = {"running": {}} if self.waiting is None else {"waiting": self.waiting}
         container = {
@@ -115,3 +139,9 @@ class FakeControllers:
             "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
             "containerStatuses": [container],
         }
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Whether the kubelet says that the pod is ready."""
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)

@@ -144,6 +144,22 @@ class FakeKube:
 
     async def evict(self, namespace: str, pod: str, uid: str) -> None:
         self._write("evict", ("Pod", namespace, pod))
+        live = self.objects.get(("Pod", namespace, pod))
+        conditions = (live or {}).get("status", {}).get("conditions", [])
+        ready = any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+        for (kind, where, name), budget in self.objects.items():
+            if kind != "PodDisruptionBudget" or where != namespace or live is None:
+                continue
+            if not ready and budget["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow":
+                continue
+            selected = budget["spec"]["selector"]["matchLabels"].items()
+            if selected <= live["metadata"]["labels"].items():
+                if budget.get("status", {}).get("disruptionsAllowed", 0) < 1:
+                    self.calls.pop()  # the API server refuses before anything is written
+                    raise KubeError(
+                        429, "TooManyRequests", f"the disruption budget {name} needs more healthy pods"
+                    )
+                budget["status"]["disruptionsAllowed"] -= 1
         await self.delete("v1", "Pod", namespace, pod, uid)
 
     def _write(self, verb: str, address: Address) -> None:

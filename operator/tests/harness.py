@@ -34,7 +34,15 @@ class Harness:
         self.namespace = namespace
         self.shard = shard
         self.engine = engine
-        self.controllers = FakeControllers(kube, namespace, self.broker_started)
+        self.controllers = self.fake_controllers(kube)
+
+    def fake_controllers(self, kube: KubeApi) -> FakeControllers:
+        """Controllers whose pods are these brokers."""
+
+        def probe(name: str) -> bool:
+            return not self.shard.brokers[name].not_ready
+
+        return FakeControllers(kube, self.namespace, self.broker_started, probe)
 
     @property
     def broker(self) -> FakeBroker:

@@ -302,6 +302,30 @@ def test_a_budget_only_for_more_than_one_broker() -> None:
     assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
+@pytest.mark.parametrize(
+    ("replicas", "whole", "allowed"),
+    [
+        (3, 0, {"maxUnavailable": 1}),
+        (3, 1, None),  # it grows from one broker, which must be restarted before the others can be ready
+        (3, 3, {"maxUnavailable": 1}),
+        (5, 3, {"minAvailable": 2}),  # one of the old three may go while the new two are not ready yet
+        (5, 5, {"maxUnavailable": 1}),
+    ],
+)
+def test_a_budget_counts_the_brokers_that_a_growing_shard_had(
+    replicas: int, whole: int, allowed: dict[str, int] | None
+) -> None:
+    identity = msgspec.structs.replace(IDENTITY, formed={0: whole})
+    budgets = by_kind(made({"replicas": replicas}, identity=identity), "PodDisruptionBudget")
+    found = [
+        {key: spec[key] for key in ("minAvailable", "maxUnavailable") if key in spec}
+        for spec in (budget["spec"] for budget in budgets)
+    ]
+    assert found == ([] if allowed is None else [allowed])
+    for budget in budgets:
+        kubernetes_validate.validate(budget, KUBERNETES, strict=True)
+
+
 def test_brokers_of_a_shard_keep_apart() -> None:
     affinity = template(made({"replicas": 3}))["spec"]["affinity"]["podAntiAffinity"]
     (preferred,) = affinity["preferredDuringSchedulingIgnoredDuringExecution"]

@@ -16,7 +16,6 @@ import pytest
 import yaml
 
 from fake_broker import FakeShard
-from fake_controllers import FakeControllers
 from harness import Harness, condition, eventually, fake_shard, has_reason, is_ready
 from penstock_operator.api.names import API_VERSION
 from penstock_operator.desired.identity import Environment
@@ -281,7 +280,7 @@ async def test_the_charts_rights_are_enough(
         await check_definitions(restricted)
         async with operator(restricted, namespace, shard) as live:
             live.kube = kube  # what people and controllers do, they do with their own rights
-            live.controllers = FakeControllers(kube, namespace, live.broker_started)
+            live.controllers = live.fake_controllers(kube)
             listeners = [{"name": "in", "port": 9092}, {"name": "out", "type": "nodePort", "port": 9094}]
             spec = {"mode": "Raft", "listeners": listeners, "networkPolicy": {"enabled": True}}
             await live.create("MessageCluster", "orders", spec)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lin_workload import Workload
     from penstock.testing.fault_network import FaultNetwork
-    from penstock.testing.placed_processes import ShardProcesses
+    from penstock.testing.shard_processes import ShardProcesses
 
 KILL, PAUSE = "kill -9", "SIGSTOP"
 CUT, CUT_FROM, CUT_TO, ISOLATE = "cut off", "not heard", "hears nothing", "cut off, from clients too"
@@ -93,7 +93,7 @@ class Faults:
             await self._workload.progress(PROGRESS_TIMEOUT_S)
 
     async def _victim(self, target: str) -> int:
-        leader = await asyncio.to_thread(self._shard.wait_for_leader)
+        leader = await asyncio.to_thread(self._shard.leader)
         others = [number for number in range(self._shard.replicas) if number != leader]
         if target == LEADER or not others:
             return leader

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lin_faults import Faults
 from lin_workload import Load, Workload
+from penstock.config.broker_config import parse_address
 from penstock.testing.history import History
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from lin_checker import Checker, Judgement
     from lin_faults import Fault
     from penstock.testing.fault_network import FaultNetwork
-    from penstock.testing.placed_processes import ShardProcesses
+    from penstock.testing.shard_processes import ShardProcesses
 
 HISTORY = "history.jsonl"
 LAST_WORDS_S = 0.3
@@ -42,11 +43,11 @@ class Run:
         """Clients work while faults happen. Returns the history's file. Raises what the run failed of, with the faults."""
         path = self.folder / HISTORY
         with History(path) as history:
-            workload = Workload(history, self.shard.kafka, self.load, self.seed)
+            workload = Workload(history, self.addresses(), self.load, self.seed)
             faults = Faults(self.shard, workload, self.seed, self.network)
             self.done = faults.done
             try:
-                self.shard.place.run(lambda: asyncio.run(self._play(workload, faults)))
+                asyncio.run(self._play(workload, faults))
             except BaseException as error:
                 error.add_note(self.story())
                 raise
@@ -54,7 +55,6 @@ class Run:
         return path
 
     async def _play(self, workload: Workload, faults: Faults) -> None:
-        await asyncio.to_thread(self.shard.wait_for_leader)
         await workload.create_topic()
         until = asyncio.Event()
         async with asyncio.TaskGroup() as group:
@@ -66,6 +66,10 @@ class Run:
                 until.set()
             await clients
         await workload.settle()
+
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where clients find the brokers."""
+        return [parse_address(broker.kafka) for broker in self.shard.brokers]
 
     def story(self) -> str:
         """What happened, how to make it happen again, and what the brokers said."""

@@ -22,26 +22,33 @@ class Replicas:
     """Answers as three replicas would; a test changes one of them."""
 
     def __init__(self) -> None:
-        self.commit = {"a": 12, "b": 10, "c": 11}
+        self.commit = dict.fromkeys(URLS, 10)
         self.first = dict.fromkeys(URLS, 1)
         self.entries = dict.fromkeys(URLS, "e0")
         self.machines = {url: {"catalog": "c0", "groups": "g0"} for url in URLS}
         self.asked: list[tuple[str, int | None]] = []
 
-    def ask(self, url: str, index: int | None) -> Digest:
-        self.asked.append((url, index))
+    def ask(self, url: str, first: int | None) -> Digest:
+        self.asked.append((url, first))
         commit = self.commit[url]
-        return Digest(url, commit, self.first[url], index or commit, self.entries[url], self.machines[url])
+        return Digest(url, commit, first or self.first[url], commit, self.entries[url], self.machines[url])
 
 
-def test_they_are_compared_at_the_lowest_commit_index() -> None:
+def test_the_same_is_agreement() -> None:
     replicas = Replicas()
     agreement = replicas_agree(URLS, ask=replicas.ask, timeout_s=0)
     assert (agreement.index, agreement.first_index) == (10, 1)
-    assert replicas.asked[3:] == [("a", 10), ("b", 10), ("c", 10)]
+    assert replicas.asked == [("a", None), ("b", None), ("c", None)]
     assert agreement.line() == (
         "3 replicas agree on entries 1 to 10 (e0) and on the state of catalog, groups"
     )
+
+
+def test_entries_that_everybody_has_are_compared() -> None:
+    replicas = Replicas()
+    replicas.first["b"] = 5
+    assert replicas_agree(URLS, ask=replicas.ask, timeout_s=0).first_index == 5
+    assert replicas.asked[3:] == [("a", 5), ("b", 5), ("c", 5)]
 
 
 def test_other_entries_are_a_finding() -> None:
@@ -59,22 +66,34 @@ def test_other_state_is_a_finding(machines: dict[str, str]) -> None:
         replicas_agree(URLS, ask=replicas.ask, timeout_s=60)
 
 
-def test_a_replica_that_cannot_answer_yet_is_asked_again() -> None:
+def test_a_replica_that_is_behind_is_asked_again() -> None:
+    replicas = Replicas()
+    replicas.commit["b"] = 9
+
+    def ask(url: str, first: int | None) -> Digest:
+        if len(replicas.asked) == len(URLS):
+            replicas.commit["b"] = 10
+        return replicas.ask(url, first)
+
+    assert replicas_agree(URLS, ask=ask, timeout_s=60).index == 10
+
+
+def test_a_replica_that_does_not_answer_is_asked_again() -> None:
     replicas = Replicas()
 
-    def ask(url: str, index: int | None) -> Digest:
-        if not replicas.asked:
-            replicas.ask(url, index)
+    def ask(url: str, first: int | None) -> Digest:
+        answer = replicas.ask(url, first)
+        if len(replicas.asked) == 1:
             raise OSError("not yet")
-        return replicas.ask(url, index)
+        return answer
 
     assert replicas_agree(URLS, ask=ask, timeout_s=60).index == 10
 
 
 def test_time_that_runs_out_is_no_agreement() -> None:
     replicas = Replicas()
-    replicas.first["b"] = 5
-    with pytest.raises(DisagreementError, match="within 0 s: b keeps entries from 5 on, a from 1 on"):
+    replicas.commit["b"] = 5
+    with pytest.raises(DisagreementError, match="within 0 s: b has committed 5 entries, a 10"):
         replicas_agree(URLS, ask=replicas.ask, timeout_s=0)
 
 
@@ -106,9 +125,9 @@ def admin(answer: bytes, status: int = 200) -> Iterator[tuple[str, list[str]]]:
 def test_the_admin_api_is_asked() -> None:
     told = {"commitIndex": 9, "firstIndex": 2, "index": 7, "entries": "e", "machines": {"groups": "g"}}
     with admin(json.dumps(told).encode()) as (url, asked):
-        assert ask_digest(url, 7) == Digest(url, 9, 2, 7, "e", {"groups": "g"})
+        assert ask_digest(url, 2) == Digest(url, 9, 2, 7, "e", {"groups": "g"})
         ask_digest(url, None)
-    assert asked == ["/v1/shard/digest?index=7", "/v1/shard/digest"]
+    assert asked == ["/v1/shard/digest?first=2", "/v1/shard/digest"]
 
 
 def test_a_refusal_is_quoted() -> None:

@@ -15,7 +15,7 @@ from lin_environment import AGAIN, FAULTS, SEED
 from lin_faults import KILL, PAUSE, draw
 from lin_run import Run
 from lin_workload import Load
-from penstock.testing.placed_processes import Loopback, ShardProcesses
+from penstock.testing.shard_processes import ShardProcesses
 
 if TYPE_CHECKING:
     from lin_checker import Checker
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.clients, pytest.mark.timeout(120 + 40 * FAULTS)]
 def test_one_broker_is_linearizable(policy: str, idempotent: bool, checker: Checker, tmp_path: Path) -> None:
     config = {"flush.policy": policy, "log.segment.bytes": 1 << 20}
     faults = draw(SEED, FAULTS, kinds=(KILL, KILL, PAUSE))
-    with ShardProcesses(tmp_path, Loopback(), config=config) as shard:
+    with ShardProcesses(tmp_path, replicas=1, config=config) as shard:
         Run(shard, tmp_path, SEED, faults, Load(idempotent=idempotent), again=AGAIN).must_be_linearizable(
             checker
         )
@@ -39,7 +39,7 @@ def test_a_broker_that_acknowledges_too_early_is_caught(checker: Checker, tmp_pa
     program = [str(Path(lin_broken_broker.__file__)), lin_broken_broker.EARLY_ACK]
     # Not at once: the topic itself is to be on disk.
     faults = draw(SEED, 2, kinds=(KILL,), quiet_s=(0.8, 1.2))
-    with ShardProcesses(tmp_path, Loopback(), program=program) as shard:
+    with ShardProcesses(tmp_path, replicas=1, program=program) as shard:
         run = Run(shard, tmp_path, SEED, faults, again=AGAIN)
         judgement = run.judge(checker, run.play())
     assert judgement.verdict == "violation", run.story()

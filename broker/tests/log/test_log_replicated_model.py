@@ -292,5 +292,7 @@ class ReplicatedLog(RuleBasedStateMachine):
                 assert partition.end_offset == batches[-1].end_offset
 
 
-ReplicatedLog.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+ReplicatedLog.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None, derandomize=True, database=None
+)
 TestReplicatedLog = ReplicatedLog.TestCase

@@ -42,7 +42,7 @@ def encoded(entries: list[Entry]) -> bytes:
 class Replica:
     """A log with its snapshots, opened as a broker does it."""
 
-    def __init__(self, disk: SimulatedDisk, *, sync: bool = True, refill: bool = True) -> None:
+    def __init__(self, disk: SimulatedDisk, *, sync: bool = True) -> None:
         self.disk = disk
         self.store = SnapshotStore(disk)
         self.snapshots = self.store.load()
@@ -275,9 +275,10 @@ def test_nothing_else_may_be_under_way_in_a_reset() -> None:
 class ReplicaLives:
     """`durable` is the log up to what was reported durable and not truncated since; `ever` has all that was appended."""
 
-    def __init__(self, seed: int, *, sync_works: bool = True) -> None:
+    def __init__(self, seed: int, *, sync: bool = True, sync_works: bool = True) -> None:
         self.chance = random.Random(seed)
         self.disk = SimulatedDisk(seed, sync_works=sync_works)
+        self.sync = sync
         self.durable: list[Entry] = []
         self.ever: set[Entry] = set()
         self.epoch = 1
@@ -292,7 +293,7 @@ class ReplicaLives:
         self.disk.lose_power()
 
     def _opened(self) -> Replica:
-        replica = Replica(self.disk)
+        replica = Replica(self.disk, sync=self.sync)
         log = replica.log
         at, found = log.first_index, []
         data = replica.harness.shipped(at, log.next_index - 1) if log.next_index > at else b""
@@ -314,7 +315,7 @@ class ReplicaLives:
         pending = list(self.durable)
         for _ in range(self.chance.randint(1, 25)):
             self.epoch += self.chance.random() < 0.3
-            action = self.chance.choice(["receive", "receive", "write", "write", "truncate", "seal"])
+            action = self.chance.choice(["receive", "receive", "write", "write", "truncate", "seal", "flush"])
             if action == "receive":
                 new = run_of(
                     log.next_index, self.chance.randint(1, 4), self.epoch, b"%d" % self.epoch,
@@ -333,8 +334,26 @@ class ReplicaLives:
                     self.durable = written[: log.durable_index - log.first_index + 1]
             elif action == "truncate":
                 self._truncate(replica, pending)
+            elif action == "flush":
+                self._flush(replica, pending)
             else:
                 replica.seal()
+
+    def _flush(self, replica: Replica, pending: list[Entry]) -> None:
+        """Under flush: async. The sync may come to an end when the log has been cut meanwhile."""
+        log = replica.log
+        index, segment = log.written_index, log.unsynced_segment()
+        if segment is None:
+            return
+        if self.chance.random() < 0.3:
+            self._truncate(replica, pending)
+            job = log.take_job()
+            if job is not None:
+                log.complete(job.run())
+        assert segment.file is not None
+        segment.file.sync()
+        log.mark_durable(index)
+        self.durable = pending[: log.durable_index - log.first_index + 1]
 
     def _truncate(self, replica: Replica, pending: list[Entry]) -> None:
         log = replica.log
@@ -347,9 +366,10 @@ class ReplicaLives:
         self._opened()
 
 
+@pytest.mark.parametrize("sync", [True, False], ids=["sync", "async"])
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_what_a_replica_reported_durable_survives(seed: int) -> None:
-    lives = ReplicaLives(seed)
+def test_what_a_replica_reported_durable_survives(seed: int, sync: bool) -> None:
+    lives = ReplicaLives(seed, sync=sync)
     for _ in range(LIVES):
         lives.live()
     lives.finish()

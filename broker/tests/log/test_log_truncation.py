@@ -6,6 +6,7 @@ import pytest
 
 from log_harness import SEGMENT_BYTES, Log
 from penstock.catalog.partitions import PartitionState
+from penstock.log.errors import DiskFullError
 from penstock.log.maintenance import sync_segment, write_index
 from penstock.log.reader import load_index, load_run
 from penstock.log.segment import index_name, segment_name
@@ -258,6 +259,22 @@ def test_sealing_can_wait_for_the_commit(disk: SimulatedDisk) -> None:
     assert [segment.base_index for segment in log.log.unsealed_segments(12)] == [1, 7]
     assert [segment.base_index for segment in log.log.unsealed_segments(11)] == [1]
     assert [segment.base_index for segment in log.log.unsealed_segments()] == [1, 7, 13]
+
+
+def test_what_comes_after_a_cut_may_have_to_wait_for_a_spare(disk: SimulatedDisk) -> None:
+    """The segment that was cut takes nothing more; batches never take the spares that are kept for commands."""
+    log, source = fill(disk, 3), fill(SimulatedDisk(1), 3)
+    spares = list(log.log.spares)
+    log.log.spares.clear()
+    log.log.spares.extend(spares[:2])
+    log.log.truncate(2)
+    with pytest.raises(DiskFullError):
+        log.log.append_entries(source.shipped(2, 3))
+    assert log.log.next_index == 2
+    log.log.spares.append(spares[2])
+    assert len(log.log.append_entries(source.shipped(2, 3))) == 2
+    log.commit()
+    assert indexes(Log(disk)) == [1, 2, 3]
 
 
 def test_only_what_is_there_can_be_cut(disk: SimulatedDisk) -> None:

@@ -18,7 +18,7 @@ from penstock.raft.messages import (
 )
 from penstock.raft.options import RaftOptions
 from penstock.raft.progress import ProgressState
-from penstock.raft.ready import HardState, ReadState, Role
+from penstock.raft.ready import Generation, HardState, ReadState, Role
 from raft_cores import (
     ENTRY_BYTES,
     Port,
@@ -72,6 +72,25 @@ def test_nothing_is_applied_and_no_election_started_while_a_snapshot_is_installe
     ready = core.ready()
     assert ready is not None
     assert ready.committed == (6, 7)
+
+
+def test_a_snapshot_takes_the_place_of_what_was_to_be_written() -> None:
+    """In one turn: entries that replace others, then a snapshot instead; and a late report about what was before."""
+    core = make_core(2, epochs=[1, 1, 1])
+    core.step(follower_append((0, 0), [2, 2], epoch=2))
+    core.step(InstallSnapshot(2, 1, 2, Snapshot(9, 2, Configuration((1, 2, 3)))))
+    ready = core.ready()
+    assert ready is not None
+    assert ready.snapshot is not None
+    assert (ready.truncate_from, list(ready.appends), ready.last_index) == (None, [], 9)
+    core.snapshot_installed(9)
+    core.step(follower_append((9, 2), [2], epoch=2))
+    later = core.ready()
+    assert later is not None
+    core.stored(10, Generation(ready.generation - 1))
+    assert core.status().stored == 9
+    core.stored(10, later.generation)
+    assert core.status().stored == 10
 
 
 def test_a_snapshot_of_what_the_log_holds_is_not_installed() -> None:

@@ -113,6 +113,15 @@ def test_a_heartbeat_never_commits_what_the_leader_does_not_know_to_be_there() -
     assert beats == {2: 4, 3: 0}
 
 
+@pytest.mark.parametrize("epochs", [[], [1]])
+def test_a_follower_commits_only_what_the_message_shows_to_match(epochs: list[int]) -> None:
+    """What is behind that in its log may be the tail of an old leader, whatever the leader has committed."""
+    core = make_core(2, epochs=[1, 1, 1, 1])
+    core.step(follower_append((1, 1), epochs, epoch=2, commit=4))
+    assert core.committed_index == 1 + len(epochs)
+    assert core.last_index == 4
+
+
 # --- the follower's log ------------------------------------------------------------------------------
 
 

@@ -2,7 +2,8 @@
 
 Compared is everything a transcript prints, line by line and in order: states, messages, Readys, log contents,
 progress. Left out, and only here: lines of etcd's log (`PROSE`), the table that a quorum case prints above its answer,
-which only draws the input, and the words of a refused membership change (`REFUSALS`).
+which only draws the input, and the words of a refused membership change (`REFUSALS`). Where our core is stricter than
+etcd's about what must be durable first, `raft_group` says how the two are compared.
 """
 
 from __future__ import annotations

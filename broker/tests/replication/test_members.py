@@ -78,6 +78,14 @@ def state(members: Members | Model) -> object:
     return configuration, announced, members.level, members.clock_ms
 
 
+OTHERWISE: list[Command] = [
+    MemberChanged(ChangeKind.LEARNER, 8),
+    MemberAnnounced(announcement(8, 8)),
+    LeadershipBegan(8, 1_000),
+    FeatureLevelRaised(9),
+]
+
+
 class TheShard(RuleBasedStateMachine):
     """A leader that stages what it appends, and a follower that only applies what is committed."""
 
@@ -141,8 +149,10 @@ class TheShard(RuleBasedStateMachine):
     @rule()
     def start_over(self) -> None:
         """The follower is made anew from the leader's snapshot, over whatever it held."""
-        self.follower.stage(1, MemberAnnounced(announcement(9, 9)))
-        self.follower.apply(1, MemberAnnounced(announcement(8, 8)))
+        for index, command in enumerate(OTHERWISE, 1):
+            self.follower.stage(index, command)
+            self.follower.apply(index, command)
+        self.follower.stage(9, MemberAnnounced(announcement(9, 9)))
         self.follower.restore(self.leader.snapshot())
 
     @precondition(lambda self: self.log)

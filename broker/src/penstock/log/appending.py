@@ -180,38 +180,57 @@ class LogTail:
             view = memoryview(bytearray(view))
         epoch = epochs.epoch_of(self.segments, self.next_index - 1)
         headers = check_entries(view, self.next_index, epoch, self.payload_bytes_max)
-        if headers and not self.has_room(headers[0].length, headers[0].kind):
-            raise DiskFullError("no segment is left that these entries may use")
-        return self._receive(view, headers)
-
-    def _receive(self, view: memoryview, headers: Sequence[EntryHeader]) -> list[Appended]:
         appended: list[Appended] = []
-        # Neighbours that go to the same segment are written as one buffer, which begins at `begin`.
-        begin = at = position = 0
-        segment: Segment | None = None
-        durable = self.durable_index
-        for header in headers:
-            _, _, length, index, epoch, kind, _, _, partition = header
-            if not self.has_room(length, kind):
+        at = 0
+        while len(appended) < len(headers):
+            header = headers[len(appended)]
+            if not self.has_room(header.length, header.kind):
+                if not appended:
+                    raise DiskFullError("no segment is left that these entries may use")
                 break
-            entry_bytes = length + ENTRY_HEADER_SIZE
-            if segment is None or segment.room_bytes < entry_bytes:
-                if segment is not None:
-                    self._buffers(segment, position).append(view[begin:at])
-                segment = self._segment_for(entry_bytes)
-                begin, position = at, segment.write_position
-            start, end = at + ENTRY_HEADER_SIZE, at + entry_bytes
-            UNDURABLE.pack_into(view, at + UNDURABLE_AT, min(index - durable, UNDURABLE_MAX))
-            payload = view[start:end]
-            place = self._note(segment, index, epoch, view[at:start], (payload,), entry_bytes)
-            if kind == KIND_BATCH:
-                assert segment.index is not None
-                base, last_delta, timestamp = PLACE.unpack_from(view, start)
-                offsets_end = base + last_delta + 1
-                segment.index.add_batch(partition, base, offsets_end, place, entry_bytes, timestamp, epoch)
-            appended.append((header, payload, segment))
-            at = end
-        if segment is not None:
-            self._buffers(segment, position).append(view[begin:at])
-        self._pending_bytes += at
+            segment = self._segment_for(header.size_bytes)
+            position = segment.write_position
+            self._receive(segment, view[at:], headers[len(appended) :], appended)
+            # Neighbours are written as one buffer.
+            size = segment.write_position - position
+            self._buffers(segment, position).append(view[at : at + size])
+            self._pending_bytes += size
+            at += size
         return appended
+
+    def _receive(
+        self, segment: Segment, view: memoryview, headers: Sequence[EntryHeader], appended: list[Appended]
+    ) -> None:
+        """Gives the entries at the begin of `view` their places in the segment, as far as it may take them. This loop runs for
+        every entry that a follower gets, so it calls nothing that it can do itself."""
+        index = segment.index
+        assert index is not None
+        base, size, position = segment.base_index, segment.size_bytes, segment.write_position
+        durable, batches_too = self.durable_index, len(self.spares) >= SPARES_RESERVED_FOR_COMMANDS
+        note, place_of, positions = UNDURABLE.pack_into, PLACE.unpack_from, index.positions
+        epoch_noted = index.epochs[-1][0] if index.epochs else None
+        at = 0
+        for header in headers:
+            _, _, length, log_index, epoch, kind, _, _, partition = header
+            entry_bytes = length + ENTRY_HEADER_SIZE
+            if position + entry_bytes > size or (kind != KIND_COMMAND and not batches_too):
+                break
+            start, end = at + ENTRY_HEADER_SIZE, at + entry_bytes
+            note(view, at + UNDURABLE_AT, min(log_index - durable, UNDURABLE_MAX))
+            payload = view[start:end]
+            positions.append(position)
+            if epoch != epoch_noted:
+                epoch_noted = epoch
+                index.epochs.append((epoch, log_index))
+            self.cache.put((base, position), view[at:start], (payload,), entry_bytes)
+            if kind == KIND_BATCH:
+                first, last_delta, timestamp = place_of(payload)
+                index.add_batch(
+                    partition, first, first + last_delta + 1, position, entry_bytes, timestamp, epoch
+                )
+            appended.append((header, payload, segment))
+            position += entry_bytes
+            at = end
+            segment.last_index = log_index
+        segment.write_position = position
+        self.next_index = segment.last_index + 1

@@ -60,6 +60,11 @@ class CommitLog(LogTail):
         """Whether `take_job` has something to do once no job is under way: writes, or files to be cut."""
         return bool(self._writes or self._cuts)
 
+    @property
+    def has_job(self) -> bool:
+        """Whether a job is under way."""
+        return self._job is not None
+
     def take_job(self, *, sync: bool | None = None) -> WriteJob | None:
         """All that was appended or truncated since the last job, or None (nothing to do, or a job is under way)."""
         if self._job is not None or not self.has_work:

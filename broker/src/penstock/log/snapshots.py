@@ -99,6 +99,7 @@ class SnapshotStore:
         """Makes `index`, an entry that the log holds, the covered index of every machine; `changed` has (version, state) of
         those to write."""
         with self._lock:
+            assert self._checkpoint.reset_to is None, "the log is being reset"
             current = dict(self._checkpoint.machines)
             for name, item in current.items():
                 current[name] = _CheckpointItem(item.file, item.version, index)
@@ -130,11 +131,11 @@ class SnapshotStore:
     def seeded(self) -> None:
         """The log holds entry `covered_index`, durably: from here on, an end before it is damage. Blocks. Raises OSError."""
         with self._lock:
-            self._commit(_Checkpoint(_FORMAT, self._checkpoint.machines))
+            self._commit(_Checkpoint(_FORMAT, self._checkpoint.machines, self._checkpoint.reset_to))
 
     @property
     def reset_to(self) -> tuple[int, int] | None:
-        """(index, epoch) of the base of a reset that was cut short: give it to `open_log`, then call `reset_done`."""
+        """(index, epoch) of the base of a reset that is not finished: at a start, `finish_reset` does that."""
         return self._checkpoint.reset_to
 
     @property

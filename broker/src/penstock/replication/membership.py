@@ -72,13 +72,13 @@ def next_change(roster: Roster) -> Change | None:
 
 def _finish(roster: Roster, learner: int) -> Change | None:
     """Promotes a learner that has caught up, after the member whose place it takes has gone."""
+    if all(peer.member != learner for peer in roster.peers):
+        return _give_up(roster, learner)
     standing = roster.standings.get(learner)
     ordinal = roster.ordinals.get(learner)
-    if ordinal is None and all(peer.member != learner for peer in roster.peers):
-        return Change(Step.REMOVE, learner, "it left before it had said whose place it takes")
     if standing is None or ordinal is None or not standing.active:
         return None
-    # One that has acknowledged nothing may not be there to stay: nothing of it is on a disk.
+    # One that has acknowledged nothing holds nothing, however short the log is, and may not be there to stay.
     if not standing.match or roster.last_index - standing.match > PROMOTION_LAG_ENTRIES_MAX:
         return None
     former = _holder(roster, ordinal, other_than=learner)
@@ -89,18 +89,22 @@ def _finish(roster: Roster, learner: int) -> Change | None:
     return Change(Step.REMOVE, former, f"broker {ordinal} came back with new storage, which has caught up")
 
 
+def _give_up(roster: Roster, learner: int) -> Change | None:
+    """Removes a learner that will not come back: its broker is there with another storage, or nobody knows which it was."""
+    ordinal = roster.ordinals.get(learner)
+    if ordinal is None:
+        return Change(Step.REMOVE, learner, "it left before it had said whose place it takes")
+    if ordinal == roster.ordinals.get(roster.own) or any(peer.ordinal == ordinal for peer in roster.peers):
+        return Change(Step.REMOVE, learner, f"broker {ordinal} is there with other storage")
+    return None
+
+
 def _admit(roster: Roster) -> Change | None:
     """Adds a connected broker that is not configured yet."""
     configured = {*roster.voters, *roster.learners}
     for peer in sorted(roster.peers, key=lambda peer: peer.ordinal):
-        if peer.member in configured or peer.ordinal not in roster.wanted:
-            continue
-        stale = next((m for m in roster.learners if roster.ordinals.get(m) == peer.ordinal), None)
-        if stale is not None:
-            return Change(
-                Step.REMOVE, stale, f"broker {peer.ordinal} lost its storage while it was catching up"
-            )
-        return Change(Step.ADD_LEARNER, peer.member, f"{peer.name} joins as broker {peer.ordinal}")
+        if peer.member not in configured and peer.ordinal in roster.wanted:
+            return Change(Step.ADD_LEARNER, peer.member, f"{peer.name} joins as broker {peer.ordinal}")
     return None
 
 

@@ -154,6 +154,9 @@ class Seeding:
         resume = await self._quiet()
         try:
             log = self._shard.log
+            while log.has_job:
+                # Of entries that are about to go; the writer has finished when it gets here.
+                await self._shard.threads.write(_nothing)
             job = log.begin_reset(
                 snapshot.index, snapshot.epoch, self._snapshots, seed.machines, seed.covered_index
             )
@@ -194,3 +197,7 @@ class Seeding:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _nothing() -> None:
+    """What is waited for is all that the writer does before it."""

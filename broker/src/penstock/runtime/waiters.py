@@ -22,9 +22,7 @@ class IndexWaiters:
         if index <= self.reached:
             callback(None)
             return
-        if self._waiting:
-            # Callbacks are kept in order of index; one for an older entry waits a little longer instead.
-            index = max(index, self._waiting[-1][0])
+        # Called in the order in which they came: one for an older entry waits for those before it, a little longer.
         self._waiting.append((index, callback))
 
     def reach(self, index: int) -> None:

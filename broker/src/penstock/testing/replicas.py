@@ -1,9 +1,9 @@
 """Whether the replicas of a shard hold the same: asked of every broker's admin API, compared here.
 
-`GET /v1/shard/digest?index=N` says for the log up to entry N what a broker holds: a hash of the entries from its first
-index on, and a hash of each state machine. N is the lowest commit index that any replica tells. Replicas that are still
-catching up, or that cannot answer for N (yet, or no longer), are asked again until the time is over: what remains
-different then is a finding.
+`GET /v1/shard/digest` says what a broker holds: a hash of its committed entries, from the oldest that is there, and a
+hash of each state machine as of its commit index. So replicas are compared once all have committed the same: those that
+are still catching up are asked again until the time is over. Where one has dropped more old entries than another, all
+are asked for those that everybody has.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class DisagreementError(AssertionError):
 
 @dataclass(frozen=True)
 class Digest:
-    """One replica's answer for its log from `first_index` to `index`, both inclusive."""
+    """One replica's answer: entries from `first_index` to `index`, both inclusive, and state as of `commit_index`."""
 
     replica: str
     commit_index: int
@@ -64,14 +64,16 @@ def replicas_agree(
     ask: Callable[[str, int | None], Digest] | None = None,
 ) -> Agreement:
     """Asks all replicas, and compares. Raises DisagreementError when they differ once they can be compared, or when
-    they cannot be compared within `timeout_s`. `ask` stands for the HTTP request."""
+    they cannot be compared within `timeout_s`. `ask` stands for `ask_digest`."""
     ask = ask or ask_digest
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            index = min(ask(url, None).commit_index for url in admin_urls)
-            digests = [ask(url, index) for url in admin_urls]
-            obstacle = _obstacle(digests, index)
+            digests = [ask(url, None) for url in admin_urls]
+            first = max(one.first_index for one in digests)
+            if any(one.first_index != first for one in digests):
+                digests = [ask(url, first) for url in admin_urls]
+            obstacle = _obstacle(digests)
         except OSError as error:
             obstacle = str(error)
         else:
@@ -82,15 +84,16 @@ def replicas_agree(
         time.sleep(POLL_INTERVAL_S)
 
 
-def _obstacle(digests: Sequence[Digest], index: int) -> str | None:
+def _obstacle(digests: Sequence[Digest]) -> str | None:
     """Why these answers say nothing about each other; None when they can be compared."""
-    for one in digests:
-        if one.index != index:
-            return f"{one.replica} answered for entry {one.index} and not for {index}"
-        if one.first_index != digests[0].first_index:
+    first = digests[0]
+    for other in digests[1:]:
+        if (other.commit_index, other.index) != (first.commit_index, first.index):
+            return f"{other.replica} has committed {other.commit_index} entries, {first.replica} {first.commit_index}"
+        if other.first_index != first.first_index:
             return (
-                f"{one.replica} keeps entries from {one.first_index} on,"
-                f" {digests[0].replica} from {digests[0].first_index} on"
+                f"{other.replica} keeps entries from {other.first_index} on,"
+                f" {first.replica} from {first.first_index} on"
             )
     return None
 
@@ -118,10 +121,10 @@ def _agreement(digests: Sequence[Digest]) -> Agreement:
     )
 
 
-def ask_digest(admin_url: str, index: int | None) -> Digest:
-    """A broker's digest up to `index`; None: up to its own commit index. Raises OSError where it does not answer, or
-    answers with an error, which the text quotes."""
-    query = "" if index is None else f"?index={index}"
+def ask_digest(admin_url: str, first: int | None) -> Digest:
+    """A broker's digest of what it has committed, from entry `first` on; None: from its oldest. Raises OSError where it
+    does not answer, or answers with an error, which the text quotes."""
+    query = "" if first is None else f"?first={first}"
     url = f"{admin_url}/v1/shard/digest{query}"
     try:
         with urllib.request.urlopen(url, timeout=ASK_TIMEOUT_S) as answer:

@@ -1,7 +1,8 @@
 """`ShardProcesses`: one shard of several real broker processes on loopback, for black-box tests, demos and the bench.
 
 Every broker has a folder and ports of its own and keeps both over restarts, as pods do. Brokers are named by ordinal.
-What the shard says of itself is asked of its admin API, so that tests see what the operator sees.
+What the shard says of itself is asked of its admin API, so that tests see what the operator sees. In another `Place`
+than loopback, whoever asks has to be there too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from penstock.testing.managed_process import ServerError
 from penstock.testing.process import BrokerProcess
@@ -40,6 +41,14 @@ POLL_INTERVAL_S = 0.02
 NODES_PER_SHARD = 100
 
 
+class Place(Protocol):
+    """Where brokers run: their addresses by ordinal, and what goes before their commands."""
+
+    def host(self, server: int) -> str: ...
+
+    def prefix(self, server: int) -> Sequence[str]: ...
+
+
 class ShardView(NamedTuple):
     """One broker's answer to who leads; `leader` is an ordinal, -1 while none is known."""
 
@@ -57,8 +66,8 @@ class ShardView(NamedTuple):
 
 
 class ShardProcesses:
-    """Brokers 0 to `replicas` - 1 below `folder`. `config` holds for all of them, `each` for single ones. Leaving the
-    context kills what still runs."""
+    """Brokers 0 to `replicas` - 1 below `folder`. `config` holds for all of them, `each` for single ones; `program` as
+    in `BrokerProcess`. Leaving the context kills what still runs."""
 
     def __init__(
         self,
@@ -68,25 +77,35 @@ class ShardProcesses:
         config: Mapping[str, object] | None = None,
         each: Mapping[int, Mapping[str, object]] | None = None,
         prefix: Sequence[str] = (),
+        place: Place | None = None,
+        program: Sequence[str] | None = None,
     ) -> None:
         self.replicas = replicas
         self.brokers: list[BrokerProcess] = []
         ports = free_ports(replicas * len(LISTENERS))
         peers = ports[:replicas]
+        hosts = [HOST if place is None else place.host(ordinal) for ordinal in range(replicas)]
         self._shared: dict[str, object] = {
             "cluster.id": "penstock-shard-tests00",
             "cluster.name": "test",
             "shard.uid": str(uuid.uuid4()),
             "replicas": replicas,
-            "shard.peers": ",".join(f"{ordinal}={HOST}:{port}" for ordinal, port in enumerate(peers)),
+            "shard.peers": ",".join(
+                f"{ordinal}={host}:{port}"
+                for ordinal, (host, port) in enumerate(zip(hosts, peers, strict=True))
+            ),
             **(config or {}),
         }
         for ordinal in range(replicas):
-            listen = dict(
-                zip(LISTENERS, (f"{HOST}:{port}" for port in ports[ordinal::replicas]), strict=True)
-            )
+            addresses = (f"{hosts[ordinal]}:{port}" for port in ports[ordinal::replicas])
             self.brokers.append(
-                BrokerProcess(folder / f"broker-{ordinal}", listeners=LISTENERS, listen=listen, prefix=prefix)
+                BrokerProcess(
+                    folder / f"broker-{ordinal}",
+                    listeners=LISTENERS,
+                    listen=dict(zip(LISTENERS, addresses, strict=True)),
+                    prefix=prefix if place is None else place.prefix(ordinal),
+                    program=program,
+                )
             )
             self.configure(ordinal, (each or {}).get(ordinal, {}))
 

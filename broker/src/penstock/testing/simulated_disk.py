@@ -233,6 +233,11 @@ class SimulatedDisk:
         """What is left of the capacity."""
         return self.capacity_bytes - sum(len(content.volatile) for content in self._files.values())
 
+    def durable(self, name: str) -> bytes | None:
+        """What is on stable storage under that name."""
+        content = self._durable_names.get(name)
+        return None if content is None else bytes(content.durable)
+
     def corrupt(self, name: str, position: int) -> None:
         """Flips a bit of what is stored."""
         content = self._files[name]

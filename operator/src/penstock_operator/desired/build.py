@@ -30,7 +30,7 @@ def build(cluster: MessageCluster, identity: Identity, environment: Environment)
     """The manifests of a cluster; each carries a hash of itself, so that a later difference can be explained."""
     shards = range(cluster.spec.shards)
     optional = [
-        *(policies.disruption_budget(cluster, shard) for shard in shards),
+        *(policies.disruption_budget(cluster, identity, shard) for shard in shards),
         policies.network_policy(cluster, environment),
         *(policies.peer_policy(cluster, shard) for shard in shards),
     ]

@@ -9,7 +9,7 @@ from penstock_operator.desired import names
 
 if TYPE_CHECKING:
     from penstock_operator.api.cluster import MessageCluster
-    from penstock_operator.desired.identity import Environment
+    from penstock_operator.desired.identity import Environment, Identity
 
 
 def service_account(cluster: MessageCluster) -> dict[str, Any]:
@@ -22,16 +22,21 @@ def service_account(cluster: MessageCluster) -> dict[str, Any]:
     }
 
 
-def disruption_budget(cluster: MessageCluster, shard: int) -> dict[str, Any] | None:
-    """One broker of a shard at a time; none for a single broker, because then no node could ever be drained."""
-    if cluster.spec.replicas == 1:
+def disruption_budget(cluster: MessageCluster, identity: Identity, shard: int) -> dict[str, Any] | None:
+    """One broker of a shard at a time; none for a single broker, because then no node could ever be drained.
+
+    While a shard grows, its new brokers are not ready before the old ones were restarted: only the old ones count.
+    """
+    replicas, whole = cluster.spec.replicas, identity.formed.get(shard, 0)
+    if replicas == 1 or whole == 1:
         return None
+    grows = 1 < whole < replicas
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": names.object_metadata(cluster, names.shard_name(cluster.metadata.name, shard)),
         "spec": {
-            "maxUnavailable": 1,
+            **({"minAvailable": whole - 1} if grows else {"maxUnavailable": 1}),
             # A broker that is not ready serves nobody: it may go, or three that cannot start could never be mended.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": {"matchLabels": names.shard_selector(cluster.metadata.name, shard)},

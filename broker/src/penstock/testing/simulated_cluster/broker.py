@@ -16,7 +16,6 @@ import msgspec
 
 from penstock.groups.machine import GroupsMachine
 from penstock.log.disk import Disk
-from penstock.log.errors import DataFolderError, LogDamagedError
 from penstock.log.recovery import LogOptions
 from penstock.process.group_ports import ShardPositions
 from penstock.runtime.clock import Clock
@@ -146,7 +145,7 @@ class SimulatedBroker:
         return self.loop is not None
 
     def start(self) -> None:
-        """Begins a process. Raises LogDamagedError, DataFolderError."""
+        """Begins a process. Raises LogDamagedError, DataFolderError, OSError."""
         assert self.loop is None
         self.disk.fail_after(None)
         self.disk.sync_fails = False
@@ -163,7 +162,7 @@ class SimulatedBroker:
         try:
             with loop.running():
                 self._assemble(loop)
-        except (LogDamagedError, DataFolderError):
+        except BaseException:
             self._end(announced=True)
             raise
         loop.create_task(self._begin())

@@ -10,13 +10,14 @@ from __future__ import annotations
 import msgspec
 
 from penstock.codec.entry import ENTRY_HEADER_SIZE, KIND_BATCH, EntryHeader, parse_entry_header
-from penstock.codec.peer import KIND_CONSENSUS, FrameReader
+from penstock.codec.peer import KIND_CONSENSUS, FrameReader, PeerFrame
 from penstock.codec.records import read_records
 from penstock.log.errors import LogDamagedError
 from penstock.model.record_batch import NO_PRODUCER_ID, BatchHeader, parse_header
 from penstock.raft.messages import MessageError, VoteResponse
 from penstock.raft.ready import Role
 from penstock.replication.wire import decode_message
+from penstock.runtime.data_folder import META_NAME, Meta
 from penstock.session.producers import next_sequence
 from penstock.testing.simulated_cluster.broker import SimulatedBroker
 
@@ -216,21 +217,29 @@ class Checks:
 
     # --- what brokers tell each other ------------------------------------------------------------
 
-    def sent(self, data: bytes) -> None:
-        """A frame leaves a broker: no member votes for two in one epoch."""
+    def sent(self, broker: SimulatedBroker, data: bytes) -> None:
+        """A frame leaves a broker: a vote is given once in an epoch, and is on disk when it is."""
         if b"vote_response" not in data[:200]:
             return
         for frame in FrameReader(1 << 20).feed(data):
-            if frame.kind != KIND_CONSENSUS:
-                continue
-            try:
-                message = decode_message(frame.meta, frame.data)
-            except MessageError as error:
-                raise Violation(f"a broker sent what cannot be read: {error}") from error
-            if isinstance(message, VoteResponse) and not message.pre and not message.rejected:
-                key = (message.sender, message.epoch)
-                if self._votes.setdefault(key, message.to) != message.to:
-                    raise Violation(f"member {message.sender} votes twice in epoch {message.epoch}")
+            if frame.kind == KIND_CONSENSUS:
+                self._check_vote(broker, frame)
+
+    def _check_vote(self, broker: SimulatedBroker, frame: PeerFrame) -> None:
+        try:
+            message = decode_message(frame.meta, frame.data)
+        except MessageError as error:
+            raise Violation(f"{_name(broker)} sent what cannot be read: {error}") from error
+        if not isinstance(message, VoteResponse) or message.pre or message.rejected:
+            return
+        if self._votes.setdefault((message.sender, message.epoch), message.to) != message.to:
+            raise Violation(f"{_name(broker)} votes twice in epoch {message.epoch}")
+        kept = broker.disk.durable(META_NAME)
+        meta = None if kept is None else msgspec.json.decode(kept, type=Meta)
+        if meta is None or (meta.epoch, meta.vote) < (message.epoch, 0):
+            raise Violation(f"{_name(broker)} votes in epoch {message.epoch} and has not stored it")
+        if meta.epoch == message.epoch and meta.vote != message.to:
+            raise Violation(f"{_name(broker)} votes in epoch {message.epoch} and has stored another vote")
 
 
 def _name(broker: SimulatedBroker) -> str:

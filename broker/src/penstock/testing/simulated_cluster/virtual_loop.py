@@ -112,13 +112,15 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         ready, self._ready = self._ready, deque()
         self.in_turn = True
         with self.running():
-            for handle in ready:
-                if self.dead:
-                    break
+            while ready and not self.dead:
+                handle = ready.popleft()
                 if not handle.cancelled():
                     handle._run()
         self.in_turn = False
-        if not self.dead:
+        if self.dead:
+            # For `kill`, which lets tasks end that have not even begun.
+            self._ready.extendleft(reversed(ready))
+        else:
             self._on_turn()
 
     # --- asyncio ---------------------------------------------------------------------------------

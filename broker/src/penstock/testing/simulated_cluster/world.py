@@ -54,18 +54,18 @@ class Outcome(msgspec.Struct):
 
 
 class World(Observer):
-    """See the module's text. `faults` in place of the seed's own are those of a life that is being shrunk."""
+    """See the module's text. `faults` and `shape` may take the place of the seed's own."""
 
-    def __init__(self, seed: int, faults: Sequence[Fault] | None = None) -> None:
+    def __init__(self, seed: int, faults: Sequence[Fault] | None = None, shape: Shape | None = None) -> None:
         self.seed = seed
-        self.shape: Shape = shape_of(seed)
+        self.shape: Shape = shape or shape_of(seed)
         own = plan(seed, self.shape, FAULTS_BEGIN, FAULTS_END)
         self.faults = list(own if faults is None else faults)
         self.chance = random.Random(f"life {seed}")
         self.agenda = Agenda()
         self.network = Network(self.agenda, self.chance)
         self.checks = Checks()
-        self.network.watch = lambda node, data: self.checks.sent(data)
+        self.network.watch = self._sent
         options = ClusterOptions(seed, self.shape.sync, self.shape.segment_bytes)
         self.brokers = [
             SimulatedBroker(ordinal, options, self.agenda, self.network, self)
@@ -83,7 +83,7 @@ class World(Observer):
 
     def live(self) -> Outcome:
         """From the first start to the last check. Raises Violation."""
-        self._begin()
+        self.begin()
         for fault in self.faults:
             self.agenda.at(fault.at, self._make, fault)
         self.agenda.at(FAULTS_END, self._end_faults)
@@ -106,7 +106,8 @@ class World(Observer):
             len(self.faults),
         )
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Starts brokers and clients."""
         first = 1 if self.shape.grows else self.shape.brokers
         for broker in self.brokers:
             broker.replicas = first
@@ -273,6 +274,12 @@ class World(Observer):
                 return
             self.say("broker %d does not start: %s", broker.ordinal, error)
             self._start_later(broker, RETRY_START_SECONDS)
+
+    def _sent(self, node: int, data: bytes) -> None:
+        try:
+            self.checks.sent(self.brokers[node], data)
+        except Violation as violation:
+            self.violation = self.violation or violation
 
     def turned(self, broker: SimulatedBroker) -> None:
         """See `Observer`."""
