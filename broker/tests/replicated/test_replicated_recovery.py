@@ -134,6 +134,7 @@ def test_the_third_broker_goes_on_alone_and_others_join_it(tmp_path: Path) -> No
         shard.start()
         shard.agreed()
         assert read(shard, topic) == everything
+        assert not [broker for broker in shard.brokers if "Traceback" in broker.log.read_text()]
 
 
 def _returns(shard: ShardProcesses, ordinal: int, old: Path, aside: Path) -> None:

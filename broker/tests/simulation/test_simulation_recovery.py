@@ -170,8 +170,12 @@ def test_the_history_goes_on_from_the_trusted_copy(seed: int) -> None:
         known = recovery.commit_index
         assert held[:known] == old.committed[:known]
         world.come_back_empty()
-        world.until(lambda: len(voters_of(trusted)) == 3)
+        for _ in range(3):  # Also while the log is being sent, and before its end was read.
+            world.run(world.dice.uniform(0, 0.4))
+            world.crash(world.dice.choice(world.brokers), power=True, announced=True, back_after=0.1)
+        world.until(lambda: any(b.up and len(voters_of(b)) == 3 for b in world.brokers))
         world.finish()
+        assert not any(broker.member.meta.left_behind for broker in world.brokers)
         assert world.checks.committed[: len(held)] == held
         for broker in world.brokers:
             assert broker.member.recoveries.lineage == (1, recovery.lineage)
@@ -200,6 +204,10 @@ def test_whoever_was_given_up_and_comes_back_changes_nothing(seed: int) -> None:
         world.apart.clear()
         world.come_back_empty()
         world.until(lambda: len(voters_of(trusted)) == 3)
+        for broker in (gone, returns):
+            meta = broker.folder.load_meta()
+            assert meta is not None
+            assert meta.joined == trusted.member.recoveries.lineage, "kept before anything of the log"
         world.finish()
 
 
