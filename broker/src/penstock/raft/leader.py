@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from penstock.raft import sending
-from penstock.raft.configuration import Change, ChangeError, Configuration
+from penstock.raft.configuration import Change, ChangeError, ChangeKind, Configuration
 from penstock.raft.inflights import Inflights
 from penstock.raft.messages import (
     NOBODY,
@@ -100,6 +100,8 @@ def propose_change(state: State, change: Change, size_bytes: int) -> int | Refus
     refusal = append_refusal(state)
     if refusal is not None:
         return refusal
+    if change.kind is ChangeKind.ALONE and state.configuration.voters != (change.member,):
+        return Refusal("only a member that is alone may drop the others")
     try:
         state.configuration.changed((change,))
     except ChangeError as error:

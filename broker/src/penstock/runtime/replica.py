@@ -29,7 +29,7 @@ from penstock.raft.configuration import Change
 from penstock.raft.core import RaftCore
 from penstock.raft.messages import Append, MessageError, PeerMessage, Refusal, Snapshot, Span
 from penstock.raft.ready import Generation, HardState, Leadership, Piece, Ready, Role
-from penstock.replication.members import LeadershipBegan, MemberChanged
+from penstock.replication.members import LeadershipBegan, MembershipCommand
 from penstock.replication.wire import decode_message, entries_of
 from penstock.runtime.clock import Clock
 from penstock.runtime.data_folder import Meta
@@ -210,7 +210,7 @@ class Replica:
             self.turn()
         return refusal
 
-    def propose_change(self, command: MemberChanged) -> Refusal | None:
+    def propose_change(self, command: MembershipCommand) -> Refusal | None:
         """Leader: appends one step of the configuration, or says why not now."""
         self._tell()
         if not self.shard.leading:
@@ -259,7 +259,7 @@ class Replica:
     def _dropped(self) -> None:
         self.core.compacted(self.shard.log.first_index)
 
-    def _member_changed(self, index: int, command: MemberChanged) -> None:
+    def _member_changed(self, index: int, command: MembershipCommand) -> None:
         if index > self._configured_index:
             self.core.apply_change(Change(command.change, command.member))
         self.on_member_changed()
@@ -376,7 +376,7 @@ class Replica:
         self._began_index = index
         self._append_own([LeadershipBegan(self.own_member, self._clock.now_ms())], index)
 
-    def _append_own(self, commands: Sequence[LeadershipBegan | MemberChanged], index: int) -> None:
+    def _append_own(self, commands: Sequence[LeadershipBegan | MembershipCommand], index: int) -> None:
         """Appends what the core has counted already."""
         try:
             last = self.shard.append_commands(commands)

@@ -24,7 +24,7 @@ from penstock.model.record_batch import NO_PRODUCER_ID, BatchHeader
 from penstock.partition.partition import Partition
 from penstock.partition.table import PartitionTable
 from penstock.raft.configuration import Change, Configuration
-from penstock.replication.members import LeadershipBegan, MemberChanged
+from penstock.replication.members import LeadershipBegan, MemberChanged, MembershipCommand, ShardRecovered
 from penstock.runtime.command_codec import CommandCodec
 from penstock.runtime.in_flight import BatchInFlight, CommandInFlight, InFlight, batch_in_flight
 from penstock.runtime.machines import Machines
@@ -86,7 +86,7 @@ class Shard:
         # The oldest entries left the log.
         self.on_dropped: Callable[[], None] = lambda: None
         # Told of a change of the members, and of the first entry of a leadership, when they are applied.
-        self.on_member_changed: Callable[[int, MemberChanged], None] = lambda index, command: None
+        self.on_member_changed: Callable[[int, MembershipCommand], None] = lambda index, command: None
         self.on_led: Callable[[int, LeadershipBegan], None] = lambda index, command: None
         self._committed = IndexWaiters(commit_index)
         self._stored = IndexWaiters(log.next_index - 1)
@@ -363,7 +363,7 @@ class Shard:
                     moved = self.table.by_key.get(key)
                     if moved is not None:
                         moved.move_start(start)
-            case MemberChanged():
+            case MemberChanged() | ShardRecovered():
                 self.on_member_changed(index, command)
             case LeadershipBegan():
                 self.on_led(index, command)
