@@ -22,7 +22,6 @@ from penstock.codec.peer import PeerFrame
 from penstock.log.errors import DiskFullError, EntriesRefusedError, LogDamagedError
 from penstock.log.maintenance import disk_is_full
 from penstock.log.reader import load_index
-from penstock.log.receiving import check_entries
 from penstock.log.truncation import SealedSegmentError
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.raft.configuration import Change
@@ -30,9 +29,10 @@ from penstock.raft.core import RaftCore
 from penstock.raft.messages import Append, MessageError, PeerMessage, Refusal, Snapshot, Span
 from penstock.raft.ready import Generation, HardState, Leadership, Piece, Ready, Role
 from penstock.replication.members import LeadershipBegan, MemberChanged
-from penstock.replication.wire import decode_message, entries_of
+from penstock.replication.wire import decode_message
 from penstock.runtime.clock import Clock
 from penstock.runtime.data_folder import Meta
+from penstock.runtime.received import ReceivedEntries, check_span, entries_of
 from penstock.runtime.seed import Seed
 from penstock.runtime.shard import Shard
 from penstock.runtime.shipping import Shipping
@@ -159,28 +159,15 @@ class Replica:
 
     def received(self, sender: int, frame: PeerFrame) -> None:
         """A consensus frame came in. Raises MessageError, having taken nothing of it."""
-        message = decode_message(frame.meta, frame.data)
-        if isinstance(message, Append) and message.span is not None:
-            self._check_span(message.span)
+        message = decode_message(frame.meta, frame.data, self._check_span)
         if message.sender != sender or message.to != self.own_member:
             raise MessageError(
                 f"a message from {message.sender} to {message.to} came from {sender} to {self.own_member}"
             )
         self.step(message)
 
-    def _check_span(self, span: Span) -> None:
-        """The entries are what the message says of them: once the core has taken it, they are in its log."""
-        assert isinstance(span.payload, memoryview)
-        try:
-            headers = check_entries(span.payload, span.first, 0, self.shard.log.payload_bytes_max)
-        except EntriesRefusedError as error:
-            raise MessageError(str(error)) from error
-        runs: list[tuple[int, int]] = []
-        for header in headers:
-            if not runs or runs[-1][0] != header.epoch:
-                runs.append((header.epoch, header.log_index))
-        if len(headers) != span.last - span.first + 1 or tuple(runs) != span.epochs:
-            raise MessageError("an append's entries are others than it says")
+    def _check_span(self, span: Span, data: memoryview) -> ReceivedEntries:
+        return check_span(span, data, self.shard.log.payload_bytes_max)
 
     def step(self, message: PeerMessage) -> None:
         """A peer's message. Raises MessageError."""

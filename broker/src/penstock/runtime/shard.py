@@ -28,6 +28,7 @@ from penstock.replication.members import LeadershipBegan, MemberChanged
 from penstock.runtime.command_codec import CommandCodec
 from penstock.runtime.in_flight import BatchInFlight, CommandInFlight, InFlight, batch_in_flight
 from penstock.runtime.machines import Machines
+from penstock.runtime.received import ReceivedEntries
 from penstock.runtime.threads import Threads
 from penstock.runtime.waiters import Callback, IndexWaiters
 from penstock.telemetry.counters import Counters
@@ -235,12 +236,12 @@ class Shard:
 
     # --- following -------------------------------------------------------------------------------
 
-    def follow(self, data: memoryview) -> int:
-        """Appends a leader's entries, whole and back to back; returns the last index that the log holds then, which is
+    def follow(self, entries: ReceivedEntries) -> int:
+        """Appends a leader's entries; returns the last index that the log holds then, which is
         lower than what came when the disk is full. Raises EntriesRefusedError, DiskFullError (nothing appended), and
         LogDamagedError for a command that this release does not know."""
         codec, table, in_flight = self.codec, self.table.by_key, self.in_flight
-        for header, payload, segment in self.log.append_entries(data):
+        for header, payload, segment in self.log.append_entries(entries.data, entries.headers):
             if header.kind == KIND_BATCH:
                 batch, _ = batch_in_flight(header, payload)
                 in_flight.add(batch)
