@@ -327,12 +327,13 @@ class Shard:
 
     # --- committing ------------------------------------------------------------------------------
 
-    def advance(self, commit_index: int) -> None:
-        """Applies what became committed and answers who waited for it. What is committed and not in this broker's log
-        yet is applied when it is (`entries_came`)."""
+    def advance(self, commit_index: int) -> bool:
+        """Applies what became committed and answers who waited for it; gives whether commands were among it. What is
+        committed and not in this broker's log yet is applied when it is."""
         self._commit_known = max(self._commit_known, commit_index)
         commit = min(self._commit_known, self.log.next_index - 1)
         touched: dict[int, int] = {}
+        commands = False
         for entry in self.in_flight.pop_committed(commit):
             known = entry.index <= self.state_index
             if type(entry) is BatchInFlight:
@@ -341,6 +342,7 @@ class Shard:
                 touched[entry.partition] = entry.end_offset
             else:
                 assert type(entry) is CommandInFlight
+                commands = True
                 if not known:
                     self._apply(entry.index, entry.command)
         for key, end in touched.items():
@@ -348,6 +350,7 @@ class Shard:
             if partition is not None:
                 partition.commit(end)
         self._committed.reach(commit)
+        return commands
 
     def _apply(self, index: int, command: Command) -> None:
         self.codec.machine_of(command).apply(index, command)
