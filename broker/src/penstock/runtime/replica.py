@@ -22,7 +22,6 @@ from penstock.codec.peer import PeerFrame
 from penstock.log.errors import DiskFullError, EntriesRefusedError, LogDamagedError
 from penstock.log.maintenance import disk_is_full
 from penstock.log.reader import load_index
-from penstock.log.receiving import check_entries
 from penstock.log.truncation import SealedSegmentError
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.raft.configuration import Change
@@ -30,15 +29,19 @@ from penstock.raft.core import RaftCore
 from penstock.raft.messages import Append, MessageError, PeerMessage, Refusal, Snapshot, Span
 from penstock.raft.ready import Generation, HardState, Leadership, Piece, Ready, Role
 from penstock.replication.members import LeadershipBegan, MembershipCommand
-from penstock.replication.wire import decode_message, entries_of
+from penstock.replication.wire import decode_message
 from penstock.runtime.clock import Clock
 from penstock.runtime.data_folder import Meta
+from penstock.runtime.received import ReceivedEntries, check_span, entries_of
 from penstock.runtime.seed import Seed
 from penstock.runtime.shard import Shard
 from penstock.runtime.shipping import Shipping
 
 logger = logging.getLogger(__name__)
 
+# How long followers may not know what is committed, when nothing else is sent to them: a message for that alone would
+# double the messages of a light load. Where commands are among it, they are told at once, for clients ask them about these.
+TELL_COMMIT_SECONDS = 0.01
 # How long a follower whose disk is full waits before it tries again.
 DISK_FULL_RETRY_SECONDS = 0.5
 
@@ -104,6 +107,7 @@ class Replica:
         # Changes of the members up to here were counted when the core was made.
         self._configured_index = 0
         self._turning = False
+        self._telling_commit = False
         self._waiting = False
         self._leadership_waiters: list[asyncio.Future[None]] = []
         self._pieces: deque[Piece] = deque()
@@ -159,28 +163,15 @@ class Replica:
 
     def received(self, sender: int, frame: PeerFrame) -> None:
         """A consensus frame came in. Raises MessageError, having taken nothing of it."""
-        message = decode_message(frame.meta, frame.data)
-        if isinstance(message, Append) and message.span is not None:
-            self._check_span(message.span)
+        message = decode_message(frame.meta, frame.data, self._check_span)
         if message.sender != sender or message.to != self.own_member:
             raise MessageError(
                 f"a message from {message.sender} to {message.to} came from {sender} to {self.own_member}"
             )
         self.step(message)
 
-    def _check_span(self, span: Span) -> None:
-        """The entries are what the message says of them: once the core has taken it, they are in its log."""
-        assert isinstance(span.payload, memoryview)
-        try:
-            headers = check_entries(span.payload, span.first, 0, self.shard.log.payload_bytes_max)
-        except EntriesRefusedError as error:
-            raise MessageError(str(error)) from error
-        runs: list[tuple[int, int]] = []
-        for header in headers:
-            if not runs or runs[-1][0] != header.epoch:
-                runs.append((header.epoch, header.log_index))
-        if len(headers) != span.last - span.first + 1 or tuple(runs) != span.epochs:
-            raise MessageError("an append's entries are others than it says")
+    def _check_span(self, span: Span, data: memoryview) -> ReceivedEntries:
+        return check_span(span, data, self.shard.log.payload_bytes_max)
 
     def step(self, message: PeerMessage) -> None:
         """A peer's message. Raises MessageError."""
@@ -302,6 +293,14 @@ class Replica:
                 self._perform(ready)
         finally:
             self._turning = False
+        if self.core.commit_due and not self._telling_commit:
+            self._telling_commit = True
+            asyncio.get_running_loop().call_later(TELL_COMMIT_SECONDS, self._tell_commit)
+
+    def _tell_commit(self) -> None:
+        self._telling_commit = False
+        self.core.tell_commit()
+        self.turn()
 
     def _perform(self, ready: Ready) -> None:
         if ready.leadership is not None:
@@ -343,8 +342,10 @@ class Replica:
         if ready.committed is not None:
             last = ready.committed[1]
             self._tell_if_leading()
-            self.shard.advance(last)
+            commands = self.shard.advance(last)
             self.core.applied(last)
+            if commands:
+                self.core.tell_commit()
             if self.is_leader and self.serving_since_epoch == self.leadership.epoch:
                 self._resume_serving()
 
