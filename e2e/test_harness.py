@@ -1,13 +1,24 @@
-"""The harness itself: it must see an error in a log, and a wait that runs out must say what it saw."""
+"""The harness itself: it must see an error in a log, a wait that runs out must say what it saw, and loads must add up."""
 
 from __future__ import annotations
 
-import pytest
+import time
+from typing import TYPE_CHECKING
 
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # it has no __all__
+
+from kafka_load import KafkaLoad, LoadPlan
 from kube import KubectlError, wait_for
 from load import Report
 from operator_log import is_error
-from penstock.testing.ledger import Silence, Verdict
+from penstock.testing.ledger import Ledger, Silence, Verdict
+from penstock.testing.process import BrokerProcess
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STOP_AFTER_MESSAGES = 500
 
 
 @pytest.mark.parametrize(
@@ -52,3 +63,26 @@ def test_recovery_is_counted_from_the_kill_to_the_end_of_the_silence(
     verdict = Verdict(1, 1, 0, 1, 0, 0, 0, 0, 0, 0, None)
     report = Report(verdict, complete=True, silence=Silence(990, 1_800), client_errors={})
     assert report.interrupted(killed_ms).recovered_ms == recovered_ms
+
+
+def test_a_load_that_reads_along_and_is_stopped_has_seen_everything_twice(tmp_path: Path) -> None:
+    with BrokerProcess(tmp_path, listeners=("kafka", "admin")) as broker:
+        admin = AdminClient({"bootstrap.servers": broker.kafka})
+        (made,) = admin.create_topics([NewTopic("orders", 2)]).values()
+        made.result()
+        ledger = Ledger()
+        plan = LoadPlan(
+            broker.kafka, "orders", "run", 10 * STOP_AFTER_MESSAGES, rate=2_000.0, read_along=True
+        )
+        load = KafkaLoad(
+            plan,
+            ledger,
+            lambda: time.monotonic_ns() // 1_000_000,
+            stopped=lambda: ledger.sent >= STOP_AFTER_MESSAGES,
+        )
+        load.produce()
+        assert (ledger.sent, ledger.acked, ledger.received) == (STOP_AFTER_MESSAGES,) * 3
+        load.consume()
+    verdict = ledger.judge()
+    assert verdict.good, verdict
+    assert (verdict.redelivered, verdict.duplicated) == (STOP_AFTER_MESSAGES, 0)
