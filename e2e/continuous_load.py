@@ -6,9 +6,8 @@ end everything is read once more from the beginning. Nothing sent may be unackno
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kube import wait_for
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from kube import Kube
     from load import Report
-    from penstock.testing.ledger import Verdict
 
 RATE = 500.0
 """Messages per second: enough that a kill meets work in flight, little enough for three brokers on two cores."""
@@ -35,12 +33,7 @@ class ContinuousLoad:
     """A load that runs; `report` is there once it has ended."""
 
     pod: LoadPod
-    interrupted_ms: int | None = None
-    reports: list[Report] = field(default_factory=list)
-
-    def interrupt(self) -> None:
-        """Now something is broken: recovery is counted from here. kind's nodes have this machine's clock."""
-        self.interrupted_ms = time.time_ns() // 1_000_000
+    report: Report | None = None
 
     def wait_flow(self) -> None:
         """Waits until messages are acknowledged that were not on their way before."""
@@ -53,28 +46,22 @@ class ContinuousLoad:
         )
 
     def line(self, name: str) -> str:
-        """What came of it, for people."""
-        (report,) = self.reports
-        silent = "none" if report.silence is None else str(report.silence.length_ms)
-        return f"{self._verdict().line(name)} longest_silence_ms={silent}"
-
-    def silence_ms(self) -> int:
-        """The longest time between two acknowledgements."""
-        (report,) = self.reports
-        return 0 if report.silence is None else report.silence.length_ms
+        """What came of it, for people; the longest time between two acknowledgements is that of the whole load."""
+        assert self.report is not None, "the load has not ended"
+        verdict, silence = self.report.verdict, self.report.silence
+        return (
+            f"{name}: sent={verdict.sent} acked={verdict.acked} received={verdict.received} lost={verdict.lost}"
+            f" duplicated={verdict.duplicated} longest_silence_ms={silence.length_ms if silence else 0}"
+        )
 
     def finish(self) -> None:
         """Ends the load and judges it. Raises AssertionError when anything is amiss."""
         self.pod.stop()
-        self.reports.append(self.pod.ended())
-        verdict = self._verdict()
+        self.report = self.pod.ended()
+        verdict = self.report.verdict
         assert verdict.good, verdict
         assert (verdict.unacked, verdict.duplicated) == (0, 0), verdict
         assert verdict.received == verdict.sent, verdict
-
-    def _verdict(self) -> Verdict:
-        (report,) = self.reports
-        return report.verdict if self.interrupted_ms is None else report.interrupted(self.interrupted_ms)
 
     def _acked(self) -> int:
         return self.pod.progress().get("acked", 0)

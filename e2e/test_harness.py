@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # it has no __all__
 
 from kafka_load import KafkaLoad, LoadPlan
-from kube import KubectlError, wait_for
+from kube import Kube, KubectlError, wait_for
 from load import Report
 from operator_log import is_error
 from penstock.testing.ledger import Ledger, Silence, Verdict
 from penstock.testing.process import BrokerProcess
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from penstock.testing.replicas import DisagreementError
+from replicas_compared import compare_all
 
 STOP_AFTER_MESSAGES = 500
 
@@ -86,3 +89,50 @@ def test_a_load_that_reads_along_and_is_stopped_has_seen_everything_twice(tmp_pa
     verdict = ledger.judge()
     assert verdict.good, verdict
     assert (verdict.redelivered, verdict.duplicated) == (STOP_AFTER_MESSAGES, 0)
+
+
+@dataclass(frozen=True)
+class ToldKube(Kube):
+    """kubectl with two StatefulSets of three brokers each, one in a namespace that is not asked about; a broker's state
+    is what `states` has by its name."""
+
+    states: tuple[tuple[str, str], ...] = ()
+
+    def attempt(
+        self, *arguments: str, stdin: str | None = None, seconds: float = 0.0
+    ) -> subprocess.CompletedProcess[str]:
+        answer: dict[str, Any]
+        if "statefulsets" in arguments:
+            names = {"scenario": "orders-0", "elsewhere": "other-0"}
+            answer = {
+                "items": [
+                    {"metadata": {"name": name, "namespace": namespace}, "spec": {"replicas": 3}}
+                    for namespace, name in names.items()
+                ]
+            }
+        else:
+            pod = arguments[-1].partition("/pods/")[2].partition(":")[0]
+            answer = {"commitIndex": 7, "firstIndex": 1, "index": 7, "entries": "e"}
+            answer["machines"] = {"groups": dict(self.states)[pod]}
+        return subprocess.CompletedProcess(arguments, 0, json.dumps(answer), "")
+
+
+def _told(*states: str) -> Kube:
+    pods = [f"orders-0-{ordinal}" for ordinal in range(3)]
+    return ToldKube(Path(), Path(), states=tuple(zip(pods, states, strict=True)))
+
+
+def test_replicas_that_hold_the_same_are_told_in_a_line() -> None:
+    (line,) = compare_all(_told("a", "a", "a"), {"scenario"})
+    assert line.startswith("scenario orders-0: 3 replicas agree on entries 1 to 7")
+
+
+def test_a_replica_that_differs_fails_the_scenario() -> None:
+    with pytest.raises(
+        DisagreementError, match="state of groups at entry 7: a in orders-0-0, b in orders-0-2"
+    ):
+        compare_all(_told("a", "a", "b"), {"scenario"})
+
+
+def test_shards_of_others_are_not_compared() -> None:
+    assert compare_all(_told("a", "a", "b"), {"another"}) == []

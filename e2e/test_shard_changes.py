@@ -33,7 +33,6 @@ def test_a_rolling_restart_takes_the_leader_last(
     before = {pod: shard.incarnation(pod) for pod in shard.pods}
     told = {event["metadata"]["uid"] for event in _told(shard.kube)}
     with continuous_load(shard.kube, environment.client_image, shard.bootstrap, SHARED_TOPIC) as load:
-        load.interrupt()
         shard.kube.run("annotate", CLUSTER, shard.cluster, f"{RESTART}={load.pod.name}", "--overwrite")
         for pod in shard.pods:
             shard.wait_back(pod, before[pod])
@@ -60,7 +59,6 @@ def test_an_image_that_is_not_there_stops_the_roll(
     leader = shard.leading()["leader"]
     before = {pod: shard.incarnation(pod) for pod in shard.pods}
     with continuous_load(shard.kube, environment.client_image, shard.bootstrap, SHARED_TOPIC) as load:
-        load.interrupt()
         shard.kube.patch(CLUSTER, shard.cluster, {"spec": {"image": NO_SUCH_IMAGE}})
         said = shard.wait_reason("Degraded", "True", "BrokerStuck")
         assert NO_SUCH_IMAGE in said, said
@@ -90,7 +88,6 @@ def test_a_shard_grows_from_one_broker_to_three(
     shard = Shard(kube, "orders")
     assert _min_in_sync(kube) == 1
     with continuous_load(kube, environment.client_image, shard.bootstrap, "payments") as load:
-        load.interrupt()
         kube.run("scale", CLUSTER, "orders", "--replicas=3")
         row = shard.wait_whole()
         wait_for("two copies to be wanted", lambda: _min_in_sync(kube) == 2, seconds=30)

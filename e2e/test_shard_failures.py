@@ -41,7 +41,6 @@ def test_a_killed_leader_is_replaced(environment: Environment, shard: Shard, rec
     leader = before["leader"]
     process = shard.incarnation(leader)
     with continuous_load(shard.kube, environment.client_image, shard.bootstrap, SHARED_TOPIC) as load:
-        load.interrupt()
         shard.kill_process(leader)
         after = shard.leading(other_than=leader)
         load.wait_flow()
@@ -64,7 +63,6 @@ def test_a_deleted_leader_hands_over(environment: Environment, shard: Shard, rec
     leader = before["leader"]
     process, volume = shard.incarnation(leader), shard.claim(leader)
     with continuous_load(shard.kube, environment.client_image, shard.bootstrap, SHARED_TOPIC) as load:
-        load.interrupt()
         shard.delete_pods(leader)
         shard.wait_back(leader, process)
         row = shard.wait_whole()
@@ -85,7 +83,6 @@ def test_a_follower_is_missed_by_nobody(
     follower = _followers(shard, before["leader"])[0]
     process = shard.incarnation(follower)
     with continuous_load(shard.kube, environment.client_image, shard.bootstrap, SHARED_TOPIC) as load:
-        load.interrupt()
         shard.delete_pods(follower, by_force=True)
         load.wait_flow()
         shard.wait_back(follower, process)
@@ -106,7 +103,6 @@ def test_a_wiped_follower_is_seeded(environment: Environment, shard: Shard, reco
     process, volume = shard.incarnation(follower), shard.claim(follower)
     changes = len(_member_changes(shard.kube, leader))
     with continuous_load(shard.kube, environment.client_image, shard.bootstrap, SHARED_TOPIC) as load:
-        load.interrupt()
         shard.wipe(follower)
         load.wait_flow()
         shard.wait_back(follower, process)
@@ -134,7 +130,6 @@ def test_too_few_copies_are_refused_not_pretended(
     shard.kube.patch(CLUSTER, shard.cluster, {"spec": {"minInSync": 3}})
     shard.wait_whole()
     with continuous_load(shard.kube, environment.client_image, shard.bootstrap, SHARED_TOPIC) as load:
-        load.interrupt()
         with _no_new_pods(shard.kube):
             shard.delete_pods(first, by_force=True)
             said = shard.wait_reason("Degraded", "True", "BrokerStuck")
@@ -166,7 +161,6 @@ def test_a_leader_dies_while_the_operator_is_away(
     with continuous_load(shard.kube, environment.client_image, shard.bootstrap, SHARED_TOPIC) as load:
         operator.scale(0)
         try:
-            load.interrupt()
             shard.delete_pods(leader, by_force=True)
             shard.leading(other_than=leader)
             load.wait_flow()
