@@ -45,6 +45,7 @@ def test_what_a_broker_answers_by_itself() -> None:
         ("admin", "GET", "/v1/cluster"),
         ("admin", "GET", "/v1/config"),
         ("admin", "GET", "/v1/shard/digest"),
+        ("admin", "POST", "/v1/shard/trust"),
     }
 
 
