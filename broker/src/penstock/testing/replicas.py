@@ -51,10 +51,11 @@ class Agreement:
 
     def line(self) -> str:
         """One line for people."""
-        return (
-            f"{len(self.replicas)} replicas agree on entries {self.first_index} to {self.index}"
-            f" ({self.entries}) and on the state of {', '.join(sorted(self.machines))}"
-        )
+        entries = f"entries {self.first_index} to {self.index} ({self.entries})"
+        state = f"the state of {', '.join(sorted(self.machines))}"
+        if len(self.replicas) == 1:
+            return f"one replica, with {entries} and {state}"
+        return f"{len(self.replicas)} replicas agree on {entries} and on {state}"
 
 
 def replicas_agree(
