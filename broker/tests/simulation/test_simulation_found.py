@@ -8,7 +8,7 @@ import pytest
 
 from penstock.codec.records import BatchOptions, Record, build_batch
 from penstock.model.errors import ErrorCode
-from penstock.raft.messages import Heartbeat
+from penstock.raft.messages import Heartbeat, TimeoutNow
 from penstock.service.api import ProduceBatches
 from penstock.testing.simulated_cluster.broker import CONTEXT, SimulatedBroker
 from penstock.testing.simulated_cluster.faults import Shape
@@ -117,6 +117,35 @@ def leader_of(scene: Scene, broker: SimulatedBroker) -> int:
     up = {b.member.own_member for b in scene.brokers if b.up}
     (found,) = set(voters) - up
     return found
+
+
+def test_votes_that_come_late_make_a_leader_of_the_past(scene: Scene) -> None:
+    """It lacks what the next epoch has committed meanwhile, and that is well: the judge once took it for a loss."""
+    leader = scene.leader
+    assert leader is not None
+    late, third = [broker for broker in scene.brokers if broker is not leader]
+    replica = late.member.replica
+    epoch = replica.core.epoch
+    scene.network.block(leader.ordinal, late.ordinal)
+    scene.network.block(third.ordinal, late.ordinal)
+    assert late.loop is not None
+    with late.loop.running():
+        replica.step(TimeoutNow(replica.own_member, leader.member.own_member, epoch))
+    # It asks for votes, and does not hear the answers.
+    scene.until(lambda: third.member.replica.core.epoch == epoch + 1)
+    scene.network.block(late.ordinal, leader.ordinal)
+    scene.network.block(late.ordinal, third.ordinal)
+    scene.until(lambda: scene.leader is not None and scene.leader.shard.epoch == epoch + 2)
+    assert scene.leader is not None
+    answers = scene.produce(scene.leader, 3)
+    scene.until(lambda: len(answers) == 3)
+    assert answers == [ErrorCode.NONE] * 3
+    scene.network.heal()
+    scene.until(lambda: replica.is_leader, step=0.0001)
+    assert replica.core.epoch == epoch + 1
+    last = len(scene.checks.committed)
+    assert last > replica.core.last_index
+    scene.until(lambda: late.shard.commit_index >= last)
 
 
 def fill(scene: Scene, leader: SimulatedBroker) -> None:

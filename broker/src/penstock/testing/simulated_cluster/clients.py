@@ -20,6 +20,7 @@ from penstock.service.group_api import OffsetToCommit
 from penstock.testing.simulated_cluster.agenda import Agenda
 from penstock.testing.simulated_cluster.broker import CONTEXT, SimulatedBroker
 from penstock.testing.simulated_cluster.checks import Checks, Violation
+from penstock.testing.simulated_cluster.faults import Shape
 from penstock.testing.simulated_cluster.virtual_loop import VirtualLoop
 
 T = TypeVar("T")
@@ -51,7 +52,7 @@ class Unanswered(Exception):  # noqa: N818 (not a defect: the fate of the reques
 
 
 class Clients:
-    """What all clients share: the way to the brokers, the judge, and what was promised. `topic_partitions` of one topic."""
+    """What all clients share: the way to the brokers, the judge, and what was promised. There is one topic."""
 
     def __init__(
         self,
@@ -60,14 +61,15 @@ class Clients:
         brokers: list[SimulatedBroker],
         checks: Checks,
         on_error: Callable[[BaseException], None],
-        topic_partitions: int,
+        shape: Shape,
     ) -> None:
         self.agenda = agenda
         self.chance = chance
         self.brokers = brokers
         self.checks = checks
         self.loop = VirtualLoop(agenda, chance, on_error=on_error)  # type: ignore[abstract]
-        self.topic_partitions = topic_partitions
+        self.shape = shape
+        self.topic_partitions = shape.partitions
         self.keys: list[int] = []
         self.stopped = False
         self.acknowledged = 0
@@ -80,18 +82,40 @@ class Clients:
         self._tasks: list[asyncio.Task[None]] = []
         self._values = 0
 
-    def start(self, *, producers: int, idempotent: int, trims: bool) -> None:
+    def start(self) -> None:
         """Begins everybody's work."""
         with self.loop.running():
-            self._tasks.append(self.loop.create_task(self._work(producers, idempotent, trims=trims)))
+            self._tasks.append(self.loop.create_task(self._work()))
 
-    async def _work(self, producers: int, idempotent: int, *, trims: bool) -> None:
+    async def _work(self) -> None:
         await self._make_topic()
-        for number in range(producers):
-            self._tasks.append(self.loop.create_task(Producer(self, idempotent=number < idempotent).run()))
+        for number in range(self.shape.producers):
+            producer = Producer(self, idempotent=number < self.shape.idempotent)
+            self._tasks.append(self.loop.create_task(producer.run()))
         self._tasks.append(self.loop.create_task(Consumer(self).run()))
-        if trims:
+        if self.shape.trims:
             self._tasks.append(self.loop.create_task(self._trim()))
+
+    def write_alone(self, broker: SimulatedBroker, batches: int) -> None:
+        """Clients of this broker's side write so many batches for which one copy is enough."""
+        if self.keys:
+            with self.loop.running():
+                self._tasks.append(self.loop.create_task(self._write_alone(broker, batches)))
+
+    async def _write_alone(self, broker: SimulatedBroker, batches: int) -> None:
+        for _ in range(batches):
+            batch = bytes(build_batch([Record(value=self.value(), timestamp=1000)], 0, BatchOptions()))
+
+            async def produce(broker: SimulatedBroker, batch: bytes = batch) -> ErrorCode:
+                item = ProduceBatches(TOPIC, 0, memoryview(batch))
+                (result,) = await broker.data.produce(CONTEXT, [item], 1, 1000)
+                return result.error
+
+            try:
+                if await self.ask(broker, produce) is not ErrorCode.NONE:
+                    return
+            except (PenstockError, Unanswered):
+                return
 
     @property
     def done(self) -> bool:
@@ -223,7 +247,7 @@ class Producer:
                 if error.code not in RETRIABLE:
                     raise Violation(f"a producer was refused: {error.code.name}: {error.sentence}") from error
                 await asyncio.sleep(RETRY_SECONDS)
-            await asyncio.sleep(self._chance.random() * 0.15)
+            await asyncio.sleep(self._chance.random() * clients.shape.pause_seconds)
 
     async def _become_known(self) -> None:
         async def init(broker: SimulatedBroker) -> tuple[int, int]:
@@ -296,7 +320,7 @@ class Consumer:
                 if error.code not in RETRIABLE:
                     raise Violation(f"a consumer was refused: {error.code.name}: {error.sentence}") from error
                 await asyncio.sleep(RETRY_SECONDS)
-            await asyncio.sleep(self._chance.random() * 0.1)
+            await asyncio.sleep(self._chance.random() * clients.shape.pause_seconds)
 
     async def _read(self, number: int) -> None:
         clients = self._clients
