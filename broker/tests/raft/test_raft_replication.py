@@ -295,6 +295,38 @@ def test_messages_and_windows_are_bounded() -> None:
     assert [(message.span.first, message.span.last) for message in more if message.span] == [(11, 13)]
 
 
+def test_a_follower_that_is_far_behind_has_a_window_of_its_own() -> None:
+    options = RaftOptions(
+        pre_vote=False,
+        check_quorum=False,
+        append_bytes_max=10 * ENTRY_BYTES,
+        inflight_bytes_max=1000 * ENTRY_BYTES,
+        catch_up_bytes_max=25 * ENTRY_BYTES,
+    )
+    leader = make_leader(make_core(2), make_core(3), options=options)
+    append(leader, 100)
+
+    def spans() -> list[tuple[int, int]]:
+        messages = [message for message in of_kind(Append, sent(turn(leader))) if message.to == 2]
+        return [(message.span.first, message.span.last) for message in messages if message.span]
+
+    assert spans() == [(2, 11), (12, 21), (22, 31)]
+    # What is appended meanwhile makes no messages to it.
+    append(leader)
+    assert spans() == []
+    leader.step(AppendResponse(1, 2, 1, 11))
+    assert spans() == [(32, 41)]
+    leader.step(AppendResponse(1, 2, 1, 41))
+    assert spans() == [(42, 51), (52, 61), (62, 71)]
+    leader.step(AppendResponse(1, 2, 1, 71))
+    assert spans() == [(72, 81), (82, 91), (92, 101)]
+    # Level but for what is on its way, it is sent what comes as it comes.
+    leader.step(AppendResponse(1, 2, 1, 101))
+    assert spans() == [(102, 102)]
+    append(leader)
+    assert spans() == [(103, 103)]
+
+
 def test_a_lost_message_is_found_out_by_the_next_heartbeat() -> None:
     leader = make_leader(make_core(2), make_core(3))
     append(leader)

@@ -15,6 +15,8 @@ class RaftOptions(msgspec.Struct, frozen=True):
     `append_bytes_max`: a larger message only carries a single larger entry.
     `inflight_appends_max`, `inflight_bytes_max`: what may be on its way to one follower without an answer; the message
     that crosses the byte limit is still sent.
+    `catch_up_bytes_max`: the same for a follower that lacks more than what is on its way to it, so that what one that is
+    far behind makes others wait for is little.
     `begin_epoch_bytes`: size of the entry with which a leader begins its epoch.
     `reads_max`: reads that may wait for their confirmation.
     `step_down_on_removal`: a leader that is removed or made a learner steps down when it applies that.
@@ -33,6 +35,7 @@ class RaftOptions(msgspec.Struct, frozen=True):
     append_bytes_max: int = 1 * MIB
     inflight_appends_max: int = 256
     inflight_bytes_max: int = 16 * MIB
+    catch_up_bytes_max: int = 2 * MIB
     begin_epoch_bytes: int = 0
     reads_max: int = 4096
     apply_before_stored: bool = False

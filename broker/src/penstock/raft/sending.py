@@ -109,6 +109,8 @@ def _send_append(state: State, leading: Leading, progress: Progress, *, if_empty
         progress.sent(previous, 0)
     else:
         progress.sent(span.last, span.size_bytes)
+        if span.last < log.last:
+            progress.is_behind(state.options.catch_up_bytes_max)
     progress.sent_commit = state.committed
     return True
 

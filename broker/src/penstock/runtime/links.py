@@ -169,12 +169,15 @@ class Links:
         """Who can be sent to now."""
         return [link.greeting for link in self._by_member.values() if link.greeting is not None]
 
-    def send(self, member: int, buffers: Sequence[Buffer]) -> bool:
-        """Sends a frame; False when there is no connection or too much is pending on it, and nothing was sent."""
+    def send(
+        self, member: int, buffers: Sequence[Buffer], pending_bytes_max: int = PENDING_BYTES_MAX
+    ) -> bool:
+        """Sends a frame; False when there is no connection or more than `pending_bytes_max` is pending on it, and nothing
+        was sent."""
         link = self._by_member.get(member)
         if link is None or link.transport is None:
             return False
-        if link.transport.get_write_buffer_size() > PENDING_BYTES_MAX:
+        if link.transport.get_write_buffer_size() > pending_bytes_max:
             return False
         link.transport.writelines(buffers)
         return True
