@@ -243,6 +243,25 @@ async def test_each_request_goes_to_whoever_leads_then(services: MemoryServices)
         assert follower.forwarded == 3
 
 
+async def test_the_end_of_an_election_is_waited_for(services: MemoryServices) -> None:
+    services.add_topic("the-leader-s")
+    async with leading(services) as leader, following(None) as (follower, session):
+
+        async def names() -> list[str]:
+            async with session.get("/v1/topics") as answer:
+                assert answer.status == 200
+                return [topic["name"] for topic in (await answer.json())["topics"]]
+
+        leadership = follower.leadership
+        leadership.on_wait = lambda: leadership.addresses.update(http=leader)
+        assert await names() == ["the-leader-s"]
+        # As after a hand-over that came to nothing.
+        leadership.addresses.clear()
+        leadership.on_wait = lambda: setattr(leadership, "leads", True)
+        assert await names() == []
+        assert follower.forwarded == 1
+
+
 async def test_a_leader_that_serves_what_was_passed_on_to_it_takes_no_notice_of_who_did(
     services: MemoryServices,
 ) -> None:

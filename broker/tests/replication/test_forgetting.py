@@ -11,6 +11,7 @@ import pytest
 
 from penstock.log.errors import LogDamagedError
 from penstock.replication.forgetting import why_forgotten
+from penstock.replication.members import member_id
 from penstock.replication.recovery import Recovery
 from penstock.runtime import forgetting
 from penstock.runtime.data_folder import FORMAT, DataFolder, Meta
@@ -44,7 +45,7 @@ def test_a_failed_sync_is_noted_for_the_next_start(tmp_path: Path) -> None:
 
 
 def a_meta(ordinal: int = 1) -> Meta:
-    return Meta(FORMAT, "cluster", 0, SHARD, uuid.UUID(int=ordinal + 1), ordinal, epoch=4, vote=9)
+    return Meta(FORMAT, "cluster", 0, SHARD, uuid.UUID(int=ordinal + 1 << 65), ordinal, epoch=4, vote=9)
 
 
 def greeting_of(meta: Meta, *, founded: bool = False) -> Greeting:
@@ -53,7 +54,7 @@ def greeting_of(meta: Meta, *, founded: bool = False) -> Greeting:
         shard_id=0,
         shard_uid=str(SHARD),
         ordinal=meta.ordinal,
-        member=meta.storage_id.int & 0xFFFF | 1,
+        member=member_id(meta.storage_id),
         storage_id=str(meta.storage_id),
         name=f"b{meta.ordinal}",
         release="test",

@@ -274,7 +274,11 @@ class Broker:
         where = (listener.name, listener.host, listener.port)
         if listener.protocol == "kafka":
             services = KafkaServices(
-                self.data, self.topics, self.groups, self.clock.monotonic_ms, LeaderRequests(self.member)
+                self.data,
+                self.topics,
+                self.groups,
+                self.clock.monotonic_ms,
+                LeaderRequests(self.member, self._serving),
             )
             config = self.config
             limits = KafkaLimits(
@@ -293,7 +297,7 @@ class Broker:
             self.groups,
             self.broker_service,
             self.counters,
-            LeaderAddress(self.member, self.broker_service, self._view),
+            LeaderAddress(broker_name(self.config, self.member.meta), self.member, self._view),
         )
         return (
             DataHttpListener(*where, http) if listener.protocol == "http" else AdminHttpListener(*where, http)

@@ -130,14 +130,6 @@ class Members:
         """Whether the shard has a configuration at all."""
         return bool(self.configuration.voters)
 
-    def announced(self, ordinal: int) -> Announcement | None:
-        """The configured member with that ordinal, if it has announced itself."""
-        for member in self.configuration.members:
-            found = self.announcements.committed.get(member)
-            if found is not None and found.ordinal == ordinal:
-                return found
-        return None
-
     def configured(self) -> list[Announcement]:
         """Every configured member that has announced itself, by ordinal."""
         known = self.announcements.committed

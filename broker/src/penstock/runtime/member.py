@@ -7,6 +7,7 @@ moments: at every tick, and when a peer comes or goes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -43,9 +44,11 @@ from penstock.runtime.log_port import MemberLogPort
 from penstock.runtime.opening import OpenedShard
 from penstock.runtime.peer_requests import PeerRequests
 from penstock.runtime.recoveries import Recoveries
-from penstock.runtime.replica import MetaStore, Replica
+from penstock.runtime.replica import Replica
+from penstock.runtime.replica_ports import MetaStore
 from penstock.runtime.seeding import Seeding
 from penstock.runtime.shipping import Shipping
+from penstock.runtime.succession import Successor
 from penstock.session.peer_connection import PROTOCOL_MAX, PROTOCOL_MIN, Greeting
 from penstock.session.producers import PartitionProducersDropped
 from penstock.telemetry.logs import fields
@@ -53,10 +56,9 @@ from penstock.telemetry.logs import fields
 logger = logging.getLogger(__name__)
 
 TICKS_PER_ELECTION = 10
-# After the leader's connection ended, the first voter campaigns at once, the others this much later each, unless somebody
-# leads by then; as much lies between two tries. Then the election timeout takes over.
-SUCCESSOR_WAIT_SECONDS = 0.1
-SUCCESSOR_TRIES_MAX = 8
+# Election timeouts for which a follower stands again and again after the leader's connection ended: one that has not
+# noticed refuses it for one of them.
+SUCCESSION_TIMEOUTS = 2
 # Election timeouts that a hand-over, and the election of the new leader, may take.
 HAND_OVER_TIMEOUTS = 3
 
@@ -135,7 +137,12 @@ class ShardMember:
         # When, in ticks, each member was heard of last.
         self._ticks = 0
         self._heard: dict[int, int] = {}
-        self._closed = False
+        self._successor = Successor(
+            self.replica,
+            chance,
+            can_lead=lambda: self._can_lead,
+            lasting_seconds=SUCCESSION_TIMEOUTS * options.election_timeout_ms / 1000,
+        )
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -158,7 +165,7 @@ class ShardMember:
 
     async def close(self) -> None:
         """Ends taking part; whoever is left elects another leader."""
-        self._closed = True
+        self._successor.close()
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
@@ -274,27 +281,14 @@ class ShardMember:
         self.requests.left(greeting.member)
         if self.replica.is_leader:
             self.replica.core.report_unreachable(greeting.member)
+        self.replica.settling.moved()
 
     def _gone(self, greeting: Greeting) -> None:
         """The leader's process ended, or its machine is cut off: another one is needed now, not in a second."""
         if greeting.member != self.replica.leader_member:
             return
-        self.replica.leader_is_gone()
         voters = self.shard.machines.members.configuration.voters
-        rank = sum(voter < self.own_member for voter in voters if voter != greeting.member)
-        self._campaign_after(rank * SUCCESSOR_WAIT_SECONDS, SUCCESSOR_TRIES_MAX)
-
-    def _campaign_after(self, wait: float, tries: int) -> None:
-        wait += self._chance.random() * SUCCESSOR_WAIT_SECONDS / 5
-        asyncio.get_running_loop().call_later(wait, self._succeed, tries)
-
-    def _succeed(self, tries: int) -> None:
-        """Stands for election, and again soon after: the first time, others may not know yet that the leader is gone."""
-        if self.replica.leader_member or self.replica.is_leader or self._closed or not self._can_lead:
-            return
-        self.replica.campaign()
-        if tries > 1:
-            self._campaign_after(SUCCESSOR_WAIT_SECONDS, tries - 1)
+        self._successor.leader_is_gone(greeting.member, voters)
 
     def _received(self, greeting: Greeting, frame: PeerFrame) -> None:
         self._heard[greeting.member] = self._ticks
@@ -463,27 +457,37 @@ class ShardMember:
 
     async def hand_over(self, to: int | None = None) -> Refusal | None:
         """Gives the leadership to `to`, or to the follower that holds most; or says why not. Returns once it moved."""
+        connected = self._connected()
         candidates = sorted(
-            ((standing.match, member) for member, standing in self.standings().items() if standing.active),
+            (
+                (standing.match, member)
+                for member, standing in self.standings().items()
+                if standing.active and member in connected
+            ),
             reverse=True,
         )
         voters = self.replica.core.configuration.voters
         chosen = to or next((member for _, member in candidates if member in voters), 0)
         if not chosen:
-            return Refusal("no other voter was heard of lately")
-        moved = self.replica.next_leadership()
+            return Refusal("no other voter can be reached")
+        if chosen not in connected:
+            return Refusal("the other broker cannot be reached")
         refusal = self.replica.hand_over(chosen)
         if refusal is not None:
             return refusal
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HAND_OVER_TIMEOUTS * self._options.election_timeout_ms / 1000):
-                while self.replica.is_leader or not self.replica.leader_member:
-                    await moved
-                    moved = self.replica.next_leadership()
-        except TimeoutError:
-            if self.replica.is_leader:
-                return Refusal("the other broker did not take it in time")
-        return None
+                await self.replica.settling.until(
+                    lambda: self.replica.settled or chosen not in self._connected()
+                )
+        return Refusal("the other broker did not take it") if self.replica.is_leader else None
+
+    def _connected(self) -> set[int]:
+        return {greeting.member for greeting in self.links.members()}
+
+    async def until_settled(self) -> None:
+        """See `service.cluster.Leadership`."""
+        await self.replica.settling.wait()
 
 
 def _announcement(greeting: Greeting) -> Announcement:

@@ -13,7 +13,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 import msgspec
 
@@ -26,14 +25,24 @@ from penstock.log.truncation import SealedSegmentError
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.raft.configuration import Change
 from penstock.raft.core import RaftCore
-from penstock.raft.messages import Append, MessageError, PeerMessage, Refusal, Snapshot, Span
+from penstock.raft.messages import (
+    Append,
+    MessageError,
+    PeerMessage,
+    Refusal,
+    Span,
+    VoteRequest,
+    VoteResponse,
+)
 from penstock.raft.ready import Generation, HardState, Leadership, Piece, Ready, Role
 from penstock.replication.members import LeadershipBegan, MembershipCommand
 from penstock.replication.wire import decode_message
 from penstock.runtime.clock import Clock
 from penstock.runtime.data_folder import Meta
 from penstock.runtime.received import ReceivedEntries, check_span, entries_of
+from penstock.runtime.replica_ports import MetaStore, Seeding
 from penstock.runtime.seed import Seed
+from penstock.runtime.settling import Settling
 from penstock.runtime.shard import Shard
 from penstock.runtime.shipping import Shipping
 
@@ -44,24 +53,6 @@ logger = logging.getLogger(__name__)
 TELL_COMMIT_SECONDS = 0.01
 # How long a follower whose disk is full waits before it tries again.
 DISK_FULL_RETRY_SECONDS = 0.5
-
-
-class MetaStore(Protocol):
-    """Where the epoch and the vote are kept. `save_meta` blocks and is durable when it returns."""
-
-    def save_meta(self, meta: Meta) -> None: ...
-
-
-class Seeding(Protocol):
-    """Takes a snapshot that a leader sends, and gives those that a follower needs."""
-
-    def snapshot(self) -> Snapshot | None:
-        """See `LogPort.snapshot`."""
-        ...
-
-    def install(self, snapshot: Snapshot, done: Callable[[], None]) -> None:
-        """Replaces log and state; calls back when that is durable."""
-        ...
 
 
 class _After(msgspec.Struct):
@@ -91,6 +82,8 @@ class Replica:
         self.on_leading: Callable[[], None] = lambda: None
         self.on_following: Callable[[], None] = lambda: None
         self.on_member_changed: Callable[[], None] = lambda: None
+        # Told of a request for a vote, or an answer, before it is taken or sent.
+        self.on_vote: Callable[[VoteRequest | VoteResponse], None] = lambda message: None
         self.core: RaftCore
         self.seeding: Seeding
         self._store = store
@@ -109,7 +102,7 @@ class Replica:
         self._turning = False
         self._telling_commit = False
         self._waiting = False
-        self._leadership_waiters: list[asyncio.Future[None]] = []
+        self.settling = Settling(lambda: self.settled)
         self._pieces: deque[Piece] = deque()
         self._after: deque[_After] = deque()
         self._hard_states_begun = 0
@@ -147,11 +140,14 @@ class Replica:
             return True
         return self._heard_commit is not None and self.shard.commit_index >= self._heard_commit
 
-    def next_leadership(self) -> asyncio.Future[None]:
-        """Done when role, leader or epoch change the next time."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._leadership_waiters.append(future)
-        return future
+    @property
+    def settled(self) -> bool:
+        """Whether it is known who serves: this broker does, or it follows a leader that has committed the first entry of its
+        epoch, and with it everything of those before."""
+        if self.is_leader:
+            return self.shard.leading
+        log, commit = self.shard.log, self.shard.commit_index
+        return self.leader_member != 0 and log.epoch_of(commit) == self.leadership.epoch
 
     def tick(self) -> None:
         """A tick has passed."""
@@ -178,6 +174,8 @@ class Replica:
         self._tell_if_leading()
         if self._heard_commit is None and isinstance(message, Append):
             self._heard_commit = message.commit
+        if isinstance(message, VoteRequest | VoteResponse):
+            self.on_vote(message)
         self.core.step(message)
         self.turn()
 
@@ -267,6 +265,7 @@ class Replica:
         if self.core.append_refusal() is not None:
             return
         self.shard.leading = True
+        self.settling.moved()
         if self.serving_since_epoch == self.leadership.epoch:
             return
         self.serving_since_epoch = self.leadership.epoch
@@ -309,6 +308,10 @@ class Replica:
             self._begin_epoch(ready.begin_epoch.index)
         if ready.hard_state is not None and ready.sync_hard_state:
             self._keep(ready.hard_state)
+        if not self.leadership.leader:
+            for message in (*ready.messages, *ready.messages_after):
+                if isinstance(message, VoteRequest | VoteResponse):
+                    self.on_vote(message)
         self._shipping.send(ready.messages, self._unreachable)
         if ready.snapshot is not None or ready.truncate_from is not None:
             self._forget_unsent()
@@ -344,6 +347,7 @@ class Replica:
             self._tell_if_leading()
             commands = self.shard.advance(last)
             self.core.applied(last)
+            self.settling.moved()
             if commands:
                 self.core.tell_commit()
             if self.is_leader and self.serving_since_epoch == self.leadership.epoch:
@@ -351,10 +355,6 @@ class Replica:
 
     def _lead_or_follow(self, leadership: Leadership) -> None:
         before, self.leadership = self.leadership, leadership
-        waiters, self._leadership_waiters = self._leadership_waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
         self.shard.log.epoch = max(self.shard.log.epoch, leadership.epoch)
         led = before.role is Role.LEADER
         if led and (leadership.role is not Role.LEADER or leadership.epoch != before.epoch):
@@ -371,6 +371,7 @@ class Replica:
                 self.on_following()
         if leadership.leader not in (0, before.leader, self.own_member):
             logger.info("following member %d in epoch %d", leadership.leader, leadership.epoch)
+        self.settling.moved()
 
     def _begin_epoch(self, index: int) -> None:
         self.shard.stage_in_flight()

@@ -9,6 +9,7 @@ only the side that dialled sends: each broker has a connection of its own to eve
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from penstock.codec.peer import (
     PeerFrameError,
     encode_frame,
 )
+from penstock.replication.members import member_id
 
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
@@ -184,6 +186,13 @@ def refusal(own: Greeting, other: Greeting, expected_ordinal: int | None) -> str
         return (
             f"{other.name} says that it is broker {other.ordinal}, and so is {own.name}: check broker.ordinal"
         )
+    if other.member != _member_of(other.storage_id):
+        return (
+            f"{other.name} speaks as member {other.member}, which its storage {other.storage_id[:_SENTENCE_MAX]!r} does not make"
+            " it: its release or its data folder is at fault"
+        )
+    if other.member == own.member:
+        return f"{other.name} has the storage of {own.name}: one of the two data folders is a copy"
     if expected_ordinal is not None and other.ordinal != expected_ordinal:
         return f"{other.name} is broker {other.ordinal}, where broker {expected_ordinal} was expected: check shard.peers"
     return None
@@ -218,3 +227,10 @@ def estrangement(own: Greeting, other: Greeting, found: Kinship) -> str:
         f" {leading.name} is of after that: keep its data folder aside if what it holds may be needed, and start it with"
         " an empty one"
     )
+
+
+def _member_of(storage_id: str) -> int | None:
+    try:
+        return member_id(uuid.UUID(storage_id))
+    except ValueError:
+        return None

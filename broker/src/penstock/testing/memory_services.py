@@ -8,7 +8,7 @@ there. Everything is one object per service, and tests may reach into them to se
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from penstock.codec.records import read_records, split_batches
@@ -348,10 +348,16 @@ class MemoryLeader:
         self.name = name
         self.leads = leads
         self.addresses: dict[str, tuple[str, int]] = {}
+        # What happens when somebody waits for a leader.
+        self.on_wait: Callable[[], None] = lambda: None
 
     def address(self, listener: str) -> tuple[str, int] | None:
         """What the test said."""
         return self.addresses.get(listener)
+
+    async def until_settled(self) -> None:
+        """Whatever the test wants to happen meanwhile."""
+        self.on_wait()
 
 
 class MemoryServices:

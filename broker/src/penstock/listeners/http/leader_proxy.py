@@ -72,9 +72,11 @@ class LeaderProxy:
         self._counters = counters
         self._session: aiohttp.ClientSession | None = None
 
-    @property
-    def leads(self) -> bool:
-        """Whether this broker serves every request by itself."""
+    async def leads(self) -> bool:
+        """Whether this broker serves every request by itself. Where nobody is known to do so, an election is waited for, or
+        the end of a hand-over."""
+        if not self._leader.leads and self._leader.address(self._listener) is None:
+            await self._leader.until_settled()
         return self._leader.leads
 
     def check(self, request: web.Request) -> tuple[str, int]:

@@ -28,6 +28,10 @@ class LeaderHttp(Protocol):
         """Host and port of the leader's listener of this name; None while no other broker is known to lead."""
         ...
 
+    async def until_settled(self) -> None:
+        """Waits, as long as an election may take, until it is known who leads."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class AlwaysLeads:
@@ -39,6 +43,9 @@ class AlwaysLeads:
     def address(self, listener: str) -> tuple[str, int] | None:
         """Nobody else leads."""
         return None
+
+    async def until_settled(self) -> None:
+        """Nobody is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
