@@ -10,6 +10,7 @@ import fcntl
 import os
 import uuid
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -38,6 +39,12 @@ class Meta(msgspec.Struct, rename="camel"):
     running_boot: str = ""
     # Why the log is being thrown away; empty when it is not.
     forgotten: str = ""
+
+
+class MetaStore(Protocol):
+    """Where the epoch and the vote are kept. `save_meta` blocks and is durable when it returns."""
+
+    def save_meta(self, meta: Meta) -> None: ...
 
 
 class DataFolder:

@@ -36,10 +36,11 @@ from penstock.replication.members import (
 )
 from penstock.replication.membership import Peer, Roster, Standing, Step, next_change
 from penstock.runtime.clock import Clock
+from penstock.runtime.data_folder import MetaStore
 from penstock.runtime.links import Address, Links
 from penstock.runtime.opening import OpenedShard
 from penstock.runtime.peer_requests import PeerRequests
-from penstock.runtime.replica import MetaStore, Replica
+from penstock.runtime.replica import Replica
 from penstock.runtime.seeding import Seeding
 from penstock.runtime.shipping import Shipping
 from penstock.session.peer_connection import PROTOCOL_MAX, PROTOCOL_MIN, Greeting
@@ -119,7 +120,9 @@ class ShardMember:
         )
         self.requests = PeerRequests(self.links)
         shipping = Shipping(self.shard, self.links)
-        self.replica = Replica(self.shard, self.meta, store, shipping, clock, self.own_member)
+        self.replica = Replica(
+            self.shard, self.meta, store, shipping, clock, self.own_member, options.election_timeout_ms
+        )
         self.seeding = Seeding(
             self.shard, opened_shard.snapshots, self.links, covered, quiet, self._report_snapshot
         )
@@ -262,8 +265,7 @@ class ShardMember:
 
     def _left(self, greeting: Greeting) -> None:
         self.requests.left(greeting.member)
-        if self.replica.is_leader:
-            self.replica.core.report_unreachable(greeting.member)
+        self.replica.peer_left(greeting.member)
 
     def _gone(self, greeting: Greeting) -> None:
         """The leader's process ended, or its machine is cut off: another one is needed now, not in a second."""

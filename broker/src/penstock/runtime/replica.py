@@ -13,7 +13,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 import msgspec
 
@@ -22,43 +21,33 @@ from penstock.codec.peer import PeerFrame
 from penstock.log.errors import DiskFullError, EntriesRefusedError, LogDamagedError
 from penstock.log.maintenance import disk_is_full
 from penstock.log.reader import load_index
-from penstock.log.receiving import check_entries
 from penstock.log.truncation import SealedSegmentError
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.raft.configuration import Change
 from penstock.raft.core import RaftCore
-from penstock.raft.messages import Append, MessageError, PeerMessage, Refusal, Snapshot, Span
+from penstock.raft.messages import (
+    Append,
+    Heartbeat,
+    MessageError,
+    PeerMessage,
+    Refusal,
+    VoteRequest,
+)
 from penstock.raft.ready import Generation, HardState, Leadership, Piece, Ready, Role
+from penstock.replication.lease import Lease, Promise
 from penstock.replication.members import LeadershipBegan, MemberChanged
 from penstock.replication.wire import decode_message, entries_of
 from penstock.runtime.clock import Clock
-from penstock.runtime.data_folder import Meta
-from penstock.runtime.seed import Seed
+from penstock.runtime.data_folder import Meta, MetaStore
+from penstock.runtime.read_gate import ReadGate
+from penstock.runtime.seed import Seed, SeedingPort
 from penstock.runtime.shard import Shard
-from penstock.runtime.shipping import Shipping
+from penstock.runtime.shipping import Shipping, check_span
 
 logger = logging.getLogger(__name__)
 
 # How long a follower whose disk is full waits before it tries again.
 DISK_FULL_RETRY_SECONDS = 0.5
-
-
-class MetaStore(Protocol):
-    """Where the epoch and the vote are kept. `save_meta` blocks and is durable when it returns."""
-
-    def save_meta(self, meta: Meta) -> None: ...
-
-
-class Seeding(Protocol):
-    """Takes a snapshot that a leader sends, and gives those that a follower needs."""
-
-    def snapshot(self) -> Snapshot | None:
-        """See `LogPort.snapshot`."""
-        ...
-
-    def install(self, snapshot: Snapshot, done: Callable[[], None]) -> None:
-        """Replaces log and state; calls back when that is durable."""
-        ...
 
 
 class _After(msgspec.Struct):
@@ -80,6 +69,7 @@ class Replica:
         shipping: Shipping,
         clock: Clock,
         own_member: int,
+        election_timeout_ms: int,
     ) -> None:
         self.shard = shard
         self.own_member = own_member
@@ -89,7 +79,7 @@ class Replica:
         self.on_following: Callable[[], None] = lambda: None
         self.on_member_changed: Callable[[], None] = lambda: None
         self.core: RaftCore
-        self.seeding: Seeding
+        self.seeding: SeedingPort
         self._store = store
         self._shipping = shipping
         self._clock = clock
@@ -110,13 +100,18 @@ class Replica:
         self._after: deque[_After] = deque()
         self._hard_states_begun = 0
         self._hard_states_stored = 0
+        self._promise = Promise(election_timeout_ms, clock.monotonic_ms())
+        self._reads = ReadGate(
+            shard, clock, Lease(election_timeout_ms), ask=self._ask_who_leads, turn=self.turn
+        )
+        shard.when_sure = self._reads.when_sure
         shard.on_appended = self._appended
         shard.on_stored = self._stored
         shard.on_dropped = self._dropped
         shard.on_member_changed = self._member_changed
         shard.on_led = self._led
 
-    def attach(self, core: RaftCore, seeding: Seeding) -> None:
+    def attach(self, core: RaftCore, seeding: SeedingPort) -> None:
         """The core to be driven from now on, with the configuration as of the log's end; another one takes its place
         when a broker founds its shard."""
         self.core, self.seeding = core, seeding
@@ -152,6 +147,7 @@ class Replica:
     def tick(self) -> None:
         """A tick has passed."""
         self._tell_if_leading()
+        self._reads.renew()
         self.core.tick()
         self.turn()
         if self.is_leader:
@@ -161,37 +157,29 @@ class Replica:
         """A consensus frame came in. Raises MessageError, having taken nothing of it."""
         message = decode_message(frame.meta, frame.data)
         if isinstance(message, Append) and message.span is not None:
-            self._check_span(message.span)
+            check_span(message.span, self.shard.log.payload_bytes_max)
         if message.sender != sender or message.to != self.own_member:
             raise MessageError(
                 f"a message from {message.sender} to {message.to} came from {sender} to {self.own_member}"
             )
         self.step(message)
 
-    def _check_span(self, span: Span) -> None:
-        """The entries are what the message says of them: once the core has taken it, they are in its log."""
-        assert isinstance(span.payload, memoryview)
-        try:
-            headers = check_entries(span.payload, span.first, 0, self.shard.log.payload_bytes_max)
-        except EntriesRefusedError as error:
-            raise MessageError(str(error)) from error
-        runs: list[tuple[int, int]] = []
-        for header in headers:
-            if not runs or runs[-1][0] != header.epoch:
-                runs.append((header.epoch, header.log_index))
-        if len(headers) != span.last - span.first + 1 or tuple(runs) != span.epochs:
-            raise MessageError("an append's entries are others than it says")
-
     def step(self, message: PeerMessage) -> None:
         """A peer's message. Raises MessageError."""
         self._tell_if_leading()
         if self._heard_commit is None and isinstance(message, Append):
             self._heard_commit = message.commit
+        elects = isinstance(message, VoteRequest) and not message.transfer
+        if elects and self._promise.binds(self._clock.monotonic_ms()):
+            return
         self.core.step(message)
+        if isinstance(message, Heartbeat) and message.epoch == self.core.epoch:
+            self._promise.given(self._clock.monotonic_ms())
         self.turn()
 
     def leader_is_gone(self) -> None:
         """The leader's connection to here ended: it need not be waited for."""
+        self._promise.released()
         self.core.forget_leader()
         self.turn()
 
@@ -206,6 +194,7 @@ class Replica:
         self._tell()
         refusal = self.core.transfer_leadership(to)
         if refusal is None:
+            self._reads.hand_over()
             self.shard.leading = False
             self.turn()
         return refusal
@@ -311,6 +300,8 @@ class Replica:
         if ready.hard_state is not None and ready.sync_hard_state:
             self._keep(ready.hard_state)
         self._shipping.send(ready.messages, self._unreachable)
+        for read in ready.reads:
+            self._reads.answered(read.context)
         if ready.snapshot is not None or ready.truncate_from is not None:
             self._forget_unsent()
         self._generation = ready.generation
@@ -368,6 +359,8 @@ class Replica:
             logger.info("no longer leading the shard, epoch %d", leadership.epoch)
             if served:
                 self.on_following()
+        if (leadership.role, leadership.epoch) != (before.role, before.epoch):
+            self._reads.leadership_changed()
         if leadership.leader not in (0, before.leader, self.own_member):
             logger.info("following member %d in epoch %d", leadership.leader, leadership.epoch)
 
@@ -494,3 +487,11 @@ class Replica:
 
     def _unreachable(self, member: int) -> None:
         self.core.report_unreachable(member)
+
+    def peer_left(self, member: int) -> None:
+        """Nothing can be sent to it any more."""
+        self._reads.doubt()
+        self._unreachable(member)
+
+    def _ask_who_leads(self, question: object) -> bool:
+        return self.core.read_index(question) is None
