@@ -10,6 +10,7 @@ import fcntl
 import os
 import uuid
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -45,6 +46,12 @@ class Meta(msgspec.Struct, rename="camel"):
     joined: tuple[int, str] = (0, "")
     # Why this copy must not take part any more; empty when it may.
     left_behind: str = ""
+
+
+class MetaStore(Protocol):
+    """Where the epoch and the vote are kept. `save_meta` blocks and is durable when it returns."""
+
+    def save_meta(self, meta: Meta) -> None: ...
 
 
 class DataFolder:

@@ -39,13 +39,13 @@ from penstock.replication.members import (
 )
 from penstock.replication.membership import Peer, Roster, Standing, Step, next_change
 from penstock.runtime.clock import Clock
+from penstock.runtime.data_folder import MetaStore
 from penstock.runtime.links import Address, Links
 from penstock.runtime.log_port import MemberLogPort
 from penstock.runtime.opening import OpenedShard
 from penstock.runtime.peer_requests import PeerRequests
 from penstock.runtime.recoveries import Recoveries
 from penstock.runtime.replica import Replica
-from penstock.runtime.replica_ports import MetaStore
 from penstock.runtime.seeding import Seeding
 from penstock.runtime.shipping import Shipping
 from penstock.runtime.succession import Successor
@@ -125,7 +125,7 @@ class ShardMember:
         )
         self.requests = PeerRequests(self.links)
         shipping = Shipping(self.shard, self.links)
-        self.replica = Replica(self.shard, self.meta, store, shipping, clock, self.own_member)
+        self.replica = Replica(self.shard, self.meta, store, shipping, clock, options.election_timeout_ms)
         self.seeding = Seeding(
             self.shard, opened_shard.snapshots, self.links, covered, quiet, self._report_snapshot
         )
@@ -279,8 +279,7 @@ class ShardMember:
 
     def _left(self, greeting: Greeting) -> None:
         self.requests.left(greeting.member)
-        if self.replica.is_leader:
-            self.replica.core.report_unreachable(greeting.member)
+        self.replica.peer_left(greeting.member)
         self.replica.settling.moved()
 
     def _gone(self, greeting: Greeting) -> None:

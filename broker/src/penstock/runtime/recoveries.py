@@ -21,9 +21,9 @@ from penstock.model.errors import ErrorCode, PenstockError
 from penstock.raft.configuration import Configuration
 from penstock.replication.members import ShardRecovered
 from penstock.replication.recovery import Copy, Recovery, continues, refuse_trust, wrong_copy
+from penstock.runtime.data_folder import MetaStore
 from penstock.runtime.links import Links
 from penstock.runtime.replica import Replica
-from penstock.runtime.replica_ports import MetaStore
 from penstock.session.peer_connection import Greeting, Kinship, kinship
 
 logger = logging.getLogger(__name__)

@@ -27,6 +27,7 @@ from penstock.raft.configuration import Change
 from penstock.raft.core import RaftCore
 from penstock.raft.messages import (
     Append,
+    Heartbeat,
     MessageError,
     PeerMessage,
     Refusal,
@@ -35,13 +36,15 @@ from penstock.raft.messages import (
     VoteResponse,
 )
 from penstock.raft.ready import Generation, HardState, Leadership, Piece, Ready, Role
-from penstock.replication.members import LeadershipBegan, MembershipCommand
+from penstock.replication.lease import Lease, Promise
+from penstock.replication.members import LeadershipBegan, MembershipCommand, member_id
 from penstock.replication.wire import decode_message
 from penstock.runtime.clock import Clock
-from penstock.runtime.data_folder import Meta
+from penstock.runtime.data_folder import Meta, MetaStore
+from penstock.runtime.held_back import HeldBack
+from penstock.runtime.read_gate import ReadGate
 from penstock.runtime.received import ReceivedEntries, check_span, entries_of
-from penstock.runtime.replica_ports import MetaStore, Seeding
-from penstock.runtime.seed import Seed
+from penstock.runtime.seed import Seed, SeedingPort
 from penstock.runtime.settling import Settling
 from penstock.runtime.shard import Shard
 from penstock.runtime.shipping import Shipping
@@ -55,14 +58,6 @@ TELL_COMMIT_SECONDS = 0.01
 DISK_FULL_RETRY_SECONDS = 0.5
 
 
-class _After(msgspec.Struct):
-    """Messages that leave when the log is stored up to `last_index` and `hard_states` hard states are on disk."""
-
-    last_index: int
-    hard_states: int
-    messages: Sequence[PeerMessage]
-
-
 class Replica:
     """See the module's text. `on_leading` and `on_following` are called when this broker begins and stops to serve."""
 
@@ -73,10 +68,10 @@ class Replica:
         store: MetaStore,
         shipping: Shipping,
         clock: Clock,
-        own_member: int,
+        election_timeout_ms: int,
     ) -> None:
         self.shard = shard
-        self.own_member = own_member
+        self.own_member = member_id(meta.storage_id)
         self.meta = meta
         self.leadership = Leadership(Role.FOLLOWER, 0, meta.epoch)
         self.on_leading: Callable[[], None] = lambda: None
@@ -85,7 +80,7 @@ class Replica:
         # Told of a request for a vote, or an answer, before it is taken or sent.
         self.on_vote: Callable[[VoteRequest | VoteResponse], None] = lambda message: None
         self.core: RaftCore
-        self.seeding: Seeding
+        self.seeding: SeedingPort
         self._store = store
         self._shipping = shipping
         self._clock = clock
@@ -104,16 +99,25 @@ class Replica:
         self._waiting = False
         self.settling = Settling(lambda: self.settled)
         self._pieces: deque[Piece] = deque()
-        self._after: deque[_After] = deque()
+        self._held_back = HeldBack()
         self._hard_states_begun = 0
         self._hard_states_stored = 0
+        self._promise = Promise(election_timeout_ms, clock.monotonic_ms())
+        self._reads = ReadGate(
+            shard,
+            clock,
+            Lease(election_timeout_ms),
+            ask=lambda question: self.core.read_index(question) is None,
+            turn=self.turn,
+        )
+        shard.when_sure = self._reads.when_sure
         shard.on_appended = self._appended
         shard.on_stored = self._stored
         shard.on_dropped = self._dropped
         shard.on_member_changed = self._member_changed
         shard.on_led = self._led
 
-    def attach(self, core: RaftCore, seeding: Seeding) -> None:
+    def attach(self, core: RaftCore, seeding: SeedingPort) -> None:
         """The core to be driven from now on, with the configuration as of the log's end; another one takes its place
         when a broker founds its shard."""
         self.core, self.seeding = core, seeding
@@ -152,6 +156,7 @@ class Replica:
     def tick(self) -> None:
         """A tick has passed."""
         self._tell_if_leading()
+        self._reads.renew()
         self.core.tick()
         self.turn()
         if self.is_leader:
@@ -176,11 +181,17 @@ class Replica:
             self._heard_commit = message.commit
         if isinstance(message, VoteRequest | VoteResponse):
             self.on_vote(message)
+        elects = isinstance(message, VoteRequest) and not message.transfer
+        if elects and self._promise.binds(self._clock.monotonic_ms()):
+            return
         self.core.step(message)
+        if isinstance(message, Heartbeat) and message.epoch == self.core.epoch:
+            self._promise.given(self._clock.monotonic_ms())
         self.turn()
 
     def leader_is_gone(self) -> None:
         """The leader's connection to here ended: it need not be waited for."""
+        self._promise.released()
         self.core.forget_leader()
         self.turn()
 
@@ -195,6 +206,7 @@ class Replica:
         self._tell()
         refusal = self.core.transfer_leadership(to)
         if refusal is None:
+            self._reads.hand_over()
             self.shard.leading = False
             self.turn()
         return refusal
@@ -313,11 +325,13 @@ class Replica:
                 if isinstance(message, VoteRequest | VoteResponse):
                     self.on_vote(message)
         self._shipping.send(ready.messages, self._unreachable)
+        for read in ready.reads:
+            self._reads.answered(read.context)
         if ready.snapshot is not None or ready.truncate_from is not None:
-            self._forget_unsent()
+            self._held_back.forget()
         self._generation = ready.generation
         if ready.messages_after:
-            self._after.append(_After(ready.last_index, self._hard_states_begun, ready.messages_after))
+            self._held_back.hold(ready.last_index, self._hard_states_begun, ready.messages_after)
         if ready.snapshot is not None:
             self._waiting = True
             self.seeding.install(ready.snapshot, partial(self._installed, ready))
@@ -369,6 +383,8 @@ class Replica:
             logger.info("no longer leading the shard, epoch %d", leadership.epoch)
             if served:
                 self.on_following()
+        if (leadership.role, leadership.epoch) != (before.role, before.epoch):
+            self._reads.leadership_changed()
         if leadership.leader not in (0, before.leader, self.own_member):
             logger.info("following member %d in epoch %d", leadership.leader, leadership.epoch)
         self.settling.moved()
@@ -483,16 +499,13 @@ class Replica:
 
     def _release(self) -> None:
         """Sends what the disk has caught up with, in order."""
-        while self._after:
-            first = self._after[0]
-            if first.hard_states > self._hard_states_stored or first.last_index > self.shard.stored_index:
-                return
-            self._after.popleft()
-            self._shipping.send(first.messages, self._unreachable)
-
-    def _forget_unsent(self) -> None:
-        """What waits speaks of entries that are about to go. To a peer it is as if the messages were lost."""
-        self._after.clear()
+        for messages in self._held_back.due(self.shard.stored_index, self._hard_states_stored):
+            self._shipping.send(messages, self._unreachable)
 
     def _unreachable(self, member: int) -> None:
         self.core.report_unreachable(member)
+
+    def peer_left(self, member: int) -> None:
+        """Nothing can be sent to it any more."""
+        self._reads.doubt()
+        self._unreachable(member)

@@ -86,6 +86,8 @@ class Shard:
         self.on_stored: Callable[[], None] = lambda: None
         # The oldest entries left the log.
         self.on_dropped: Callable[[], None] = lambda: None
+        # Calls back once reads may be answered, or refused (`ReadGate.when_sure`).
+        self.when_sure: Callable[[Callable[[], None]], None] = lambda then: then()
         # Told of a change of the members, and of the first entry of a leadership, when they are applied.
         self.on_member_changed: Callable[[int, MembershipCommand], None] = lambda index, command: None
         self.on_led: Callable[[int, LeadershipBegan], None] = lambda index, command: None
@@ -128,6 +130,13 @@ class Shard:
                 ErrorCode.NOT_LEADER_OR_FOLLOWER,
                 "this broker does not lead the shard now: ask the cluster for its leader again",
             )
+
+    async def surely_leading(self) -> None:
+        """Returns once reads may be answered; raises PenstockError(NOT_LEADER_OR_FOLLOWER) where they are refused."""
+        sure = self._loop.create_future()
+        self.when_sure(lambda: _finish(sure, None))
+        await sure
+        self.check_leading()
 
     def stage_in_flight(self) -> None:
         """What earlier leaders appended counts for the decisions of this one."""

@@ -77,6 +77,8 @@ class Clients:
         self.answers_lost = 0.0
         # Positions by partition: the one acknowledged last, and every one that was tried since.
         self.positions: dict[int, tuple[int, set[int]]] = {}
+        # Partitions' ends that somebody was told of, by an acknowledgement or a read.
+        self.ends: dict[int, int] = {}
         # Log starts that were asked for.
         self.trimmed: dict[int, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -139,6 +141,10 @@ class Clients:
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 return
+
+    def told_end(self, number: int, end: int) -> None:
+        """No read that is asked for from now on may end before it."""
+        self.ends[number] = max(self.ends.get(number, 0), end)
 
     def value(self) -> bytes:
         """One that nobody wrote before."""
@@ -283,7 +289,7 @@ class Producer:
         if self._idempotent:
             acks = -1
 
-        async def produce(broker: SimulatedBroker) -> None:
+        async def produce(broker: SimulatedBroker) -> int:
             item = ProduceBatches(TOPIC, number, memoryview(batch.data))
             (result,) = await broker.data.produce(CONTEXT, [item], acks, 1000)
             if result.error is not ErrorCode.NONE:
@@ -293,8 +299,11 @@ class Producer:
                 clients.checks.observe(broker)
                 clients.checks.acknowledged(clients.keys[number], result.base_offset, batch.values)
                 clients.acknowledged += len(batch.values)
+            return result.base_offset + len(batch.values)
 
-        await clients.ask(clients.any_broker(), produce)
+        end = await clients.ask(clients.any_broker(), produce)
+        if acks == -1:
+            clients.told_end(number, end)
 
 
 class Consumer:
@@ -324,24 +333,23 @@ class Consumer:
 
     async def _read(self, number: int) -> None:
         clients = self._clients
+        told = clients.ends.get(number, 0)
 
-        async def fetch(broker: SimulatedBroker) -> int:
+        async def fetch(broker: SimulatedBroker) -> tuple[int, int]:
             offset = self._offsets[number]
             asked = FetchPartition(TOPIC, number, offset, self._chance.randint(1, 4000))
             (result,) = await broker.data.fetch(
-                CONTEXT, [asked], min_bytes=1, max_bytes=1 << 20, max_wait_ms=200
+                CONTEXT, [asked], min_bytes=1, max_bytes=1 << 20, max_wait_ms=self._chance.choice((0, 200))
             )
+            if result.error not in (ErrorCode.NONE, ErrorCode.OFFSET_OUT_OF_RANGE):
+                raise PenstockError(result.error, "")
+            end = result.high_watermark
+            if end < told:
+                raise Violation(f"a read of partition {number} ended at {end}, {told} was known before")
             if result.error is ErrorCode.OFFSET_OUT_OF_RANGE:
-                if offset > result.high_watermark and offset <= len(
-                    clients.checks.values[clients.keys[number]]
-                ):
-                    # It does not know yet what is committed.
-                    return offset
                 if result.log_start_offset > clients.trimmed.get(number, 0):
                     raise Violation(f"partition {number} begins at {result.log_start_offset} unasked")
-                return max(result.log_start_offset, offset)
-            if result.error is not ErrorCode.NONE:
-                raise PenstockError(result.error, "")
+                return max(result.log_start_offset, offset), end
             clients.checks.observe(broker)
             for view in split_batches(memoryview(b"".join(result.records))):
                 for record in read_records(view):
@@ -351,9 +359,10 @@ class Consumer:
                             raise Violation(f"partition {number} offset {offset} was passed over")
                         offset += 1
                         clients.read += 1
-            return offset
+            return offset, end
 
-        self._offsets[number] = await clients.ask(clients.any_broker(), fetch)
+        self._offsets[number], end = await clients.ask(clients.any_broker(), fetch)
+        clients.told_end(number, end)
 
     async def _commit(self, number: int) -> None:
         clients, offset = self._clients, self._offsets[number]
