@@ -92,7 +92,7 @@ class Shard:
         self._stored = IndexWaiters(log.next_index - 1)
         self._pending_bytes_max = pending_bytes_max
         self._uncommitted_bytes_max = uncommitted_bytes_max
-        # As of the last group commit.
+        # Bytes of entries that wait for other replicas; what was committed since it was counted is still in it.
         self._uncommitted_bytes = 0
         self._on_fatal = on_fatal
         self._loop = asyncio.get_running_loop()
@@ -158,14 +158,10 @@ class Shard:
             raise PenstockError(ErrorCode.KAFKA_STORAGE_ERROR, self.refuse_batches)
         if self.log.pending_bytes > self._pending_bytes_max:
             raise PenstockError(ErrorCode.REQUEST_TIMED_OUT, "the disk cannot keep up: try again later")
-        if self._uncommitted_bytes > self._uncommitted_bytes_max:
-            raise PenstockError(
-                ErrorCode.NOT_ENOUGH_REPLICAS,
-                "the other replicas cannot keep up, log.uncommitted.bytes.max is reached: try again later",
-            )
         base = partition.end_offset
         end = base + header.last_offset_delta + 1
         size = header.size_bytes
+        self._check_uncommitted(size + ENTRY_HEADER_SIZE)
         if size > self.log.payload_bytes_max:
             raise PenstockError(
                 ErrorCode.MESSAGE_TOO_LARGE,
@@ -181,6 +177,7 @@ class Shard:
         except DiskFullError as error:
             raise PenstockError(ErrorCode.KAFKA_STORAGE_ERROR, _DISK_FULL) from error
         self.appended_bytes += size + ENTRY_HEADER_SIZE
+        self._uncommitted_bytes += size + ENTRY_HEADER_SIZE
         partition.appended(self.log.active, end, size)
         produced = None
         if header.producer_id != NO_PRODUCER_ID:
@@ -301,6 +298,18 @@ class Shard:
                 self._written(job, None)
         else:
             self.threads.writer.submit(job.run, self._written)
+
+    def _check_uncommitted(self, size_bytes: int) -> None:
+        """Whether so much more may wait for other replicas; where nothing waits, anything may."""
+        allowed = self._uncommitted_bytes_max - size_bytes
+        if self._uncommitted_bytes > allowed:
+            # Nothing may have been appended, and so nothing counted, since the others came back.
+            self._count_uncommitted()
+            if self._uncommitted_bytes > max(allowed, 0):
+                raise PenstockError(
+                    ErrorCode.NOT_ENOUGH_REPLICAS,
+                    "the other replicas cannot keep up, log.uncommitted.bytes.max is reached: try again later",
+                )
 
     def _count_uncommitted(self) -> None:
         first, last = self.commit_index + 1, self.log.next_index - 1
