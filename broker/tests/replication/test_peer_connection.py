@@ -43,6 +43,7 @@ OWN = Greeting(
     name="orders-0-0",
     release="1.0",
     feature_level=1,
+    shard_level=1,
     founded=True,
     listeners={"kafka": "orders-0-0:9092"},
     peer="orders-0-0:9093",
@@ -134,6 +135,16 @@ def test_two_members_greet_each_other_and_then_talk() -> None:
             1,
             "orders-0-1 is broker 2, where broker 1 was expected: check shard.peers",
         ),
+        (
+            changed(feature_level=0),
+            1,
+            "the shard uses feature level 1, the release of orders-0-1 knows 0: upgrade it",
+        ),
+        (
+            changed(feature_level=3, shard_level=2),
+            1,
+            "the shard uses feature level 2, the release of orders-0-0 knows 1: upgrade it",
+        ),
     ],
 )
 def test_who_must_not_talk_and_why(other: Greeting, expected: int | None, sentence: str) -> None:
@@ -193,7 +204,7 @@ def test_a_greeting_of_a_later_release_is_read_and_one_of_an_earlier_release_get
         field.name: fields[field.name] for field in msgspec.structs.fields(Greeting) if field.required
     }
     [event] = connection().feed(frame(KIND_HELLO, msgspec.msgpack.encode(required)))
-    assert event == Greeted(changed(listeners={}, peer="", last_index=0))
+    assert event == Greeted(changed(listeners={}, peer="", last_index=0, shard_level=0))
 
 
 @pytest.mark.parametrize(

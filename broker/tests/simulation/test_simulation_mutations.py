@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 import pytest
@@ -14,6 +14,7 @@ from penstock.raft.epochs import EpochLog
 from penstock.raft.messages import AppendResponse, Span, VoteRequest
 from penstock.raft.ready import HardState
 from penstock.raft.state import Leading, State
+from penstock.replication import announcing
 from penstock.runtime.data_folder import Meta
 from penstock.runtime.replica import Replica
 from penstock.runtime.shard import Shard
@@ -192,6 +193,18 @@ def installs_a_snapshot_without_its_base(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Shard, "begin_anew", begin_anew)
 
 
+def uses_what_a_member_does_not_know(patch: pytest.MonkeyPatch) -> None:
+    """The level rises as soon as one member knows more."""
+
+    def level_to_raise(
+        members: Iterable[int], announced: Mapping[int, int], connected: Mapping[int, int], level: int
+    ) -> int | None:
+        highest = max(connected.values(), default=0)
+        return highest if highest > level else None
+
+    patch.setattr(announcing, "level_to_raise", level_to_raise)
+
+
 MUTATIONS: Sequence[Mutation] = (
     commits_without_a_majority,
     commits_an_older_epoch_by_count,
@@ -209,6 +222,7 @@ MUTATIONS: Sequence[Mutation] = (
     keeps_staged_state_when_it_steps_down,
     installs_a_snapshot_without_its_state,
     installs_a_snapshot_without_its_base,
+    uses_what_a_member_does_not_know,
 )
 
 

@@ -115,6 +115,7 @@ def cluster_view(status: BrokerStatus) -> Cluster:
             lag_bytes=member.lag_bytes,
             address=member.address,
             lag_entries=member.lag_entries,
+            feature_level=member.feature_level,
         )
         for member in status.members
     ]
@@ -124,6 +125,7 @@ def cluster_view(status: BrokerStatus) -> Cluster:
         leader=status.leader,
         epoch=status.epoch,
         members=members,
+        feature_level=status.feature_level,
     )
     return Cluster(
         cluster_id=status.cluster_id,

@@ -16,9 +16,6 @@ from penstock.model.commands import Command
 from penstock.model.staged import StagedMap
 from penstock.raft.configuration import Change, ChangeKind, Configuration
 
-# The highest feature level that this release knows. A shard uses the lowest of its members' levels.
-FEATURE_LEVEL = 1
-
 
 def member_id(storage_id: uuid.UUID) -> int:
     """The member's number in the consensus: 63 bits of its storage's UUID, never 0."""
@@ -27,7 +24,8 @@ def member_id(storage_id: uuid.UUID) -> int:
 
 class Announcement(msgspec.Struct, frozen=True):
     """What a broker says of itself. `listeners` maps a listener's name to the HOST:PORT that clients are told;
-    `peer` is where other brokers reach it, `http` where its HTTP listeners are bound."""
+    `peer` is where other brokers reach it, `http` where its HTTP listeners are bound (empty below the level that has it),
+    `feature_level` the highest one that its release knows."""
 
     member: int
     ordinal: int
@@ -36,7 +34,7 @@ class Announcement(msgspec.Struct, frozen=True):
     release: str
     listeners: dict[str, str]
     peer: str = ""
-    feature_level: int = FEATURE_LEVEL
+    feature_level: int = 1
     http: dict[str, str] = {}
 
 
@@ -90,6 +88,7 @@ class Members:
         self.configuration = Configuration()
         self.announcements: StagedMap[int, Announcement] = StagedMap()
         self.level = 0
+        self._level_staged = 0
         # The newest time that a leader wrote: the shard's clock never goes back behind it.
         self.clock_ms = 0
 
@@ -99,6 +98,11 @@ class Members:
     def founded(self) -> bool:
         """Whether the shard has a configuration at all."""
         return bool(self.configuration.voters)
+
+    @property
+    def newest_level(self) -> int:
+        """The feature level as of what is appended; commands of a level wait until it is committed, which `level` tells."""
+        return max(self.level, self._level_staged)
 
     def announced(self, ordinal: int) -> Announcement | None:
         """The configured member with that ordinal, if it has announced itself."""
@@ -120,6 +124,8 @@ class Members:
         """See `StateMachine.stage`."""
         if isinstance(command, MemberAnnounced):
             self.announcements.writer(index, staged=True)[command.announcement.member] = command.announcement
+        elif isinstance(command, FeatureLevelRaised):
+            self._level_staged = max(self._level_staged, command.level)
 
     def apply(self, index: int, command: Command) -> None:
         """See `StateMachine.apply`."""
@@ -145,6 +151,7 @@ class Members:
     def drop_staged(self) -> None:
         """See `StateMachine.drop_staged`."""
         self.announcements.drop_staged()
+        self._level_staged = 0
 
     def snapshot(self) -> bytes:
         """See `StateMachine.snapshot`."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from penstock.catalog.partitions import LogStartsMoved, PartitionsDropped, PartitionsOpened
 from penstock.codec.entry import ENTRY_HEADER_SIZE, KIND_BATCH
 from penstock.log.commit_log import CommitLog
-from penstock.log.errors import DiskFullError
+from penstock.log.errors import DiskFullError, ReleaseTooOldError
 from penstock.log.segment_index import SegmentIndex
 from penstock.log.snapshots import Snapshot
 from penstock.log.write_job import WriteJob
@@ -24,7 +24,7 @@ from penstock.model.record_batch import NO_PRODUCER_ID, BatchHeader
 from penstock.partition.partition import Partition
 from penstock.partition.table import PartitionTable
 from penstock.raft.configuration import Change, Configuration
-from penstock.replication.members import LeadershipBegan, MemberChanged
+from penstock.replication.members import FeatureLevelRaised, LeadershipBegan, MemberChanged
 from penstock.runtime.command_codec import CommandCodec
 from penstock.runtime.in_flight import BatchInFlight, CommandInFlight, InFlight, batch_in_flight
 from penstock.runtime.machines import Machines
@@ -202,6 +202,9 @@ class Shard:
     def append_commands(self, commands: Sequence[Command]) -> int:
         """Appends and stages commands, whoever leads; returns the last one's index. Raises PenstockError (nothing
         appended) when the log cannot take them."""
+        level = max(self.machines.members.level, 1)
+        for command in commands:
+            assert command.feature_level <= level, f"{type(command).__name__} in a shard of level {level}"
         payloads = [self.codec.encode(command) for command in commands]
         sizes = [len(payload) for payload in payloads]
         if not self.log.has_room_for_commands(sizes):
@@ -235,7 +238,7 @@ class Shard:
     def follow(self, data: memoryview) -> int:
         """Appends a leader's entries, whole and back to back; returns the last index that the log holds then, which is
         lower than what came when the disk is full. Raises EntriesRefusedError, DiskFullError (nothing appended), and
-        LogDamagedError for a command that this release does not know."""
+        ReleaseTooOldError for a command that this release does not know."""
         codec, table, in_flight = self.codec, self.table.by_key, self.in_flight
         for header, payload, segment in self.log.append_entries(data):
             if header.kind == KIND_BATCH:
@@ -376,8 +379,17 @@ class Shard:
                 self.on_member_changed(index, command)
             case LeadershipBegan():
                 self.on_led(index, command)
+            case FeatureLevelRaised():
+                self._check_level()
             case _:
                 pass
+
+    def _check_level(self) -> None:
+        try:
+            self.machines.check_level()
+        except ReleaseTooOldError as error:
+            # What comes next could be anything; a newer release goes on from here.
+            self.fail(error)
 
     def _attach(self, partition: Partition, opened_at: int) -> None:
         """A follower may hold batches of a partition before it learns that the partition's opening is committed."""

@@ -25,6 +25,7 @@ from penstock.codec.peer import (
     PeerFrameError,
     encode_frame,
 )
+from penstock.replication.features import why_too_old
 
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
@@ -34,7 +35,8 @@ _SENTENCE_MAX = 500
 
 
 class Greeting(msgspec.Struct, frozen=True, kw_only=True):
-    """Who a broker is. `founded`: whether it knows a configuration of the shard; `cluster_id` counts only then."""
+    """Who a broker is. `founded`: whether it knows a configuration of the shard; `cluster_id` counts only then.
+    `feature_level` is the highest that its release knows, `shard_level` the shard's as far as this broker has come."""
 
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX
@@ -47,6 +49,7 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     release: str
     feature_level: int
+    shard_level: int = 0
     founded: bool
     last_index: int = 0
     listeners: dict[str, str] = {}
@@ -166,4 +169,6 @@ def refusal(own: Greeting, other: Greeting, expected_ordinal: int | None) -> str
         )
     if expected_ordinal is not None and other.ordinal != expected_ordinal:
         return f"{other.name} is broker {other.ordinal}, where broker {expected_ordinal} was expected: check shard.peers"
-    return None
+    return why_too_old(other.name, other.feature_level, own.shard_level) or why_too_old(
+        own.name, own.feature_level, other.shard_level
+    )
