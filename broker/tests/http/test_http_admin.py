@@ -81,6 +81,7 @@ async def status_operations(api: Api) -> None:
     cluster = await api("GET", "/v1/cluster")
     assert cluster["mode"] == "Raft"
     assert cluster["shards"][0]["leader"] == "memory-0-0"
+    assert cluster["shards"][0]["featureLevel"] == 1
     assert cluster["shards"][0]["members"] == [
         {
             "name": "memory-0-0",
@@ -90,6 +91,7 @@ async def status_operations(api: Api) -> None:
             "lagBytes": 0,
             "address": {"kafka": "localhost:9092"},
             "lagEntries": 0,
+            "featureLevel": 2,
         }
     ]
     digest = await api("GET", "/v1/shard/digest?first=2")

@@ -13,7 +13,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from penstock.model.commands import Command
 from penstock.raft.configuration import ChangeError, ChangeKind, Configuration
 from penstock.replication.members import (
-    FEATURE_LEVEL,
     Announcement,
     FeatureLevelRaised,
     LeadershipBegan,
@@ -238,6 +237,18 @@ def test_time_and_level_never_go_back() -> None:
     assert (members.clock_ms, members.level) == (500, 2)
 
 
+def test_a_level_that_is_appended_counts_for_decisions_until_it_is_dropped() -> None:
+    members = folded(FeatureLevelRaised(1))
+    members.stage(2, FeatureLevelRaised(2))
+    assert (members.level, members.newest_level) == (1, 2)
+    members.drop_staged()
+    assert (members.level, members.newest_level) == (1, 1)
+    members.stage(2, FeatureLevelRaised(2))
+    members.apply(2, FeatureLevelRaised(2))
+    members.drop_staged()
+    assert (members.level, members.newest_level) == (2, 2)
+
+
 def test_a_command_of_another_machine_is_a_bug() -> None:
     class Stray(Command, frozen=True, tag="test.stray"):
         pass
@@ -279,4 +290,4 @@ def test_a_members_number_is_its_storages_and_never_nobodys(one: uuid.UUID, two:
 
 def test_a_storage_of_zeros_is_somebody() -> None:
     assert member_id(uuid.UUID(int=0)) == member_id(uuid.UUID(int=2**65 - 1)) == 1
-    assert Announcement(1, 0, "", "", "", {}).feature_level == FEATURE_LEVEL
+    assert Announcement(1, 0, "", "", "", {}).feature_level == 1

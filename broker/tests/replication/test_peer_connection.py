@@ -46,6 +46,7 @@ OWN = Greeting(
     name="orders-0-0",
     release="1.0",
     feature_level=1,
+    shard_level=1,
     founded=True,
     listeners={"kafka": "orders-0-0:9092"},
     peer="orders-0-0:9093",
@@ -153,6 +154,14 @@ def test_two_members_greet_each_other_and_then_talk() -> None:
             changed(member=OWN.member, storage_id=OWN.storage_id),
             1,
             "orders-0-1 has the storage of orders-0-0: one of the two data folders is a copy",
+            changed(feature_level=0),
+            1,
+            "the shard uses feature level 1, the release of orders-0-1 knows 0: upgrade it",
+        ),
+        (
+            changed(feature_level=3, shard_level=2),
+            1,
+            "the shard uses feature level 2, the release of orders-0-0 knows 1: upgrade it",
         ),
     ],
 )
@@ -213,7 +222,7 @@ def test_a_greeting_of_a_later_release_is_read_and_one_of_an_earlier_release_get
         field.name: fields[field.name] for field in msgspec.structs.fields(Greeting) if field.required
     }
     [event] = connection().feed(frame(KIND_HELLO, msgspec.msgpack.encode(required)))
-    assert event == Greeted(changed(listeners={}, peer="", last_index=0))
+    assert event == Greeted(changed(listeners={}, peer="", last_index=0, shard_level=0))
 
 
 @pytest.mark.parametrize(

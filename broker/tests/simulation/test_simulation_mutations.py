@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from penstock.raft.epochs import EpochLog
 from penstock.raft.messages import Append, AppendResponse, Span, VoteRequest
 from penstock.raft.ready import HardState
 from penstock.raft.state import Leading, State
+from penstock.replication import announcing
 from penstock.runtime.data_folder import Meta
 from penstock.runtime.member import ShardMember
 from penstock.runtime.replica import Replica
@@ -215,6 +216,18 @@ def never_says_that_a_snapshot_was_sent(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def uses_what_a_member_does_not_know(patch: pytest.MonkeyPatch) -> None:
+    """The level rises as soon as one member knows more."""
+
+    def level_to_raise(
+        members: Iterable[int], announced: Mapping[int, int], connected: Mapping[int, int], level: int
+    ) -> int | None:
+        highest = max(connected.values(), default=0)
+        return highest if highest > level else None
+
+    patch.setattr(announcing, "level_to_raise", level_to_raise)
+
+
 MUTATIONS: Sequence[Mutation] = (
     commits_without_a_majority,
     commits_an_older_epoch_by_count,
@@ -234,6 +247,7 @@ MUTATIONS: Sequence[Mutation] = (
     installs_a_snapshot_without_its_state,
     installs_a_snapshot_without_its_base,
     never_says_that_a_snapshot_was_sent,
+    uses_what_a_member_does_not_know,
 )
 
 

@@ -129,4 +129,5 @@ def broker_sample(service: BrokerService) -> BrokerSample:
         disk_total_bytes=status.disk_total_bytes,
         disk_used_bytes=status.disk_used_bytes,
         disk_state=status.disk_state,
+        feature_level=status.feature_level,
     )

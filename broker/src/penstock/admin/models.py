@@ -50,7 +50,8 @@ MemberRole = Literal["Leader", "Follower", "Learner"]
 
 
 class ShardMember(Wire):
-    """A broker of a shard; `address` maps its listeners to what clients are told."""
+    """A broker of a shard; `address` maps its listeners to what clients are told, `featureLevel` is the highest that its
+    release knows."""
 
     name: str
     node_id: int
@@ -59,6 +60,7 @@ class ShardMember(Wire):
     lag_bytes: int
     address: dict[str, str]
     lag_entries: int = 0
+    feature_level: int = 0
 
 
 class Recovery(Wire):
@@ -76,12 +78,15 @@ class Recovery(Wire):
 
 
 class Shard(Wire):
+    """`featureLevel` says which commands its log may hold: it rises when the last broker was upgraded."""
+
     id: int
     uid: str
     leader: str
     epoch: int
     members: list[ShardMember]
     recovery: Recovery | None = None
+    feature_level: int = 0
 
 
 class Cluster(Wire):

@@ -133,6 +133,7 @@ def cluster_view(status: BrokerStatus) -> Cluster:
             lag_bytes=member.lag_bytes,
             address=member.address,
             lag_entries=member.lag_entries,
+            feature_level=member.feature_level,
         )
         for member in status.members
     ]
@@ -143,6 +144,7 @@ def cluster_view(status: BrokerStatus) -> Cluster:
         epoch=status.epoch,
         members=members,
         recovery=None if status.recovery is None else recovery_view(status.recovery),
+        feature_level=status.feature_level,
     )
     return Cluster(
         cluster_id=status.cluster_id,

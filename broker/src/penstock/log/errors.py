@@ -11,6 +11,10 @@ class DataFolderError(Exception):
     """The data folder cannot be used: locked by another broker, of another cluster, or of a newer format."""
 
 
+class ReleaseTooOldError(DataFolderError):
+    """The shard uses what this release does not know: what the broker holds is whole, and a newer release reads it."""
+
+
 class DiskFullError(Exception):
     """There is no segment left that this kind of entry may use."""
 

@@ -3,19 +3,22 @@
 Each command is one immutable struct, tagged with a short stable name and written as msgpack. Fields are only ever
 added, with defaults, and never change meaning, because a log may hold commands that an older release wrote. Which
 state machine applies a command is decided by the machine's own `commands` tuple; each machine defines its commands
-beside itself and all of them subclass `Command`.
+beside itself and all of them subclass `Command`. A command that came with a later feature level says so in
+`feature_level` and is appended only when the shard has reached it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import msgspec
 
 
 class Command(msgspec.Struct, frozen=True, tag_field="k", gc=False):
     """Base of all commands. Subclasses set `tag` to a stable name such as `topic.created`."""
+
+    feature_level: ClassVar[int] = 1
 
 
 class StateMachine(Protocol):

@@ -14,8 +14,9 @@ from penstock.config.broker_config import BrokerConfig
 from penstock.log.errors import LogDamagedError
 from penstock.log.recovery import LogOptions
 from penstock.model.commands import StateMachine
+from penstock.replication.features import FEATURE_LEVEL
 from penstock.replication.forgetting import why_forgotten
-from penstock.replication.members import FEATURE_LEVEL, member_id
+from penstock.replication.members import member_id
 from penstock.runtime.data_folder import DataFolder, Meta, claim
 from penstock.runtime.forgetting import boot_id, failed_sync_boot, finish_forgetting, start_over
 from penstock.runtime.links import Address

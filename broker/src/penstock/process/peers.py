@@ -134,9 +134,17 @@ class LeaderAddress:
     def address(self, listener: str) -> tuple[str, int] | None:
         """See `LeaderHttp.address`."""
         leader = self._view.leader_announcement()
-        if leader is None or leader.member == self._member.own_member or listener not in leader.http:
+        if leader is None or leader.member == self._member.own_member:
             return None
-        host, _, port = leader.http[listener].rpartition(":")
+        bound = (leader.http or self._greeted(leader.member)).get(listener)
+        if bound is None:
+            return None
+        host, _, port = bound.rpartition(":")
         if host in ANY_ADDRESS:
             host = leader.peer.rpartition(":")[0]
         return host, int(port)
+
+    def _greeted(self, member: int) -> dict[str, str]:
+        """What it said when it was connected to: a shard below the level that has it announces none."""
+        greetings = self._member.links.members()
+        return next((greeting.http for greeting in greetings if greeting.member == member), {})

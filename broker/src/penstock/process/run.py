@@ -16,7 +16,7 @@ from pathlib import Path
 import uvloop
 
 from penstock.config.broker_config import BrokerConfig
-from penstock.log.errors import DataFolderError, LogDamagedError
+from penstock.log.errors import DataFolderError, LogDamagedError, ReleaseTooOldError
 from penstock.log.maintenance import disk_is_full
 from penstock.process.assembly import Broker, exit_now
 from penstock.runtime.forgetting import mark_failed_sync
@@ -111,6 +111,9 @@ def _refuse(error: Exception, code: int) -> int:
 def _fatal(data: Path, error: BaseException) -> None:
     if isinstance(error, OSError) and not disk_is_full(error):
         mark_failed_sync(data)
+    if isinstance(error, ReleaseTooOldError):
+        logger.critical("the broker ends: %s", error)
+        exit_now(EXIT_DATA_FOLDER)
     logger.critical("the log cannot be written any more, the broker ends at once: %s", error)
     exit_now(EXIT_STORAGE)
 

@@ -17,9 +17,6 @@ from penstock.model.staged import StagedMap
 from penstock.raft.configuration import Change, ChangeKind, Configuration
 from penstock.replication.recovery import Recovery
 
-# The highest feature level that this release knows. A shard uses the lowest of its members' levels.
-FEATURE_LEVEL = 1
-
 
 def member_id(storage_id: uuid.UUID) -> int:
     """The member's number in the consensus: 63 bits of its storage's UUID, never 0."""
@@ -28,7 +25,8 @@ def member_id(storage_id: uuid.UUID) -> int:
 
 class Announcement(msgspec.Struct, frozen=True):
     """What a broker says of itself. `listeners` maps a listener's name to the HOST:PORT that clients are told;
-    `peer` is where other brokers reach it, `http` where its HTTP listeners are bound."""
+    `peer` is where other brokers reach it, `http` where its HTTP listeners are bound (empty below the level that has it),
+    `feature_level` the highest one that its release knows."""
 
     member: int
     ordinal: int
@@ -37,7 +35,7 @@ class Announcement(msgspec.Struct, frozen=True):
     release: str
     listeners: dict[str, str]
     peer: str = ""
-    feature_level: int = FEATURE_LEVEL
+    feature_level: int = 1
     http: dict[str, str] = {}
 
 
@@ -118,6 +116,7 @@ class Members:
         self.configuration = Configuration()
         self.announcements: StagedMap[int, Announcement] = StagedMap()
         self.level = 0
+        self._level_staged = 0
         # The newest time that a leader wrote: the shard's clock never goes back behind it.
         self.clock_ms = 0
         # The last time that the shard lost its quorum for good.
@@ -129,6 +128,11 @@ class Members:
     def founded(self) -> bool:
         """Whether the shard has a configuration at all."""
         return bool(self.configuration.voters)
+
+    @property
+    def newest_level(self) -> int:
+        """The feature level as of what is appended; commands of a level wait until it is committed, which `level` tells."""
+        return max(self.level, self._level_staged)
 
     def configured(self) -> list[Announcement]:
         """Every configured member that has announced itself, by ordinal."""
@@ -142,6 +146,8 @@ class Members:
         """See `StateMachine.stage`."""
         if isinstance(command, MemberAnnounced):
             self.announcements.writer(index, staged=True)[command.announcement.member] = command.announcement
+        elif isinstance(command, FeatureLevelRaised):
+            self._level_staged = max(self._level_staged, command.level)
 
     def apply(self, index: int, command: Command) -> None:
         """See `StateMachine.apply`."""
@@ -170,6 +176,7 @@ class Members:
     def drop_staged(self) -> None:
         """See `StateMachine.drop_staged`."""
         self.announcements.drop_staged()
+        self._level_staged = 0
 
     def snapshot(self) -> bytes:
         """See `StateMachine.snapshot`."""

@@ -11,7 +11,7 @@ from typing import Any, Union
 
 import msgspec
 
-from penstock.log.errors import LogDamagedError
+from penstock.log.errors import ReleaseTooOldError
 from penstock.model.commands import Command, StateMachine
 
 
@@ -32,11 +32,11 @@ class CommandCodec:
         return self._encoder.encode(command)
 
     def decode(self, payload: bytes | memoryview) -> Command:
-        """Raises LogDamagedError for a command that this release does not know."""
+        """Raises ReleaseTooOldError for a command that this release does not know."""
         try:
             return self._decoder.decode(payload)
         except msgspec.DecodeError as error:
-            raise LogDamagedError(
+            raise ReleaseTooOldError(
                 f"the log holds a command that this release does not know ({error}): upgrade Penstock"
             ) from error
 

@@ -116,6 +116,8 @@ class Links:
         self._server: asyncio.Server | None = None
         # The last sentence told about each peer, so that a peer that stays away is named once.
         self._said: dict[int, str] = {}
+        # Why a dialled peer and this broker do not talk, by its ordinal.
+        self.refused: dict[int, str] = {}
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -205,6 +207,7 @@ class Links:
         if not link.dialled:
             return
         self._said.pop(greeting.ordinal, None)
+        self.refused.pop(greeting.ordinal, None)
         self._by_member[greeting.member] = link
         logger.info("connected to broker", extra=fields(peer=greeting.name, ordinal=greeting.ordinal))
         self._on_joined(greeting)
@@ -215,6 +218,8 @@ class Links:
 
     def told(self, link: _Link, sentence: str) -> None:
         """A connection ends for a reason worth a line."""
+        if link._expected is not None:
+            self.refused[link._expected] = sentence
         ordinal = link.greeting.ordinal if link.greeting is not None else link._expected
         if ordinal is None:
             logger.warning("a connection to the peer listener is closed: %s", sentence)

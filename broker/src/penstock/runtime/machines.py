@@ -8,9 +8,10 @@ import msgspec
 
 from penstock.catalog.partitions import Partitions
 from penstock.catalog.topics import Catalog
-from penstock.log.errors import DataFolderError, LogDamagedError
+from penstock.log.errors import LogDamagedError, ReleaseTooOldError
 from penstock.log.snapshots import Snapshot
 from penstock.model.commands import StateMachine
+from penstock.replication.features import FEATURE_LEVEL, why_too_old
 from penstock.replication.members import Members
 from penstock.session.producers import ProducerSessions
 
@@ -29,14 +30,14 @@ class Machines(msgspec.Struct):
         return [self.members, self.catalog, self.partitions, self.producers, *self.others]
 
     def restore(self, snapshots: Mapping[str, Snapshot]) -> None:
-        """Replaces every machine's state. Raises DataFolderError, LogDamagedError."""
+        """Replaces every machine's state. Raises ReleaseTooOldError, LogDamagedError."""
         machines = self.all()
         for machine in machines:
             snapshot = snapshots.get(machine.name)
             if snapshot is None:
                 continue
             if snapshot.version > machine.version:
-                raise DataFolderError(
+                raise ReleaseTooOldError(
                     f"the snapshot of {machine.name} has version {snapshot.version}, this release reads"
                     f" {machine.version}: upgrade Penstock"
                 )
@@ -49,6 +50,13 @@ class Machines(msgspec.Struct):
                 ) from error
         unknown = snapshots.keys() - {machine.name for machine in machines}
         if unknown:
-            raise DataFolderError(
+            raise ReleaseTooOldError(
                 f"there is a snapshot of {', '.join(sorted(unknown))}, which this release does not know: upgrade Penstock"
             )
+        self.check_level()
+
+    def check_level(self) -> None:
+        """Raises ReleaseTooOldError when the shard uses a feature level that this release does not know."""
+        reason = why_too_old("this broker", FEATURE_LEVEL, self.members.level)
+        if reason is not None:
+            raise ReleaseTooOldError(reason)

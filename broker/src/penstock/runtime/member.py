@@ -26,17 +26,10 @@ from penstock.raft.messages import MessageError, Refusal
 from penstock.raft.options import RaftOptions
 from penstock.raft.progress import ProgressState
 from penstock.raft.ready import HardState
+from penstock.replication.announcing import due_announcements
+from penstock.replication.features import FEATURE_LEVEL
 from penstock.replication.founding import FoundingStep, decide_founding
-from penstock.replication.members import (
-    FEATURE_LEVEL,
-    Announcement,
-    FeatureLevelRaised,
-    MemberAnnounced,
-    MemberChanged,
-    MembershipCommand,
-    ShardRecovered,
-    member_id,
-)
+from penstock.replication.members import MemberChanged, MembershipCommand, ShardRecovered, member_id
 from penstock.replication.membership import Peer, Roster, Standing, Step, next_change
 from penstock.runtime.clock import Clock
 from penstock.runtime.data_folder import MetaStore
@@ -87,6 +80,7 @@ class BrokerIdentity(msgspec.Struct, frozen=True):
     name: str
     release: str
     peer: str
+    feature_level: int = FEATURE_LEVEL
 
 
 class ShardMember:
@@ -259,7 +253,8 @@ class ShardMember:
             storage_id=str(meta.storage_id),
             name=self._identity.name,
             release=self._identity.release,
-            feature_level=FEATURE_LEVEL,
+            feature_level=self._identity.feature_level,
+            shard_level=self.shard.machines.members.level,
             founded=self.founded,
             last_index=self.shard.log.next_index - 1,
             listeners=self._listeners(),
@@ -355,20 +350,14 @@ class ShardMember:
         self.shard.in_sync_count = max(len(self.in_sync_members()), 1)
 
     def _announcements(self) -> list[Command]:
-        members = self.shard.machines.members
-        configured = set(members.configuration.members)
-        greetings = [greeting for greeting in self.links.members() if greeting.member in configured]
-        wanted = [_announcement(greeting) for greeting in (self.greeting(), *greetings)]
-        commands: list[Command] = [
-            MemberAnnounced(item)
-            for item in wanted
-            if item.member in configured and members.announcements.get(item.member) != item
-        ]
-        known = members.configured()
-        level = min((item.feature_level for item in known), default=0)
-        if known and len(known) == len(configured) and level > members.level:
-            commands.append(FeatureLevelRaised(level))
-        return commands
+        present = [self.greeting(), *self.links.members()]
+        return due_announcements(
+            self.shard.machines.members, self.shard.configuration_in_log(), present, self._wanted
+        )
+
+    @property
+    def _wanted(self) -> set[int]:
+        return set(range(self._options.replicas))
 
     def _append(self, commands: Sequence[Command]) -> None:
         if not commands:
@@ -387,8 +376,14 @@ class ShardMember:
 
     def _roster(self) -> Roster:
         configuration = self.replica.core.configuration
-        known = self.shard.machines.members.announcements.committed
-        peers = self.recoveries.kin(self.greeting, configuration)
+        members = self.shard.machines.members
+        known = members.announcements.committed
+        # One that was connected before the level rose may know less than the shard uses by now.
+        peers = [
+            item
+            for item in self.recoveries.kin(self.greeting, configuration)
+            if item.feature_level >= members.newest_level
+        ]
         return Roster(
             own=self.own_member,
             voters=configuration.voters,
@@ -397,7 +392,7 @@ class ShardMember:
             peers=[Peer(item.ordinal, item.member, item.name) for item in peers],
             standings=self.standings(),
             last_index=self.shard.log.next_index - 1,
-            wanted=set(range(self._options.replicas)),
+            wanted=self._wanted,
         )
 
     # --- questions -------------------------------------------------------------------------------
@@ -439,9 +434,9 @@ class ShardMember:
         if self.shard.leading:
             return []
         if self.waiting_for is not None:
-            return [self.waiting_for]
+            return [self.waiting_for, *self.links.refused.values()]
         if self.leader_member in (0, self.own_member):
-            return ["the shard has no leader now"]
+            return ["the shard has no leader now", *self.links.refused.values()]
         return [] if self.replica.caught_up else ["the broker is catching up with its shard"]
 
     def lag_bytes(self, match: int) -> int:
@@ -487,17 +482,3 @@ class ShardMember:
     async def until_settled(self) -> None:
         """See `service.cluster.Leadership`."""
         await self.replica.settling.wait()
-
-
-def _announcement(greeting: Greeting) -> Announcement:
-    return Announcement(
-        member=greeting.member,
-        ordinal=greeting.ordinal,
-        storage_id=greeting.storage_id,
-        name=greeting.name,
-        release=greeting.release,
-        listeners=greeting.listeners,
-        peer=greeting.peer,
-        feature_level=greeting.feature_level,
-        http=greeting.http,
-    )

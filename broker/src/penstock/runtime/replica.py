@@ -18,7 +18,7 @@ import msgspec
 
 from penstock.codec.entry import ENTRY_HEADER_SIZE
 from penstock.codec.peer import PeerFrame
-from penstock.log.errors import DiskFullError, EntriesRefusedError, LogDamagedError
+from penstock.log.errors import DiskFullError, EntriesRefusedError, ReleaseTooOldError
 from penstock.log.maintenance import disk_is_full
 from penstock.log.reader import load_index
 from penstock.log.truncation import SealedSegmentError
@@ -449,7 +449,7 @@ class Replica:
                     last = self.shard.follow(entries_of(piece, last + 1))
                 except DiskFullError:
                     return False
-                except (EntriesRefusedError, LogDamagedError) as error:
+                except (EntriesRefusedError, ReleaseTooOldError) as error:
                     # The core took the span already; what its bytes are is a fault of the sender or of this release.
                     self.shard.fail(error)
                     raise

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from penstock.catalog.partitions import LogStartsMoved, PartitionsDropped, PartitionsOpened
 from penstock.codec.entry import ENTRY_HEADER_SIZE, KIND_BATCH
 from penstock.log.commit_log import CommitLog
-from penstock.log.errors import DiskFullError
+from penstock.log.errors import DiskFullError, ReleaseTooOldError
 from penstock.log.segment_index import SegmentIndex
 from penstock.log.snapshots import Snapshot
 from penstock.log.write_job import WriteJob
@@ -24,7 +24,13 @@ from penstock.model.record_batch import NO_PRODUCER_ID, BatchHeader
 from penstock.partition.partition import Partition
 from penstock.partition.table import PartitionTable
 from penstock.raft.configuration import Change, Configuration
-from penstock.replication.members import LeadershipBegan, MemberChanged, MembershipCommand, ShardRecovered
+from penstock.replication.members import (
+    FeatureLevelRaised,
+    LeadershipBegan,
+    MemberChanged,
+    MembershipCommand,
+    ShardRecovered,
+)
 from penstock.runtime.command_codec import CommandCodec
 from penstock.runtime.in_flight import BatchInFlight, CommandInFlight, InFlight, batch_in_flight
 from penstock.runtime.machines import Machines
@@ -95,7 +101,7 @@ class Shard:
         self._stored = IndexWaiters(log.next_index - 1)
         self._pending_bytes_max = pending_bytes_max
         self._uncommitted_bytes_max = uncommitted_bytes_max
-        # As of the last group commit.
+        # Bytes of entries that wait for other replicas; what was committed since it was counted is still in it.
         self._uncommitted_bytes = 0
         self._on_fatal = on_fatal
         self._loop = asyncio.get_running_loop()
@@ -168,14 +174,10 @@ class Shard:
             raise PenstockError(ErrorCode.KAFKA_STORAGE_ERROR, self.refuse_batches)
         if self.log.pending_bytes > self._pending_bytes_max:
             raise PenstockError(ErrorCode.REQUEST_TIMED_OUT, "the disk cannot keep up: try again later")
-        if self._uncommitted_bytes > self._uncommitted_bytes_max:
-            raise PenstockError(
-                ErrorCode.NOT_ENOUGH_REPLICAS,
-                "the other replicas cannot keep up, log.uncommitted.bytes.max is reached: try again later",
-            )
         base = partition.end_offset
         end = base + header.last_offset_delta + 1
         size = header.size_bytes
+        self._check_uncommitted(size + ENTRY_HEADER_SIZE)
         if size > self.log.payload_bytes_max:
             raise PenstockError(
                 ErrorCode.MESSAGE_TOO_LARGE,
@@ -191,6 +193,7 @@ class Shard:
         except DiskFullError as error:
             raise PenstockError(ErrorCode.KAFKA_STORAGE_ERROR, _DISK_FULL) from error
         self.appended_bytes += size + ENTRY_HEADER_SIZE
+        self._uncommitted_bytes += size + ENTRY_HEADER_SIZE
         partition.appended(self.log.active, end, size)
         produced = None
         if header.producer_id != NO_PRODUCER_ID:
@@ -215,6 +218,9 @@ class Shard:
     def append_commands(self, commands: Sequence[Command]) -> int:
         """Appends and stages commands, whoever leads; returns the last one's index. Raises PenstockError (nothing
         appended) when the log cannot take them."""
+        level = max(self.machines.members.level, 1)
+        for command in commands:
+            assert command.feature_level <= level, f"{type(command).__name__} in a shard of level {level}"
         payloads = [self.codec.encode(command) for command in commands]
         sizes = [len(payload) for payload in payloads]
         if not self.log.has_room_for_commands(sizes):
@@ -248,7 +254,7 @@ class Shard:
     def follow(self, entries: ReceivedEntries) -> int:
         """Appends a leader's entries; returns the last index that the log holds then, which is
         lower than what came when the disk is full. Raises EntriesRefusedError, DiskFullError (nothing appended), and
-        LogDamagedError for a command that this release does not know."""
+        ReleaseTooOldError for a command that this release does not know."""
         codec, table, in_flight = self.codec, self.table.by_key, self.in_flight
         for header, payload, segment in self.log.append_entries(entries.data, entries.headers):
             if header.kind == KIND_BATCH:
@@ -311,6 +317,18 @@ class Shard:
                 self._written(job, None)
         else:
             self.threads.writer.submit(job.run, self._written)
+
+    def _check_uncommitted(self, size_bytes: int) -> None:
+        """Whether so much more may wait for other replicas; where nothing waits, anything may."""
+        allowed = self._uncommitted_bytes_max - size_bytes
+        if self._uncommitted_bytes > allowed:
+            # Nothing may have been appended, and so nothing counted, since the others came back.
+            self._count_uncommitted()
+            if self._uncommitted_bytes > max(allowed, 0):
+                raise PenstockError(
+                    ErrorCode.NOT_ENOUGH_REPLICAS,
+                    "the other replicas cannot keep up, log.uncommitted.bytes.max is reached: try again later",
+                )
 
     def _count_uncommitted(self) -> None:
         first, last = self.commit_index + 1, self.log.next_index - 1
@@ -380,8 +398,17 @@ class Shard:
                 self.on_member_changed(index, command)
             case LeadershipBegan():
                 self.on_led(index, command)
+            case FeatureLevelRaised():
+                self._check_level()
             case _:
                 pass
+
+    def _check_level(self) -> None:
+        try:
+            self.machines.check_level()
+        except ReleaseTooOldError as error:
+            # What comes next could be anything; a newer release goes on from here.
+            self.fail(error)
 
     def _attach(self, partition: Partition, opened_at: int) -> None:
         """A follower may hold batches of a partition before it learns that the partition's opening is committed."""

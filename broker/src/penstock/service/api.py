@@ -331,7 +331,7 @@ class TopicService(Protocol):
 
 class MemberStatus(msgspec.Struct, frozen=True):
     """A broker of the shard. `role` is Leader, Follower or Learner; lag is what the leader knows it to miss, 0 where the
-    asked broker does not lead."""
+    asked broker does not lead; `feature_level` is the highest that its release knows."""
 
     name: str
     node_id: int
@@ -340,6 +340,7 @@ class MemberStatus(msgspec.Struct, frozen=True):
     lag_entries: int
     lag_bytes: int
     address: dict[str, str]
+    feature_level: int = 0
 
 
 class ReplicaDigest(msgspec.Struct, frozen=True):
@@ -353,7 +354,8 @@ class ReplicaDigest(msgspec.Struct, frozen=True):
 
 
 class BrokerStatus(msgspec.Struct):
-    """What GET /v1/broker and /v1/cluster are made of. `leader` is empty while no leader is known."""
+    """What GET /v1/broker and /v1/cluster are made of. `leader` is empty while no leader is known;
+    `feature_level` is the shard's."""
 
     cluster_id: str
     cluster_name: str
@@ -380,6 +382,7 @@ class BrokerStatus(msgspec.Struct):
     leader: str = ""
     members: list[MemberStatus] = []
     recovery: Recovery | None = None
+    feature_level: int = 0
 
 
 class BrokerService(Protocol):

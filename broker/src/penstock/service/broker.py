@@ -10,6 +10,7 @@ import msgspec
 
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.model.ids import node_id
+from penstock.replication.features import FEATURE_LEVEL
 from penstock.replication.recovery import Recovery
 from penstock.runtime.clock import Clock
 from penstock.runtime.maintenance import Maintenance
@@ -118,6 +119,7 @@ class BrokerServiceImpl:
             leader=self._leader_name(),
             members=self._members(),
             recovery=self._member.recoveries.in_log,
+            feature_level=self._shard.machines.members.level,
         )
 
     # --- the shard -------------------------------------------------------------------------------
@@ -157,11 +159,13 @@ class BrokerServiceImpl:
                 lag,
                 self._member.lag_bytes(standing.match) if standing is not None else 0,
                 item.listeners,
+                item.feature_level,
             )
         if not found or (own == self._member.leader_member and self._identity.node_id not in found):
             advertised = {name: address for name, _, _, address in self._listeners()}
-            found[self._identity.node_id] = MemberStatus(
-                self._identity.name, self._identity.node_id, self._role(), own in in_sync, 0, 0, advertised
+            name, own_node = self._identity.name, self._identity.node_id
+            found[own_node] = MemberStatus(
+                name, own_node, self._role(), own in in_sync, 0, 0, advertised, FEATURE_LEVEL
             )
         return [found[node] for node in sorted(found)]
 

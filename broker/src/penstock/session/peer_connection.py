@@ -26,6 +26,7 @@ from penstock.codec.peer import (
     PeerFrameError,
     encode_frame,
 )
+from penstock.replication.features import why_too_old
 from penstock.replication.members import member_id
 
 PROTOCOL_MIN = 1
@@ -36,7 +37,8 @@ _SENTENCE_MAX = 500
 
 
 class Greeting(msgspec.Struct, frozen=True, kw_only=True):
-    """Who a broker is. `founded`: whether it knows a configuration of the shard; `cluster_id` counts only then. `generation`,
+    """Who a broker is. `founded`: whether it knows a configuration of the shard; `cluster_id` counts only then.
+    `feature_level` is the highest that its release knows, `shard_level` the shard's as far as this broker has come. `generation`,
     `lineage`: of the shard's last recovery (`replication.recovery`), 0 and empty where there was none. `members` are those
     of the configuration in its log, for which it vouches where it `leads`."""
 
@@ -51,6 +53,7 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     release: str
     feature_level: int
+    shard_level: int = 0
     founded: bool
     last_index: int = 0
     listeners: dict[str, str] = {}
@@ -195,7 +198,9 @@ def refusal(own: Greeting, other: Greeting, expected_ordinal: int | None) -> str
         return f"{other.name} has the storage of {own.name}: one of the two data folders is a copy"
     if expected_ordinal is not None and other.ordinal != expected_ordinal:
         return f"{other.name} is broker {other.ordinal}, where broker {expected_ordinal} was expected: check shard.peers"
-    return None
+    return why_too_old(other.name, other.feature_level, own.shard_level) or why_too_old(
+        own.name, own.feature_level, other.shard_level
+    )
 
 
 def kinship(own: Greeting, other: Greeting) -> Kinship:

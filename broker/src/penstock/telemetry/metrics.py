@@ -66,6 +66,7 @@ class BrokerSample(NamedTuple):
     disk_total_bytes: int
     disk_used_bytes: int
     disk_state: str
+    feature_level: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,9 @@ def _log(counters: Counters, broker: BrokerSample) -> Iterator[Metric]:
         "penstock_log_commit_index", "Last committed entry of the log.", broker.log_commit_index
     )
     yield GaugeMetricFamily("penstock_epoch", "Epoch of the shard's leadership.", broker.epoch)
+    yield GaugeMetricFamily(
+        "penstock_feature_level", "Which commands the shard's log may hold.", broker.feature_level
+    )
     yield GaugeMetricFamily("penstock_disk_total_bytes", "Size of the volume.", broker.disk_total_bytes)
     yield GaugeMetricFamily("penstock_disk_used_bytes", "What of it is used.", broker.disk_used_bytes)
     state = GaugeMetricFamily("penstock_disk_state", "1 for the state the disk is in.", labels=["state"])

@@ -64,8 +64,9 @@ class ManagedProcess:
         """The exit code, negative for a signal; None while it runs or before it was started."""
         return None if self._process is None else self._process.poll()
 
-    def launch(self, command: Sequence[str]) -> None:
-        """Starts `command`; its output is appended to the log. Raises ServerError when it runs already."""
+    def launch(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        """Starts `command`; its output is appended to the log. `environment` holds for this start. Raises ServerError when
+        it runs already."""
         if self.running:
             raise ServerError(f"process {self.pid} still runs: stop it first")
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +79,7 @@ class ManagedProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=self._environment,
+                env={**self._environment, **(environment or {})},
                 start_new_session=True,
             )
 

@@ -317,8 +317,9 @@ class MemoryBroker:
             bytes_out_per_second=3.5,
             leader=BROKER_NAME,
             members=[
-                MemberStatus(BROKER_NAME, 0, "Leader", True, 0, 0, {"kafka": "localhost:9092"}),
+                MemberStatus(BROKER_NAME, 0, "Leader", True, 0, 0, {"kafka": "localhost:9092"}, 2),
             ],
+            feature_level=1,
         )
 
     def not_ready_reasons(self) -> list[str]:

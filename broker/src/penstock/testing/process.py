@@ -49,6 +49,8 @@ class BrokerProcess(ManagedProcess):
         self.ready_file = folder / "ready.json"
         self.ready_after_s: float | None = None
         """Seconds from the last start to readiness; None before the first."""
+        self.packages: Path | None = None
+        """Where Python finds another release of Penstock from the next start on; None for the one that is tested."""
         self._config = dict(config or {})
         self._prefix = list(prefix)
         self._program = list(program or ("-m", "penstock.main"))
@@ -96,7 +98,7 @@ class BrokerProcess(ManagedProcess):
         """Starts without waiting for readiness, for those who want to kill it on the way there."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.ready_file.unlink(missing_ok=True)
-        self.launch(self._command())
+        self.launch(self._command(), {"PYTHONPATH": str(self.packages)} if self.packages else {})
 
     def restart(self, timeout_s: float = READY_TIMEOUT_S) -> BrokerProcess:
         """Starts again on the same ports and data; a broker that still runs is stopped with SIGTERM first."""

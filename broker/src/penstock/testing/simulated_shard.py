@@ -83,6 +83,7 @@ class SimulatedShard:
         *,
         segment_bytes: int = 8192,
         sync: bool = True,
+        uncommitted_bytes_max: int = 1 << 20,
     ) -> None:
         self.chance = chance
         self.clock = clock
@@ -94,6 +95,7 @@ class SimulatedShard:
             LogOptions(segment_bytes=segment_bytes, cache_bytes_max=4096, sync=sync),
             index_cache_bytes_max=1024,
             pending_bytes_max=1 << 20,
+            uncommitted_bytes_max=uncommitted_bytes_max,
         )
         threads = cast(Threads, self.threads)
         self.opened = open_shard(folder, folder.load_meta(), options, threads, Counters(), [], self._on_fatal)

@@ -19,6 +19,7 @@ from penstock.log.disk import Disk
 from penstock.log.errors import DataFolderError
 from penstock.log.recovery import LogOptions
 from penstock.process.group_ports import ShardPositions
+from penstock.replication.features import FEATURE_LEVEL
 from penstock.runtime.clock import Clock
 from penstock.runtime.data_folder import FORMAT, META_NAME, Meta
 from penstock.runtime.maintenance import Maintenance, MaintenanceOptions
@@ -127,6 +128,8 @@ class SimulatedBroker:
         # Beyond the configuration's replicas, and whether the shard existed before: the operator's knowledge.
         self.replicas = 1
         self.formed = False
+        # What its release knows; whoever comes back was upgraded meanwhile.
+        self.feature_level = FEATURE_LEVEL
         self.loop: VirtualLoop | None = None
         self.volume = 0
         self.disk: SimulatedDisk
@@ -239,7 +242,9 @@ class SimulatedBroker:
             self.opened,
             self.folder,
             MemberOptions(self.replicas, self.formed, self._options.election_timeout_ms, peers),
-            MemberIdentity(f"broker-{self.ordinal}", "simulated", f"broker-{self.ordinal}:9190"),
+            MemberIdentity(
+                f"broker-{self.ordinal}", "simulated", f"broker-{self.ordinal}:9190", self.feature_level
+            ),
             self.clock,
             listeners=lambda: {"kafka": f"broker-{self.ordinal}:9092"},
             covered=lambda: checkpoints.covered_index,
@@ -317,6 +322,7 @@ class SimulatedBroker:
         assert self.loop is not None
         loop, self.loop = self.loop, None
         loop.dead = True
+        self.feature_level = FEATURE_LEVEL
         self._network.leave(self.ordinal, announced=announced)
         # What ends now can touch the disk no more.
         self.disk.switch_off()

@@ -99,6 +99,9 @@ class Checks:
         if core.epoch < seen.epoch:
             raise Violation(f"{_name(broker)} went back from epoch {seen.epoch} to {core.epoch}")
         seen.epoch = core.epoch
+        level = broker.shard.machines.members.level
+        if level > broker.feature_level:
+            raise Violation(f"{_name(broker)} knows level {broker.feature_level}, its shard uses {level}")
         self._note_stored(broker, seen)
         if role is Role.LEADER:
             self._check_leader(broker, seen)

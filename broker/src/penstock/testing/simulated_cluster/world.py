@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from penstock.log.errors import DataFolderError, LogDamagedError
+from penstock.replication.features import FEATURE_LEVEL
 from penstock.testing.simulated_cluster.agenda import Agenda
 from penstock.testing.simulated_cluster.broker import (
     CAPACITY_BYTES,
@@ -114,7 +115,10 @@ class World(Observer):
         first = 1 if self.shape.grows else self.shape.brokers
         for broker in self.brokers:
             broker.replicas = first
+        release = random.Random(f"release {self.seed}")
         for broker in self.brokers[:first]:
+            # A release of the time before, until it is restarted.
+            broker.feature_level = release.choice((FEATURE_LEVEL - 1, FEATURE_LEVEL))
             self._start(broker)
         self.agenda.at(1.0, self._formed)
         if self.shape.grows:
