@@ -154,6 +154,8 @@ def test_two_members_greet_each_other_and_then_talk() -> None:
             changed(member=OWN.member, storage_id=OWN.storage_id),
             1,
             "orders-0-1 has the storage of orders-0-0: one of the two data folders is a copy",
+        ),
+        (
             changed(feature_level=0),
             1,
             "the shard uses feature level 1, the release of orders-0-1 knows 0: upgrade it",

@@ -19,7 +19,6 @@ import msgspec
 from penstock.codec.entry import ENTRY_HEADER_SIZE
 from penstock.codec.peer import PeerFrame
 from penstock.log.errors import DiskFullError, EntriesRefusedError, ReleaseTooOldError
-from penstock.log.maintenance import disk_is_full
 from penstock.log.reader import load_index
 from penstock.log.truncation import SealedSegmentError
 from penstock.model.errors import ErrorCode, PenstockError
@@ -41,6 +40,7 @@ from penstock.replication.members import LeadershipBegan, MembershipCommand, mem
 from penstock.replication.wire import decode_message
 from penstock.runtime.clock import Clock
 from penstock.runtime.data_folder import Meta, MetaStore
+from penstock.runtime.hard_states import HardStates
 from penstock.runtime.held_back import HeldBack
 from penstock.runtime.read_gate import ReadGate
 from penstock.runtime.received import ReceivedEntries, check_span, entries_of
@@ -81,7 +81,6 @@ class Replica:
         self.on_vote: Callable[[VoteRequest | VoteResponse], None] = lambda message: None
         self.core: RaftCore
         self.seeding: SeedingPort
-        self._store = store
         self._shipping = shipping
         self._clock = clock
         self._generation = Generation(0)
@@ -100,8 +99,7 @@ class Replica:
         self.settling = Settling(lambda: self.settled)
         self._pieces: deque[Piece] = deque()
         self._held_back = HeldBack()
-        self._hard_states_begun = 0
-        self._hard_states_stored = 0
+        self._hard_states = HardStates(shard, store, self._kept)
         self._promise = Promise(election_timeout_ms, clock.monotonic_ms())
         self._reads = ReadGate(
             shard,
@@ -331,7 +329,7 @@ class Replica:
             self._held_back.forget()
         self._generation = ready.generation
         if ready.messages_after:
-            self._held_back.hold(ready.last_index, self._hard_states_begun, ready.messages_after)
+            self._held_back.hold(ready.last_index, self._hard_states.begun, ready.messages_after)
         if ready.snapshot is not None:
             self._waiting = True
             self.seeding.install(ready.snapshot, partial(self._installed, ready))
@@ -473,33 +471,16 @@ class Replica:
 
     def _keep(self, state: HardState) -> None:
         self.meta = msgspec.structs.replace(self.meta, epoch=state.epoch, vote=state.vote)
-        self._hard_states_begun += 1
-        meta = self.meta
-        self._save(state, lambda: self._store.save_meta(meta))
+        self._hard_states.keep(state, self.meta)
 
-    def _save(self, state: HardState, save: Callable[[], None]) -> None:
-        self.shard.threads.writer.submit(save, lambda _, error: self._kept(state, save, error))
-
-    def _kept(self, state: HardState, save: Callable[[], None], error: BaseException | None) -> None:
-        log = self.shard.log
-        if isinstance(error, OSError) and disk_is_full(error) and log.spares:
-            # Without an epoch nobody leads, and without a leader nothing is retired: a spare gives its room.
-            spare = log.spares.pop()
-            self.shard.threads.writer.submit(
-                partial(log.disk.remove, spare), lambda *_: self._save(state, save)
-            )
-            return
-        if error is not None:
-            self.shard.fail(error)
-            return
-        self._hard_states_stored += 1
+    def _kept(self, state: HardState) -> None:
         self.core.hard_state_stored(state)
         self._release()
         self.turn()
 
     def _release(self) -> None:
         """Sends what the disk has caught up with, in order."""
-        for messages in self._held_back.due(self.shard.stored_index, self._hard_states_stored):
+        for messages in self._held_back.due(self.shard.stored_index, self._hard_states.stored):
             self._shipping.send(messages, self._unreachable)
 
     def _unreachable(self, member: int) -> None:
