@@ -122,18 +122,11 @@ class Recoveries:
         wrong = wrong_copy(copy, shard_uid, storage_id)
         if wrong is not None:
             raise PenstockError(ErrorCode.INVALID_REQUEST, wrong)
-        if self.pending is not None:
-            return self.pending
-        refusal = refuse_trust(copy)
-        if refusal is not None:
-            raise PenstockError(ErrorCode.INVALID_REQUEST, f"not trusted: {refusal}")
-        if self._replica.leader_member:
-            raise PenstockError(
-                ErrorCode.LEADER_NOT_AVAILABLE,
-                "not trusted: as far as this broker knows the shard still has a leader; ask again in a moment",
-            )
-        recovery, before = self._recovery(now_ms), self._replica.meta.recovery
-        self._amend(recovery=recovery)
+        recovery, before = self.pending, self._replica.meta.recovery
+        if recovery is None:
+            self._check_trust(copy)
+            recovery = self._recovery(now_ms)
+            self._amend(recovery=recovery)
         try:
             await self._keep()
         except OSError as error:
@@ -150,6 +143,16 @@ class Recoveries:
         )
         self.on_restart()
         return recovery
+
+    def _check_trust(self, copy: Copy) -> None:
+        refusal = refuse_trust(copy)
+        if refusal is not None:
+            raise PenstockError(ErrorCode.INVALID_REQUEST, f"not trusted: {refusal}")
+        if self._replica.leader_member:
+            raise PenstockError(
+                ErrorCode.LEADER_NOT_AVAILABLE,
+                "not trusted: as far as this broker knows the shard still has a leader; ask again in a moment",
+            )
 
     def _copy(self) -> Copy:
         replica = self._replica
