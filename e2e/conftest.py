@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -84,7 +84,7 @@ def pytest_runtest_call(item: pytest.Function) -> Iterator[None]:
     """Compares the replicas of every shard that a scenario leaves, as a part of the scenario: none can forget it."""
     yield
     if "environment" in item.fixturenames:
-        kube = item.funcargs["environment"].kube
+        kube = cast("Environment", item.funcargs["environment"]).kube
         lines = compare_all(kube, _namespaces(kube, active=True))
         item.user_properties.extend(("replicas", line) for line in lines)
 

@@ -26,6 +26,11 @@ MESSAGES_MAX = 150_000
 FLOW_MESSAGES = 500
 """How many more acknowledgements show that messages flow: far more than were on their way when something broke."""
 FLOW_SECONDS_MAX = 60.0
+SILENCE_MS_MAX = 10_000
+"""The longest time without an acknowledgement where another broker takes over: ten election timeouts, for two cores that
+do much else. The figures of a quiet machine are in docs/performance.md."""
+STOPPED_MS_MAX = 90_000
+"""The same where messages cannot be taken for a while."""
 
 
 @dataclass
@@ -33,6 +38,7 @@ class ContinuousLoad:
     """A load that runs; `report` is there once it has ended."""
 
     pod: LoadPod
+    silence_ms_max: int = SILENCE_MS_MAX
     report: Report | None = None
 
     def wait_flow(self) -> None:
@@ -62,17 +68,21 @@ class ContinuousLoad:
         assert verdict.good, verdict
         assert (verdict.unacked, verdict.duplicated) == (0, 0), verdict
         assert verdict.received == verdict.sent, verdict
+        silence = self.report.silence
+        assert silence is None or silence.length_ms <= self.silence_ms_max, silence
 
     def _acked(self) -> int:
         return self.pod.progress().get("acked", 0)
 
 
 @contextmanager
-def continuous_load(kube: Kube, image: str, bootstrap: str, topic: str) -> Iterator[ContinuousLoad]:
+def continuous_load(
+    kube: Kube, image: str, bootstrap: str, topic: str, silence_ms_max: int = SILENCE_MS_MAX
+) -> Iterator[ContinuousLoad]:
     """Messages flow inside, and again before the end; then the load is judged. A failure inside leaves the pod for the
     dump."""
     pod = LoadPod.start(kube, image, bootstrap, topic, MESSAGES_MAX, rate=RATE, read_along=True)
-    load = ContinuousLoad(pod)
+    load = ContinuousLoad(pod, silence_ms_max)
     load.wait_flow()
     yield load
     load.wait_flow()

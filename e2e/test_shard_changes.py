@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from conftest import SHARED_TOPIC
-from continuous_load import continuous_load
+from continuous_load import STOPPED_MS_MAX, continuous_load
 from kube import condition_of, wait_for
 from resources import CLUSTER, RESTART, TOPIC, message_cluster, topic
 from shard import Shard
@@ -87,7 +87,7 @@ def test_a_shard_grows_from_one_broker_to_three(
     kube.wait_ready(TOPIC, "payments")
     shard = Shard(kube, "orders")
     assert _min_in_sync(kube) == 1
-    with continuous_load(kube, environment.client_image, shard.bootstrap, "payments") as load:
+    with continuous_load(kube, environment.client_image, shard.bootstrap, "payments", STOPPED_MS_MAX) as load:
         kube.run("scale", CLUSTER, "orders", "--replicas=3")
         row = shard.wait_whole()
         wait_for("two copies to be wanted", lambda: _min_in_sync(kube) == 2, seconds=30)

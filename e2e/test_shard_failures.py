@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import SHARED_TOPIC
-from continuous_load import continuous_load
+from continuous_load import STOPPED_MS_MAX, continuous_load
 from kafka_admin import answer_to_one_message
 from resources import CLUSTER, bootstrap
 
@@ -129,7 +129,9 @@ def test_too_few_copies_are_refused_not_pretended(
     outside = bootstrap(shard.kube, shard.cluster, "outside")
     shard.kube.patch(CLUSTER, shard.cluster, {"spec": {"minInSync": 3}})
     shard.wait_whole()
-    with continuous_load(shard.kube, environment.client_image, shard.bootstrap, SHARED_TOPIC) as load:
+    with continuous_load(
+        shard.kube, environment.client_image, shard.bootstrap, SHARED_TOPIC, STOPPED_MS_MAX
+    ) as load:
         with _no_new_pods(shard.kube):
             shard.delete_pods(first, by_force=True)
             said = shard.wait_reason("Degraded", "True", "BrokerStuck")
