@@ -130,7 +130,7 @@ def greeting(member: int, generation: int = 0, lineage: str = "", **changes: obj
         shard_uid="shard",
         ordinal=member % 100,
         member=member,
-        storage_id=f"storage-{member}",
+        storage_id=str(uuid.UUID(int=member << 65)),
         name=f"orders-0-{member % 100}",
         release="test",
         feature_level=1,
@@ -209,7 +209,7 @@ def test_both_sides_are_told_what_to_do() -> None:
         assert isinstance(event, Ended)
         assert event.kinship is found
         assert event.sentence.startswith(
-            "orders-0-1 (storage storage-1) holds the shard from before it was recovered without it, and orders-0-3 is of"
+            f"orders-0-1 (storage {old.storage_id}) holds the shard from before it was recovered without it, and orders-0-3 is of"
         )
         assert event.sentence.endswith("start it with an empty one")
     for own, other in itertools.permutations((TRUSTED, greeting(1, 1, "b", leads=True))):
