@@ -131,6 +131,12 @@ class LeaderAddress:
         """See `LeaderHttp.until_settled`."""
         await self._member.until_settled()
 
+    async def until_replaced(self) -> None:
+        """See `LeaderHttp.until_replaced`."""
+        member = self._member
+        before = member.leader_member
+        await member.replica.settling.until(lambda: member.leader_member not in (0, before))
+
     def address(self, listener: str) -> tuple[str, int] | None:
         """See `LeaderHttp.address`."""
         leader = self._view.leader_announcement()

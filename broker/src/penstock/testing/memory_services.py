@@ -351,6 +351,8 @@ class MemoryLeader:
         self.addresses: dict[str, tuple[str, int]] = {}
         # What happens when somebody waits for a leader.
         self.on_wait: Callable[[], None] = lambda: None
+        # Set when somebody else leads.
+        self.replaced = asyncio.Event()
 
     def address(self, listener: str) -> tuple[str, int] | None:
         """What the test said."""
@@ -359,6 +361,10 @@ class MemoryLeader:
     async def until_settled(self) -> None:
         """Whatever the test wants to happen meanwhile."""
         self.on_wait()
+
+    async def until_replaced(self) -> None:
+        """When the test says so."""
+        await self.replaced.wait()
 
 
 class MemoryServices:

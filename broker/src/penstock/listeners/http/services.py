@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,6 +33,10 @@ class LeaderHttp(Protocol):
         """Waits, as long as an election may take, until it is known who leads."""
         ...
 
+    async def until_replaced(self) -> None:
+        """Waits until somebody else leads than now."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class AlwaysLeads:
@@ -46,6 +51,10 @@ class AlwaysLeads:
 
     async def until_settled(self) -> None:
         """Nobody is waited for."""
+
+    async def until_replaced(self) -> None:
+        """Nobody ever is."""
+        await asyncio.Event().wait()
 
 
 @dataclass(frozen=True, slots=True)
