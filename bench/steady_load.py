@@ -120,6 +120,8 @@ def fill(bootstrap: str, topic: str, size_bytes: int) -> None:
             except BufferError:
                 producer.poll(0.01)
         producer.poll(0)
-    left = producer.flush(FLUSH_TIMEOUT_S)
+    left = len(producer)
+    while left and (after := producer.flush(FLUSH_TIMEOUT_S)) < left:
+        left = after
     if left or failed:
         raise DeliveryError(f"{left + len(failed)} of the messages that fill the log failed: {failed[:1]}")
