@@ -60,6 +60,7 @@ bench: setup ## Penstock and Apache Kafka in turn, with ratios
 	$(BIN)/python -m bench.run --report docs/performance.md
 	$(BIN)/python -m bench.replicated --report docs/performance.md
 	$(BIN)/python -m bench.failover --report docs/performance.md
+	$(BIN)/python -m bench.seeding --report docs/performance.md
 	$(BIN)/python -m bench.fuzz_socket
 
 sim: setup ## the simulations with many seeds: 1,000 clusters, 300 shards, logs and Raft groups; SIM_SEEDS and SIM_FIRST choose others

@@ -235,6 +235,46 @@ def test_one_message_carries_all_that_a_turn_appended_and_followers_share_its_sp
     assert (first.span.first, first.span.last, first.span.size_bytes) == (2, 301, 300 * ENTRY_BYTES)
 
 
+def test_a_commit_is_told_with_the_next_entries_or_when_the_driver_asks_for_it() -> None:
+    leader = make_leader(make_core(2), make_core(3))
+    last = append(leader)
+    turn(leader)
+    leader.step(AppendResponse(1, 2, 1, last))
+    assert leader.committed_index == last
+    assert not of_kind(Append, sent(turn(leader)))
+    assert leader.commit_due
+    leader.tell_commit()
+    told = of_kind(Append, sent(turn(leader)))
+    assert [(message.to, message.commit, message.span) for message in told] == [
+        (2, last, None),
+        (3, last, None),
+    ]
+    assert not leader.commit_due
+    last = append(leader)
+    turn(leader)
+    leader.step(AppendResponse(1, 2, 1, last))
+    append(leader)
+    carried = of_kind(Append, sent(turn(leader)))
+    assert [(message.commit, message.span is None) for message in carried] == [(last, False)] * 2
+    leader.tell_commit()
+    assert not of_kind(Append, sent(turn(leader)))
+
+
+def test_a_follower_that_answers_behind_the_commit_is_told_of_it_too() -> None:
+    leader = make_leader(make_core(2), make_core(3))
+    last = append(leader)
+    turn(leader)
+    leader.step(AppendResponse(1, 2, 1, last))
+    leader.tell_commit()
+    turn(leader)
+    leader.report_unreachable(3)
+    leader.step(AppendResponse(1, 3, 1, last))
+    assert leader.commit_due
+    leader.tell_commit()
+    told = of_kind(Append, sent(turn(leader)))
+    assert [(message.to, message.commit) for message in told] == [(3, last)]
+
+
 def test_messages_and_windows_are_bounded() -> None:
     options = RaftOptions(
         pre_vote=False,

@@ -20,8 +20,9 @@ class RaftOptions(msgspec.Struct, frozen=True):
     `step_down_on_removal`: a leader that is removed or made a learner steps down when it applies that.
     `apply_before_stored`: committed entries may be handed out before the own log holds them. Only right where a Ready
     is written before its entries are applied, as in a synchronous loop.
-    `combine`: messages to followers are made with the Ready, one where several would say no more than the last. Off,
-    each event makes its own at once, as etcd's transcripts want it; a driver would have to complete them at once too.
+    `combine`: messages to followers are made with the Ready, one where several would say no more than the last, and none
+    that would only tell what is committed (`RaftCore.tell_commit`). Off, each event makes its own at once, as etcd's
+    transcripts want it; a driver would have to complete them at once too.
     """
 
     election_ticks: int = 10

@@ -21,7 +21,7 @@ from penstock.model.errors import PenstockError
 from penstock.raft.configuration import ChangeKind, Configuration
 from penstock.raft.core import RaftCore
 from penstock.raft.epochs import EpochLog
-from penstock.raft.messages import MessageError, Refusal, Snapshot
+from penstock.raft.messages import MessageError, Refusal
 from penstock.raft.options import RaftOptions
 from penstock.raft.progress import ProgressState
 from penstock.raft.ready import HardState
@@ -32,14 +32,18 @@ from penstock.replication.members import (
     FeatureLevelRaised,
     MemberAnnounced,
     MemberChanged,
+    MembershipCommand,
+    ShardRecovered,
     member_id,
 )
 from penstock.replication.membership import Peer, Roster, Standing, Step, next_change
 from penstock.runtime.clock import Clock
 from penstock.runtime.data_folder import MetaStore
 from penstock.runtime.links import Address, Links
+from penstock.runtime.log_port import MemberLogPort
 from penstock.runtime.opening import OpenedShard
 from penstock.runtime.peer_requests import PeerRequests
+from penstock.runtime.recoveries import Recoveries
 from penstock.runtime.replica import Replica
 from penstock.runtime.seeding import Seeding
 from penstock.runtime.shipping import Shipping
@@ -120,14 +124,13 @@ class ShardMember:
         )
         self.requests = PeerRequests(self.links)
         shipping = Shipping(self.shard, self.links)
-        self.replica = Replica(
-            self.shard, self.meta, store, shipping, clock, self.own_member, options.election_timeout_ms
-        )
+        self.replica = Replica(self.shard, self.meta, store, shipping, clock, options.election_timeout_ms)
         self.seeding = Seeding(
             self.shard, opened_shard.snapshots, self.links, covered, quiet, self._report_snapshot
         )
         shipping.on_snapshot = self.seeding.send
-        self.replica.attach(self._make_core(self.shard.configuration_in_log()), self.seeding)
+        self.recoveries = Recoveries(self.replica, store, self.links, identity.name)
+        self.replica.attach(self._make_core(self.recoveries.configuration()), self.seeding)
         self.waiting_for: str | None = "the broker is starting"
         self._ticker: asyncio.Task[None] | None = None
         # When, in ticks, each member was heard of last.
@@ -146,7 +149,7 @@ class ShardMember:
     def begin(self) -> None:
         """What needs no peer: a broker that is alone leads at once."""
         self._consider_founding()
-        if self.shard.configuration_in_log().voters == (self.own_member,) and self._can_lead:
+        if self.recoveries.configuration().voters == (self.own_member,) and self._can_lead:
             self.replica.campaign()
 
     @property
@@ -230,7 +233,7 @@ class ShardMember:
             hard_state=HardState(self.meta.epoch, self.meta.vote, applied),
             configuration=configuration,
             applied=applied,
-            port=_LogPort(self),
+            port=MemberLogPort(log, self.seeding),
             jitter=self._chance.randrange,
         )
 
@@ -256,9 +259,14 @@ class ShardMember:
             listeners=self._listeners(),
             http=self._http(),
             peer=self._identity.peer,
+            generation=self.recoveries.lineage[0],
+            lineage=self.recoveries.lineage[1],
+            members=self.recoveries.configuration().members,
+            leads=self.shard.leading,
         )
 
     def _joined(self, greeting: Greeting) -> None:
+        self.recoveries.joined(greeting, blank=not self.founded)
         self._consider_founding()
         if self.shard.leading:
             self.look_after_members()
@@ -316,6 +324,7 @@ class ShardMember:
         members = self.shard.machines.members
         if not members.founded:
             self._change(MemberChanged(ChangeKind.VOTER, self.own_member), "it founds the shard")
+        self._recover()
         commands: list[Command] = self._announcements()
         missing, surplus = misplaced(self.shard.machines.catalog, self.shard.machines.partitions)
         if missing or surplus:
@@ -329,9 +338,18 @@ class ShardMember:
                 commands += [PartitionsDropped(tuple(surplus)), PartitionProducersDropped(tuple(surplus))]
         self._append(commands)
 
+    def _recover(self) -> bool:
+        """A trusted member drops everybody else before it does anything else for the members; whether it still has to."""
+        pending = self.recoveries.pending
+        if pending is not None:
+            self._change(ShardRecovered(pending), "it was trusted when the shard had lost its quorum")
+        return pending is not None
+
     def look_after_members(self) -> None:
         """Announces, adds, promotes and removes, as far as that is possible now."""
         self._count_copies()
+        if self._recover():
+            return
         commands = self._announcements()
         if commands:
             self._append(commands)
@@ -367,7 +385,7 @@ class ShardMember:
         except PenstockError as error:
             logger.warning("a change of the shard's members has to wait: %s", error.sentence)
 
-    def _change(self, command: MemberChanged, reason: str) -> None:
+    def _change(self, command: MembershipCommand, reason: str) -> None:
         refusal = self.replica.propose_change(command)
         if refusal is None:
             logger.info("member %d: %s, because %s", command.member, command.change.value, reason)
@@ -377,12 +395,13 @@ class ShardMember:
     def _roster(self) -> Roster:
         configuration = self.replica.core.configuration
         known = self.shard.machines.members.announcements.committed
+        peers = self.recoveries.kin(self.greeting, configuration)
         return Roster(
             own=self.own_member,
             voters=configuration.voters,
             learners=configuration.learners,
             ordinals={member: item.ordinal for member, item in known.items()},
-            peers=[Peer(item.ordinal, item.member, item.name) for item in self.links.members()],
+            peers=[Peer(item.ordinal, item.member, item.name) for item in peers],
             standings=self.standings(),
             last_index=self.shard.log.next_index - 1,
             wanted=set(range(self._options.replicas)),
@@ -422,6 +441,8 @@ class ShardMember:
 
     def not_ready_reasons(self) -> list[str]:
         """Why clients should not be sent here: it neither serves nor follows somebody who does."""
+        if self.recoveries.split:
+            return list(self.recoveries.split.values())
         if self.shard.leading:
             return []
         if self.waiting_for is not None:
@@ -463,23 +484,6 @@ class ShardMember:
             if self.replica.is_leader:
                 return Refusal("the other broker did not take it in time")
         return None
-
-
-class _LogPort:
-    """What the core asks of the log."""
-
-    def __init__(self, member: ShardMember) -> None:
-        self._member = member
-
-    def fit(self, first: int, last: int, bytes_max: int) -> tuple[int, int]:
-        """See `LogPort.fit`."""
-        log = self._member.shard.log
-        fitting = min(log.fitting(first, bytes_max), last)
-        return fitting - first + 1, log.span_bytes(first, fitting)
-
-    def snapshot(self) -> Snapshot | None:
-        """See `LogPort.snapshot`."""
-        return self._member.seeding.snapshot()
 
 
 def _announcement(greeting: Greeting) -> Announcement:

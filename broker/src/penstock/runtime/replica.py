@@ -31,31 +31,29 @@ from penstock.raft.messages import (
     MessageError,
     PeerMessage,
     Refusal,
+    Span,
     VoteRequest,
 )
 from penstock.raft.ready import Generation, HardState, Leadership, Piece, Ready, Role
 from penstock.replication.lease import Lease, Promise
-from penstock.replication.members import LeadershipBegan, MemberChanged
-from penstock.replication.wire import decode_message, entries_of
+from penstock.replication.members import LeadershipBegan, MembershipCommand, member_id
+from penstock.replication.wire import decode_message
 from penstock.runtime.clock import Clock
 from penstock.runtime.data_folder import Meta, MetaStore
+from penstock.runtime.held_back import HeldBack
 from penstock.runtime.read_gate import ReadGate
+from penstock.runtime.received import ReceivedEntries, check_span, entries_of
 from penstock.runtime.seed import Seed, SeedingPort
 from penstock.runtime.shard import Shard
-from penstock.runtime.shipping import Shipping, check_span
+from penstock.runtime.shipping import Shipping
 
 logger = logging.getLogger(__name__)
 
+# How long followers may not know what is committed, when nothing else is sent to them: a message for that alone would
+# double the messages of a light load. Where commands are among it, they are told at once, for clients ask them about these.
+TELL_COMMIT_SECONDS = 0.01
 # How long a follower whose disk is full waits before it tries again.
 DISK_FULL_RETRY_SECONDS = 0.5
-
-
-class _After(msgspec.Struct):
-    """Messages that leave when the log is stored up to `last_index` and `hard_states` hard states are on disk."""
-
-    last_index: int
-    hard_states: int
-    messages: Sequence[PeerMessage]
 
 
 class Replica:
@@ -68,11 +66,10 @@ class Replica:
         store: MetaStore,
         shipping: Shipping,
         clock: Clock,
-        own_member: int,
         election_timeout_ms: int,
     ) -> None:
         self.shard = shard
-        self.own_member = own_member
+        self.own_member = member_id(meta.storage_id)
         self.meta = meta
         self.leadership = Leadership(Role.FOLLOWER, 0, meta.epoch)
         self.on_leading: Callable[[], None] = lambda: None
@@ -94,15 +91,20 @@ class Replica:
         # Changes of the members up to here were counted when the core was made.
         self._configured_index = 0
         self._turning = False
+        self._telling_commit = False
         self._waiting = False
         self._leadership_waiters: list[asyncio.Future[None]] = []
         self._pieces: deque[Piece] = deque()
-        self._after: deque[_After] = deque()
+        self._held_back = HeldBack()
         self._hard_states_begun = 0
         self._hard_states_stored = 0
         self._promise = Promise(election_timeout_ms, clock.monotonic_ms())
         self._reads = ReadGate(
-            shard, clock, Lease(election_timeout_ms), ask=self._ask_who_leads, turn=self.turn
+            shard,
+            clock,
+            Lease(election_timeout_ms),
+            ask=lambda question: self.core.read_index(question) is None,
+            turn=self.turn,
         )
         shard.when_sure = self._reads.when_sure
         shard.on_appended = self._appended
@@ -155,14 +157,15 @@ class Replica:
 
     def received(self, sender: int, frame: PeerFrame) -> None:
         """A consensus frame came in. Raises MessageError, having taken nothing of it."""
-        message = decode_message(frame.meta, frame.data)
-        if isinstance(message, Append) and message.span is not None:
-            check_span(message.span, self.shard.log.payload_bytes_max)
+        message = decode_message(frame.meta, frame.data, self._check_span)
         if message.sender != sender or message.to != self.own_member:
             raise MessageError(
                 f"a message from {message.sender} to {message.to} came from {sender} to {self.own_member}"
             )
         self.step(message)
+
+    def _check_span(self, span: Span, data: memoryview) -> ReceivedEntries:
+        return check_span(span, data, self.shard.log.payload_bytes_max)
 
     def step(self, message: PeerMessage) -> None:
         """A peer's message. Raises MessageError."""
@@ -199,7 +202,7 @@ class Replica:
             self.turn()
         return refusal
 
-    def propose_change(self, command: MemberChanged) -> Refusal | None:
+    def propose_change(self, command: MembershipCommand) -> Refusal | None:
         """Leader: appends one step of the configuration, or says why not now."""
         self._tell()
         if not self.shard.leading:
@@ -248,7 +251,7 @@ class Replica:
     def _dropped(self) -> None:
         self.core.compacted(self.shard.log.first_index)
 
-    def _member_changed(self, index: int, command: MemberChanged) -> None:
+    def _member_changed(self, index: int, command: MembershipCommand) -> None:
         if index > self._configured_index:
             self.core.apply_change(Change(command.change, command.member))
         self.on_member_changed()
@@ -291,6 +294,14 @@ class Replica:
                 self._perform(ready)
         finally:
             self._turning = False
+        if self.core.commit_due and not self._telling_commit:
+            self._telling_commit = True
+            asyncio.get_running_loop().call_later(TELL_COMMIT_SECONDS, self._tell_commit)
+
+    def _tell_commit(self) -> None:
+        self._telling_commit = False
+        self.core.tell_commit()
+        self.turn()
 
     def _perform(self, ready: Ready) -> None:
         if ready.leadership is not None:
@@ -303,10 +314,10 @@ class Replica:
         for read in ready.reads:
             self._reads.answered(read.context)
         if ready.snapshot is not None or ready.truncate_from is not None:
-            self._forget_unsent()
+            self._held_back.forget()
         self._generation = ready.generation
         if ready.messages_after:
-            self._after.append(_After(ready.last_index, self._hard_states_begun, ready.messages_after))
+            self._held_back.hold(ready.last_index, self._hard_states_begun, ready.messages_after)
         if ready.snapshot is not None:
             self._waiting = True
             self.seeding.install(ready.snapshot, partial(self._installed, ready))
@@ -334,8 +345,10 @@ class Replica:
         if ready.committed is not None:
             last = ready.committed[1]
             self._tell_if_leading()
-            self.shard.advance(last)
+            commands = self.shard.advance(last)
             self.core.applied(last)
+            if commands:
+                self.core.tell_commit()
             if self.is_leader and self.serving_since_epoch == self.leadership.epoch:
                 self._resume_serving()
 
@@ -369,7 +382,7 @@ class Replica:
         self._began_index = index
         self._append_own([LeadershipBegan(self.own_member, self._clock.now_ms())], index)
 
-    def _append_own(self, commands: Sequence[LeadershipBegan | MemberChanged], index: int) -> None:
+    def _append_own(self, commands: Sequence[LeadershipBegan | MembershipCommand], index: int) -> None:
         """Appends what the core has counted already."""
         try:
             last = self.shard.append_commands(commands)
@@ -474,16 +487,8 @@ class Replica:
 
     def _release(self) -> None:
         """Sends what the disk has caught up with, in order."""
-        while self._after:
-            first = self._after[0]
-            if first.hard_states > self._hard_states_stored or first.last_index > self.shard.stored_index:
-                return
-            self._after.popleft()
-            self._shipping.send(first.messages, self._unreachable)
-
-    def _forget_unsent(self) -> None:
-        """What waits speaks of entries that are about to go. To a peer it is as if the messages were lost."""
-        self._after.clear()
+        for messages in self._held_back.due(self.shard.stored_index, self._hard_states_stored):
+            self._shipping.send(messages, self._unreachable)
 
     def _unreachable(self, member: int) -> None:
         self.core.report_unreachable(member)
@@ -492,6 +497,3 @@ class Replica:
         """Nothing can be sent to it any more."""
         self._reads.doubt()
         self._unreachable(member)
-
-    def _ask_who_leads(self, question: object) -> bool:
-        return self.core.read_index(question) is None

@@ -24,10 +24,11 @@ from penstock.model.record_batch import NO_PRODUCER_ID, BatchHeader
 from penstock.partition.partition import Partition
 from penstock.partition.table import PartitionTable
 from penstock.raft.configuration import Change, Configuration
-from penstock.replication.members import LeadershipBegan, MemberChanged
+from penstock.replication.members import LeadershipBegan, MemberChanged, MembershipCommand, ShardRecovered
 from penstock.runtime.command_codec import CommandCodec
 from penstock.runtime.in_flight import BatchInFlight, CommandInFlight, InFlight, batch_in_flight
 from penstock.runtime.machines import Machines
+from penstock.runtime.received import ReceivedEntries
 from penstock.runtime.threads import Threads
 from penstock.runtime.waiters import Callback, IndexWaiters
 from penstock.telemetry.counters import Counters
@@ -88,7 +89,7 @@ class Shard:
         # Calls back once reads may be answered, or refused (`ReadGate.when_sure`).
         self.when_sure: Callable[[Callable[[], None]], None] = lambda then: then()
         # Told of a change of the members, and of the first entry of a leadership, when they are applied.
-        self.on_member_changed: Callable[[int, MemberChanged], None] = lambda index, command: None
+        self.on_member_changed: Callable[[int, MembershipCommand], None] = lambda index, command: None
         self.on_led: Callable[[int, LeadershipBegan], None] = lambda index, command: None
         self._committed = IndexWaiters(commit_index)
         self._stored = IndexWaiters(log.next_index - 1)
@@ -244,12 +245,12 @@ class Shard:
 
     # --- following -------------------------------------------------------------------------------
 
-    def follow(self, data: memoryview) -> int:
-        """Appends a leader's entries, whole and back to back; returns the last index that the log holds then, which is
+    def follow(self, entries: ReceivedEntries) -> int:
+        """Appends a leader's entries; returns the last index that the log holds then, which is
         lower than what came when the disk is full. Raises EntriesRefusedError, DiskFullError (nothing appended), and
         LogDamagedError for a command that this release does not know."""
         codec, table, in_flight = self.codec, self.table.by_key, self.in_flight
-        for header, payload, segment in self.log.append_entries(data):
+        for header, payload, segment in self.log.append_entries(entries.data, entries.headers):
             if header.kind == KIND_BATCH:
                 batch, _ = batch_in_flight(header, payload)
                 in_flight.add(batch)
@@ -335,12 +336,13 @@ class Shard:
 
     # --- committing ------------------------------------------------------------------------------
 
-    def advance(self, commit_index: int) -> None:
-        """Applies what became committed and answers who waited for it. What is committed and not in this broker's log
-        yet is applied when it is (`entries_came`)."""
+    def advance(self, commit_index: int) -> bool:
+        """Applies what became committed and answers who waited for it; gives whether commands were among it. What is
+        committed and not in this broker's log yet is applied when it is."""
         self._commit_known = max(self._commit_known, commit_index)
         commit = min(self._commit_known, self.log.next_index - 1)
         touched: dict[int, int] = {}
+        commands = False
         for entry in self.in_flight.pop_committed(commit):
             known = entry.index <= self.state_index
             if type(entry) is BatchInFlight:
@@ -349,6 +351,7 @@ class Shard:
                 touched[entry.partition] = entry.end_offset
             else:
                 assert type(entry) is CommandInFlight
+                commands = True
                 if not known:
                     self._apply(entry.index, entry.command)
         for key, end in touched.items():
@@ -356,6 +359,7 @@ class Shard:
             if partition is not None:
                 partition.commit(end)
         self._committed.reach(commit)
+        return commands
 
     def _apply(self, index: int, command: Command) -> None:
         self.codec.machine_of(command).apply(index, command)
@@ -372,7 +376,7 @@ class Shard:
                     moved = self.table.by_key.get(key)
                     if moved is not None:
                         moved.move_start(start)
-            case MemberChanged():
+            case MemberChanged() | ShardRecovered():
                 self.on_member_changed(index, command)
             case LeadershipBegan():
                 self.on_led(index, command)

@@ -1,5 +1,5 @@
 """From the core's messages to the links: finds the bytes of the entries that a message announces, and keeps each peer's
-messages in order while older ones are still being read from disk. And the check of such a message where it arrives.
+messages in order while older ones are still being read from disk.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from functools import partial
 from typing import Protocol
 
 from penstock.codec.peer import Buffer
-from penstock.log.errors import EntriesGoneError, EntriesRefusedError, LogDamagedError
-from penstock.log.receiving import check_entries
+from penstock.log.errors import EntriesGoneError, LogDamagedError
 from penstock.log.shipping import Shipment
-from penstock.raft.messages import Append, InstallSnapshot, MessageError, PeerMessage, Span
+from penstock.raft.messages import Append, InstallSnapshot, PeerMessage
 from penstock.replication.wire import encode_message
 from penstock.runtime.shard import Shard
 
@@ -103,19 +102,3 @@ class Shipping:
             if not self._send(waiting.popleft(), unreachable):
                 return
         del self._waiting[message.to]
-
-
-def check_span(span: Span, payload_bytes_max: int) -> None:
-    """Raises MessageError unless the entries are what the message says of them: once the core has taken it, they are in
-    its log."""
-    assert isinstance(span.payload, memoryview)
-    try:
-        headers = check_entries(span.payload, span.first, 0, payload_bytes_max)
-    except EntriesRefusedError as error:
-        raise MessageError(str(error)) from error
-    runs: list[tuple[int, int]] = []
-    for header in headers:
-        if not runs or runs[-1][0] != header.epoch:
-            runs.append((header.epoch, header.log_index))
-    if len(headers) != span.last - span.first + 1 or tuple(runs) != span.epochs:
-        raise MessageError("an append's entries are others than it says")

@@ -15,6 +15,7 @@ from penstock.codec.records import read_records, split_batches
 from penstock.listeners.http.services import AlwaysLeads, HttpServices, LeaderHttp
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.model.record_batch import parse_header
+from penstock.replication.recovery import Recovery
 from penstock.service.api import (
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
@@ -331,6 +332,13 @@ class MemoryBroker:
     async def hand_over(self, to: str | None = None) -> None:
         """Notes who was asked for; nothing moves."""
         self.handed_to = to
+
+    async def trust(self, shard_uid: str, storage_id: str) -> Recovery:
+        """Made up, for the storage that `status` names."""
+        if storage_id != self.status().storage_id:
+            raise PenstockError(ErrorCode.INVALID_REQUEST, "the storage is another one")
+        self.recovery = Recovery(1, "lineage", 7, BROKER_NAME, 10_003, 10, 3, 9, 1_700_000_000_000)
+        return self.recovery
 
 
 class MemoryLeader:

@@ -21,6 +21,7 @@ from penstock.testing.simulated_cluster.agenda import Agenda
 from penstock.testing.simulated_cluster.broker import (
     CAPACITY_BYTES,
     ClusterOptions,
+    LeftBehindError,
     Observer,
     SimulatedBroker,
 )
@@ -266,6 +267,8 @@ class World(Observer):
             self.say("broker %d does not start: %s", broker.ordinal, error)
             broker.replace_volume()
             self._start_later(broker, RETRY_START_SECONDS)
+        except LeftBehindError as error:
+            self.say("broker %d does not start: %s", broker.ordinal, error)
         except PowerLossError:
             self._start_later(broker, RETRY_START_SECONDS)
         except (DataFolderError, OSError) as error:
@@ -301,6 +304,10 @@ class World(Observer):
         elif not isinstance(error, PowerLossError):
             self.failed(broker, error)
         self._start_later(broker, RETRY_START_SECONDS)
+
+    def stopped_to_restart(self, broker: SimulatedBroker) -> None:
+        """See `Observer`."""
+        self._start_again(broker)
 
     def failed(self, broker: SimulatedBroker, error: BaseException) -> None:
         """See `Observer`."""
