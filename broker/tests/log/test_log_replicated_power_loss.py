@@ -250,6 +250,37 @@ def test_a_reset_without_a_spare_makes_room_first() -> None:
     assert Replica(disk).log.next_index == 41
 
 
+def test_a_reset_on_a_full_disk_takes_the_room_of_spares() -> None:
+    disk = SimulatedDisk(0)
+    replica = Replica(disk)
+    replica.harness.fill_spares()
+    spares = len(replica.log.spares)
+    disk.capacity_bytes -= disk.available_bytes()
+    job = replica.log.begin_reset(40, 6, replica.store, snapshots_of(b"new", 40), 40)
+    replica.log.complete_reset(job.run())
+    # One became the log's segment.
+    assert 0 < len(replica.log.spares) < spares - 1
+    assert Replica(disk).log.next_index == 41
+
+
+@pytest.mark.parametrize("left_bytes", [0, 1000], ids=["for the snapshots", "for a segment"])
+def test_a_reset_that_found_no_room_is_run_again(left_bytes: int) -> None:
+    disk = SimulatedDisk(0)
+    replica = Replica(disk)
+    while replica.log.spares:
+        disk.remove(replica.log.spares.pop())
+    disk.capacity_bytes = disk.capacity_bytes - disk.available_bytes() + left_bytes
+    job = replica.log.begin_reset(40, 6, replica.store, snapshots_of(b"new", 40), 40)
+    for _ in range(2):
+        with pytest.raises(OSError, match=r"is full|has no room"):
+            job.run()
+    disk.capacity_bytes += 100_000
+    replica.log.complete_reset(job.run())
+    again = Replica(disk)
+    assert again.log.next_index == 41
+    assert again.snapshots == {s.name: s for s in snapshots_of(b"new", 40)}
+
+
 def test_nothing_else_may_be_under_way_in_a_reset() -> None:
     replica = Replica(SimulatedDisk(0))
     replica.receive(OLD[:1])

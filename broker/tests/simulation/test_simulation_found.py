@@ -9,7 +9,8 @@ import pytest
 from penstock.model.errors import ErrorCode
 from penstock.raft.messages import Heartbeat, TimeoutNow, VoteRequest
 from penstock.service.api import FetchedPartition, FetchPartition
-from penstock.testing.simulated_cluster.broker import CONTEXT, SimulatedBroker
+from penstock.testing.simulated_cluster.broker import CAPACITY_BYTES, CONTEXT, SimulatedBroker
+from penstock.testing.simulated_cluster.network import Socket
 from simulation_scene import SECONDS_MAX, Scene
 
 
@@ -275,3 +276,60 @@ def test_a_follower_that_was_restarted_keeps_its_vote_back(scene: Scene) -> None
     with follower.loop.running():
         member.replica.step(request)
     assert core.epoch == request.epoch
+
+
+def test_a_snapshot_waits_until_the_disk_has_room(scene: Scene) -> None:
+    """The broker does not end for it, neither while it takes the snapshot nor when it notes that its log has reached it."""
+    leader = scene.leader
+    assert leader is not None
+    follower = next(broker for broker in scene.brokers if broker is not leader)
+    scene.crash(follower, power=False, announced=True, back_after=1000)
+    fill(scene, leader)
+    scene._start(follower)
+    loop, disk, snapshots = follower.loop, follower.disk, follower.opened.snapshots
+    scene.until(lambda: follower.shard.log._reset, step=0.0001)
+    # None of its spares can give room, and it has to wait for some.
+    follower.shard.log._reset.spares.clear()
+    disk.capacity_bytes -= disk.available_bytes()
+    scene.pass_time(2)
+    assert follower.member.replica.core._state.installing
+    disk.capacity_bytes = CAPACITY_BYTES
+    scene.until(lambda: snapshots.seeding and not follower.member.replica.core._state.installing, step=0.0005)
+    disk.capacity_bytes -= disk.available_bytes()
+    scene.pass_time(2)
+    assert snapshots.seeding
+    disk.capacity_bytes = CAPACITY_BYTES
+    last = leader.shard.log.next_index - 1
+    scene.until(lambda: follower.shard.commit_index >= last and not snapshots.seeding)
+    assert follower.loop is loop
+
+
+def test_a_peer_that_was_reached_and_says_nothing_is_dialled_again(scene: Scene) -> None:
+    """It ended before it greeted, and what its kernel said of that was lost: nothing will ever come."""
+    silent, other = scene.brokers[:2]
+    member = silent.member.own_member
+    assert silent.loop is not None
+    # Its kernel takes the next connection, and it does not get to say anything on it.
+    silent.loop.pause(1)
+    scene.network.cut(other.ordinal, silent.ordinal)
+    scene.until(lambda: half_open(scene, silent, other), step=0.001)
+    # The other one's greeting is there, so nothing that it sent is without an answer.
+    scene.pass_time(0.05)
+    scene.network.block(silent.ordinal, other.ordinal)
+    scene.network.block(other.ordinal, silent.ordinal)
+    for socket in half_open(scene, silent, other):
+        socket.fail(None)
+    scene.network.heal()
+    assert member not in {greeting.member for greeting in other.member.links.members()}
+    scene.until(lambda: member in {greeting.member for greeting in other.member.links.members()})
+
+
+def half_open(scene: Scene, silent: SimulatedBroker, other: SimulatedBroker) -> list[Socket]:
+    """The ends at a broker of connections on which another one waits for its greeting."""
+    dialled = other.member.links._dialled
+    waiting = [link.transport for link in dialled if link.greeting is None]
+    return [
+        socket
+        for socket in scene.network._sockets
+        if socket.other in waiting and socket.node == silent.ordinal
+    ]

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import errno
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from penstock.log.disk import Disk
-from penstock.log.maintenance import make_spare, open_spare, spare_number, usable_spares
+from penstock.log.maintenance import disk_is_full, make_spare, open_spare, spare_number, usable_spares
 from penstock.log.segment import INDEX_SUFFIX, SEGMENT_SUFFIX, SPARE_SUFFIX, Segment
 from penstock.log.snapshots import Snapshot, SnapshotStore
 
@@ -40,11 +41,13 @@ class ResetJob:
         self.spares = list(spares)
 
     def run(self) -> ResetJob:
-        """Installs the snapshots, removes all segments, makes an empty one. Raises OSError, which is final."""
+        """Installs the snapshots, removes all segments, makes an empty one. Raises OSError: where the disk is full, it can be
+        run again from its beginning; any other is final."""
         base = (self.segment.base_index - 1, self.segment.epoch_before)
-        self._store.install(self._snapshots, self._index, reset_to=base)
+        install = partial(self._store.install, self._snapshots, self._index, reset_to=base)
+        _in_room_of_spares(self._disk, self.spares, install)
         _begin_anew(self._disk, self._shard_uid, self.segment, self.spares)
-        self._store.reset_done()
+        _in_room_of_spares(self._disk, self.spares, self._store.reset_done)
         return self
 
 
@@ -55,9 +58,23 @@ def finish_reset(disk: Disk, shard_uid: uuid.UUID, store: SnapshotStore, segment
         return False
     index, epoch = store.reset_to
     segment = Segment(disk, index + 1, None, segment_bytes, epoch)
-    _begin_anew(disk, shard_uid, segment, usable_spares(disk, segment_bytes))
-    store.reset_done()
+    spares = usable_spares(disk, segment_bytes)
+    _begin_anew(disk, shard_uid, segment, spares)
+    _in_room_of_spares(disk, spares, store.reset_done)
     return True
+
+
+def _in_room_of_spares(disk: Disk, spares: list[str], write: Callable[[], None]) -> None:
+    """Writes; on a full disk spares give their room, one after the other."""
+    while True:
+        try:
+            write()
+        except OSError as error:
+            if not disk_is_full(error) or not spares:
+                raise
+        else:
+            return
+        disk.remove(spares.pop())
 
 
 def _begin_anew(disk: Disk, shard_uid: uuid.UUID, segment: Segment, spares: list[str]) -> None:

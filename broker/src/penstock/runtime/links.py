@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 REDIAL_SECONDS_MIN = 0.05
 REDIAL_SECONDS_MAX = 1.0
 DIAL_SECONDS_MAX = 3.0
+# How long a peer that was reached may take to say who it is. Its kernel may have answered for a process that is gone by
+# now, and what told of its end may be lost: nothing is sent before the greeting, so nobody else would find out.
+GREETING_SECONDS_MAX = 3.0
 # Bytes that may wait for one peer's socket.
 PENDING_BYTES_MAX = 64 * 1024 * 1024
 # A peer that does not take what was sent for this long is cut off and dialled again.
@@ -159,11 +162,18 @@ class Links:
                     ordinal, f"it cannot be reached at {address[0]}:{address[1]}: {error or 'no answer'}"
                 )
             else:
+                silence = loop.call_later(GREETING_SECONDS_MAX, self._end_if_silent, link)
                 await link.ended.wait()
+                silence.cancel()
                 if link.greeting is not None:
                     wait = REDIAL_SECONDS_MIN
             await asyncio.sleep(wait)
             wait = min(wait * 2, REDIAL_SECONDS_MAX)
+
+    def _end_if_silent(self, link: _Link) -> None:
+        if link.greeting is None and link.transport is not None and not link.ended.is_set():
+            self.told(link, "it did not say who it is in time")
+            link.transport.abort()
 
     # --- sending ---------------------------------------------------------------------------------
 

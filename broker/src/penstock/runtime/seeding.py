@@ -16,6 +16,8 @@ import msgspec
 
 from penstock.codec.peer import KIND_SEED, Buffer, PeerFrame, encode_frame
 from penstock.log.errors import LogDamagedError
+from penstock.log.maintenance import disk_is_full
+from penstock.log.reset import ResetJob
 from penstock.log.snapshots import SnapshotStore
 from penstock.raft.messages import InstallSnapshot, MessageError, Snapshot
 from penstock.runtime.seed import (
@@ -31,6 +33,8 @@ from penstock.runtime.shard import Shard
 
 logger = logging.getLogger(__name__)
 
+# How long a member whose disk is full waits before it tries again to take its snapshot.
+DISK_FULL_RETRY_SECONDS = 0.5
 # What may be pending on the link behind which the next piece waits: the rest of one piece and one more.
 PENDING_BYTES_MAX = PIECE_BYTES
 # A link with more pending is tried again at this interval, this often.
@@ -162,7 +166,7 @@ class Seeding:
             job = log.begin_reset(
                 snapshot.index, snapshot.epoch, self._snapshots, seed.machines, seed.covered_index
             )
-            await self._shard.threads.write(job.run)
+            await self._run(job)
             log.complete_reset(job)
             self._shard.begin_anew(snapshot.index, seed.covered_index, seed.machines)
             self.on_begun_anew(seed.covered_index)
@@ -171,6 +175,22 @@ class Seeding:
         logger.info(
             "took the state as of entry %d; the log begins behind %d", seed.covered_index, snapshot.index
         )
+
+    async def _run(self, job: ResetJob) -> None:
+        """As an append that finds no room, it waits for some."""
+        told = False
+        while True:
+            try:
+                await self._shard.threads.write(job.run)
+            except OSError as error:
+                if not disk_is_full(error):
+                    raise
+            else:
+                return
+            if not told:
+                told = True
+                logger.warning("the leader's snapshot waits: the disk is full, free space or grow the volume")
+            await asyncio.sleep(DISK_FULL_RETRY_SECONDS)
 
     def _installed(self, done: Callable[[], None], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -190,7 +210,8 @@ class Seeding:
 
     def _seeded(self, task: asyncio.Future[None]) -> None:
         error = None if task.cancelled() else task.exception()
-        if error is not None:
+        # On a full disk the next tick tries again.
+        if error is not None and not (isinstance(error, OSError) and disk_is_full(error)):
             self._shard.fail(error)
 
     async def close(self) -> None:

@@ -26,7 +26,7 @@ UNACKNOWLEDGED_SECONDS_MAX = 5.0
 LATE_SECONDS_MAX = 1.0
 _KIND_AT = 4
 # How probable it is that a piece of a snapshot is the last thing that its connection carries, while snapshots are cut.
-CUT_SNAPSHOT = 0.3
+CUT_SNAPSHOT = 0.7
 
 
 class Disorder(msgspec.Struct):
