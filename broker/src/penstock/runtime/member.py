@@ -15,7 +15,7 @@ import msgspec
 
 from penstock.catalog.partitions import PartitionsDropped, opened
 from penstock.catalog.placement import misplaced
-from penstock.codec.peer import KIND_CONSENSUS, KIND_SEED, PeerFrame
+from penstock.codec.peer import KIND_CONSENSUS, KIND_SEED, KIND_STATE, PeerFrame
 from penstock.model.commands import Command
 from penstock.model.errors import PenstockError
 from penstock.raft.configuration import ChangeKind, Configuration
@@ -26,11 +26,13 @@ from penstock.raft.options import RaftOptions
 from penstock.raft.progress import ProgressState
 from penstock.raft.ready import HardState
 from penstock.replication.announcing import due_announcements
+from penstock.replication.comparing import ComparingOptions
 from penstock.replication.features import FEATURE_LEVEL
 from penstock.replication.founding import FoundingStep, decide_founding
 from penstock.replication.members import MemberChanged, member_id
 from penstock.replication.membership import Peer, Roster, Standing, Step, next_change
 from penstock.runtime.clock import Clock
+from penstock.runtime.comparing import StateComparison
 from penstock.runtime.links import Address, Links
 from penstock.runtime.opening import OpenedShard
 from penstock.runtime.peer_requests import PeerRequests
@@ -68,6 +70,7 @@ class MemberOptions(msgspec.Struct, frozen=True):
     formed: bool
     election_timeout_ms: int
     peers: Mapping[int, Address]
+    comparing: ComparingOptions = ComparingOptions()
 
 
 class BrokerIdentity(msgspec.Struct, frozen=True):
@@ -120,6 +123,9 @@ class ShardMember:
             self.shard, opened_shard.snapshots, self.links, covered, quiet, self._report_snapshot
         )
         shipping.on_snapshot = self.seeding.send
+        self.comparison = StateComparison(
+            self.shard, self.links, self.replica, self.own_member, clock, options.comparing
+        )
         self.replica.attach(self._make_core(self.shard.configuration_in_log()), self.seeding)
         self.waiting_for: str | None = "the broker is starting"
         self._ticker: asyncio.Task[None] | None = None
@@ -177,6 +183,7 @@ class ShardMember:
             self.waiting_for = "the disk has no room for another entry: free space or grow the volume"
         if self.shard.leading:
             self.look_after_members()
+        self.comparison.tick()
 
     # --- founding --------------------------------------------------------------------------------
 
@@ -292,6 +299,8 @@ class ShardMember:
                 message = self.seeding.received(frame)
                 if message is not None:
                     self.replica.step(message)
+            elif frame.kind == KIND_STATE:
+                self.comparison.received(greeting.member, frame)
             else:
                 self.requests.received(greeting, frame)
         except MessageError as refused:
