@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from penstock.log.snapshots import Snapshot
+from penstock.model.record_batch import BatchHeader
 from penstock.partition.partition import Partition
 from penstock.raft import election, follower, leader
 from penstock.raft.epochs import EpochLog
@@ -188,6 +189,19 @@ def keeps_staged_state_when_it_steps_down(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ProducerSessions, "drop_staged", lambda self: None)
 
 
+def takes_what_is_staged_for_committed(patch: pytest.MonkeyPatch) -> None:
+    """A leader's state is ahead of its log, and right again as soon as nothing is in flight: only hashes tell."""
+    right = ProducerSessions.apply_batch
+
+    def apply_batch(self: ProducerSessions, index: int, partition: int, header: BatchHeader) -> None:
+        staged = self._staged.get((partition, header.producer_id))
+        right(self, index, partition, header)
+        if staged is not None:
+            self._committed[partition, header.producer_id] = staged
+
+    patch.setattr(ProducerSessions, "apply_batch", apply_batch)
+
+
 def installs_a_snapshot_without_its_state(patch: pytest.MonkeyPatch) -> None:
     """The log goes on behind the snapshot, the state machines stay as they were."""
     right = Shard.begin_anew
@@ -244,6 +258,7 @@ MUTATIONS: Sequence[Mutation] = (
     appends_behind_entries_that_do_not_match,
     keeps_a_conflicting_tail,
     keeps_staged_state_when_it_steps_down,
+    takes_what_is_staged_for_committed,
     installs_a_snapshot_without_its_state,
     installs_a_snapshot_without_its_base,
     never_says_that_a_snapshot_was_sent,

@@ -26,6 +26,7 @@ from penstock.model.commands import Command
 from penstock.process.group_ports import LoopClock, ShardPositions
 from penstock.process.opening import MemberOpening, broker_name, other_peers
 from penstock.process.peers import LeaderAddress, LeaderRequests, PeerListener, ServedRequests
+from penstock.replication.comparing import ComparingOptions
 from penstock.runtime.data_folder import DataFolder
 from penstock.runtime.maintenance import Maintenance, MaintenanceOptions
 from penstock.runtime.member import BrokerIdentity as MemberIdentity
@@ -164,6 +165,9 @@ class Broker:
                 formed=bool(config.value("shard.formed")),
                 election_timeout_ms=config.integer("raft.election.timeout.ms"),
                 peers=other_peers(config, meta),
+                comparing=ComparingOptions(
+                    config.integer("state.hash.entries"), config.integer("state.hash.interval.ms")
+                ),
             ),
             MemberIdentity(broker_name(config, meta), __version__, "{}:{}".format(*own) if own else ""),
             self.clock,

@@ -18,7 +18,13 @@ from penstock.replication.features import FEATURE_LEVEL
 from penstock.replication.forgetting import why_forgotten
 from penstock.replication.members import member_id
 from penstock.runtime.data_folder import DataFolder, Meta, claim
-from penstock.runtime.forgetting import boot_id, failed_sync_boot, finish_forgetting, start_over
+from penstock.runtime.forgetting import (
+    boot_id,
+    failed_sync_boot,
+    finish_forgetting,
+    start_over,
+    why_diverged,
+)
 from penstock.runtime.links import Address
 from penstock.runtime.opening import OpenedShard, ShardOptions, open_shard
 from penstock.runtime.threads import Threads
@@ -75,7 +81,7 @@ class MemberOpening:
         others = other_peers(config, meta)
         reason = why_forgotten(
             running_boot=meta.running_boot, failed_boot=failed_sync_boot(config.data), boot=boot
-        )
+        ) or why_diverged(config.data)
         running = msgspec.structs.replace(
             meta, running_boot="" if config.text("flush.policy") == "sync" else boot
         )

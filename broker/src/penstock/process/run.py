@@ -19,7 +19,8 @@ from penstock.config.broker_config import BrokerConfig
 from penstock.log.errors import DataFolderError, LogDamagedError, ReleaseTooOldError
 from penstock.log.maintenance import disk_is_full
 from penstock.process.assembly import Broker, exit_now
-from penstock.runtime.forgetting import mark_failed_sync
+from penstock.runtime.comparing import StateDivergedError
+from penstock.runtime.forgetting import mark_diverged, mark_failed_sync
 from penstock.telemetry.logs import fields
 
 logger = logging.getLogger(__name__)
@@ -114,6 +115,10 @@ def _fatal(data: Path, error: BaseException) -> None:
     if isinstance(error, ReleaseTooOldError):
         logger.critical("the broker ends: %s", error)
         exit_now(EXIT_DATA_FOLDER)
+    if isinstance(error, StateDivergedError):
+        mark_diverged(data, str(error))
+        logger.critical("the broker ends, and will be sent everything anew: %s", error)
+        exit_now(EXIT_STORAGE)
     logger.critical("the log cannot be written any more, the broker ends at once: %s", error)
     exit_now(EXIT_STORAGE)
 

@@ -8,7 +8,7 @@ the one that both know, and one that knows less than the shard uses is refused b
 | level | since then |
 | --- | --- |
 | 1 | the commands of the first replicated shards |
-| 2 | announcements say where HTTP listeners are bound |
+| 2 | announcements say where HTTP listeners are bound; replicas compare hashes of their state |
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 FEATURE_LEVEL = 2
 # Level by level, what came with it.
 HTTP_ANNOUNCED_LEVEL = 2
+STATE_HASHED_LEVEL = 2
 
 
 def level_to_raise(

@@ -15,6 +15,7 @@ import msgspec
 from penstock.model.commands import Command
 from penstock.model.staged import StagedMap
 from penstock.raft.configuration import Change, ChangeKind, Configuration
+from penstock.replication.comparing import StateHashed
 from penstock.replication.recovery import Recovery
 
 
@@ -110,6 +111,7 @@ class Members:
         MemberAnnounced,
         LeadershipBegan,
         FeatureLevelRaised,
+        StateHashed,
     )
 
     def __init__(self) -> None:
@@ -163,6 +165,8 @@ class Members:
                 self.clock_ms = max(self.clock_ms, time_ms)
             case FeatureLevelRaised(level=level):
                 self.level = max(self.level, level)
+            case StateHashed():
+                pass  # It speaks of the state and is no part of it.
             case _:
                 raise TypeError(f"the members do not know {type(command).__name__}")
 

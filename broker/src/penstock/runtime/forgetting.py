@@ -24,6 +24,7 @@ from penstock.session.peer_connection import Greeting
 logger = logging.getLogger(__name__)
 
 MARKER_NAME = "sync-failed"
+DIVERGED_NAME = "state-diverged"
 # How long another broker of the shard is looked for before the start is given up.
 MEETING_SECONDS_MAX = 60.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -52,6 +53,22 @@ def failed_sync_boot(data: Path) -> str:
         return (data / MARKER_NAME).read_text()
     except OSError:
         return ""
+
+
+def mark_diverged(data: Path, reason: str) -> None:
+    """Notes that the state here is not the other replicas'. Should a power loss take the note, they find out again."""
+    try:
+        (data / DIVERGED_NAME).write_text(reason)
+    except OSError as error:
+        logger.error("that the state differs could not be noted in %s: %s", data, error.strerror)
+
+
+def why_diverged(data: Path) -> str | None:
+    """The sentence that was noted, if any."""
+    try:
+        return (data / DIVERGED_NAME).read_text()
+    except OSError:
+        return None
 
 
 async def start_over(
@@ -103,7 +120,8 @@ async def start_over(
 def finish_forgetting(folder: DataFolder, meta: Meta) -> Meta:
     """Throws the old log away, also where that was cut short before."""
     discard_log(folder.log_disk)
-    (folder.path / MARKER_NAME).unlink(missing_ok=True)
+    for name in (MARKER_NAME, DIVERGED_NAME):
+        (folder.path / name).unlink(missing_ok=True)
     meta = msgspec.structs.replace(meta, forgotten="")
     folder.save_meta(meta)
     return meta

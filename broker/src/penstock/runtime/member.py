@@ -16,7 +16,7 @@ import msgspec
 
 from penstock.catalog.partitions import PartitionsDropped, opened
 from penstock.catalog.placement import misplaced
-from penstock.codec.peer import KIND_CONSENSUS, KIND_SEED, PeerFrame
+from penstock.codec.peer import KIND_CONSENSUS, KIND_SEED, KIND_STATE, PeerFrame
 from penstock.model.commands import Command
 from penstock.model.errors import PenstockError
 from penstock.raft.configuration import ChangeKind, Configuration
@@ -27,11 +27,13 @@ from penstock.raft.options import RaftOptions
 from penstock.raft.progress import ProgressState
 from penstock.raft.ready import HardState
 from penstock.replication.announcing import due_announcements
+from penstock.replication.comparing import ComparingOptions
 from penstock.replication.features import FEATURE_LEVEL
 from penstock.replication.founding import FoundingStep, decide_founding
 from penstock.replication.members import MemberChanged, MembershipCommand, ShardRecovered, member_id
 from penstock.replication.membership import Peer, Roster, Standing, Step, next_change
 from penstock.runtime.clock import Clock
+from penstock.runtime.comparing import StateComparison
 from penstock.runtime.data_folder import MetaStore
 from penstock.runtime.links import Address, Links
 from penstock.runtime.log_port import MemberLogPort
@@ -72,6 +74,7 @@ class MemberOptions(msgspec.Struct, frozen=True):
     formed: bool
     election_timeout_ms: int
     peers: Mapping[int, Address]
+    comparing: ComparingOptions = ComparingOptions()
 
 
 class BrokerIdentity(msgspec.Struct, frozen=True):
@@ -125,6 +128,9 @@ class ShardMember:
         )
         shipping.on_snapshot = self.seeding.send
         self.recoveries = Recoveries(self.replica, store, self.links, identity.name)
+        self.comparison = StateComparison(
+            self.shard, self.links, self.replica, self.own_member, clock, options.comparing
+        )
         self.replica.attach(self._make_core(self.recoveries.configuration()), self.seeding)
         self.waiting_for: str | None = "the broker is starting"
         self._ticker: asyncio.Task[None] | None = None
@@ -187,6 +193,7 @@ class ShardMember:
             self.waiting_for = "the disk has no room for another entry: free space or grow the volume"
         if self.shard.leading:
             self.look_after_members()
+        self.comparison.tick()
 
     # --- founding --------------------------------------------------------------------------------
 
@@ -293,6 +300,8 @@ class ShardMember:
                 message = self.seeding.received(frame)
                 if message is not None:
                     self.replica.step(message)
+            elif frame.kind == KIND_STATE:
+                self.comparison.received(greeting.member, frame)
             else:
                 self.requests.received(greeting, frame)
         except MessageError as refused:

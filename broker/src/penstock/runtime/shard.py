@@ -24,6 +24,7 @@ from penstock.model.record_batch import NO_PRODUCER_ID, BatchHeader
 from penstock.partition.partition import Partition
 from penstock.partition.table import PartitionTable
 from penstock.raft.configuration import Change, Configuration
+from penstock.replication.comparing import StateHashed
 from penstock.replication.members import (
     FeatureLevelRaised,
     LeadershipBegan,
@@ -97,6 +98,9 @@ class Shard:
         # Told of a change of the members, and of the first entry of a leadership, when they are applied.
         self.on_member_changed: Callable[[int, MembershipCommand], None] = lambda index, command: None
         self.on_led: Callable[[int, LeadershipBegan], None] = lambda index, command: None
+        # Told of the entries at which replicas compare their state, and when a leader's state replaced this one.
+        self.on_state_hashed: Callable[[int, StateHashed], None] = lambda index, command: None
+        self.on_state_replaced: Callable[[], None] = lambda: None
         self._committed = IndexWaiters(commit_index)
         self._stored = IndexWaiters(log.next_index - 1)
         self._pending_bytes_max = pending_bytes_max
@@ -271,6 +275,7 @@ class Shard:
     def begin_anew(self, base_index: int, covered_index: int, snapshots: Sequence[Snapshot]) -> None:
         """The log was replaced by an empty one behind `base_index`, and the state by a leader's as of `covered_index`."""
         self.machines.restore({snapshot.name: snapshot for snapshot in snapshots})
+        self.on_state_replaced()
         self.state_index = covered_index
         self.in_flight.clear()
         self.table.clear()
@@ -400,6 +405,8 @@ class Shard:
                 self.on_led(index, command)
             case FeatureLevelRaised():
                 self._check_level()
+            case StateHashed():
+                self.on_state_hashed(index, command)
             case _:
                 pass
 

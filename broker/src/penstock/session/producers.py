@@ -227,10 +227,12 @@ class ProducerSessions:
 
     def freeze(self) -> Callable[[], bytes]:
         """See `StateMachine.freeze`."""
-        next_counter, producers = self._next_committed, list(self._committed.items())
+        next_counter = self._next_committed
+        # Two lists: a pair for each of them would be so many new objects, and a garbage collection or more, at once.
+        keys, states = list(self._committed), list(self._committed.values())
 
         def encode() -> bytes:
-            rows = ((*key, state.epoch, state.batches) for key, state in producers)
+            rows = ((*key, state.epoch, state.batches) for key, state in zip(keys, states, strict=True))
             return msgspec.msgpack.encode(_EncodedSnapshot(next_counter, encode_list(rows)))
 
         return encode

@@ -82,6 +82,8 @@ class Counters:
         "log_appends",
         "loop_stall_seconds_max",
         "messages_in",
+        "state_disputes",
+        "state_hashes",
     )
 
     def __init__(self) -> None:
@@ -95,6 +97,8 @@ class Counters:
         self.fsyncs = 0
         self.fsync_seconds = 0.0
         self.loop_stall_seconds_max = 0.0
+        self.state_hashes = 0
+        self.state_disputes = 0
 
     def protocol(self, name: str) -> ProtocolCounters:
         """The counters of one protocol (`kafka`, `http`, `admin`); listeners of one protocol share them."""

@@ -177,6 +177,14 @@ def _log(counters: Counters, broker: BrokerSample) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "penstock_log_fsync_seconds", "Time spent in forced writes.", counters.fsync_seconds
     )
+    yield CounterMetricFamily(
+        "penstock_state_hashes", "Comparisons with the other replicas' state.", counters.state_hashes
+    )
+    yield CounterMetricFamily(
+        "penstock_state_disputes",
+        "Comparisons in which no majority of the voters had the same state.",
+        counters.state_disputes,
+    )
     yield GaugeMetricFamily("penstock_log_bytes", "Size of the commit log.", broker.log_bytes)
     yield GaugeMetricFamily("penstock_log_last_index", "Last entry of the log.", broker.log_last_index)
     yield GaugeMetricFamily(

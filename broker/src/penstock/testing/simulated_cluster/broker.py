@@ -19,6 +19,7 @@ from penstock.log.disk import Disk
 from penstock.log.errors import DataFolderError
 from penstock.log.recovery import LogOptions
 from penstock.process.group_ports import ShardPositions
+from penstock.replication.comparing import ComparingOptions
 from penstock.replication.features import FEATURE_LEVEL
 from penstock.runtime.clock import Clock
 from penstock.runtime.data_folder import FORMAT, META_NAME, Meta
@@ -46,6 +47,8 @@ SHARD_UID = uuid.UUID("11111111-2222-3333-4444-555555555555")
 CONTEXT = RequestContext(listener="kafka", protocol="kafka")
 WALL_CLOCK_BEGINS_MS = 1_700_000_000_000
 CAPACITY_BYTES = 4 * 1024 * 1024
+# Often: a replica that goes wrong is to be found near where it did.
+COMPARING = ComparingOptions(entries=10, interval_ms=100)
 
 
 class ClusterOptions(msgspec.Struct, frozen=True):
@@ -241,7 +244,7 @@ class SimulatedBroker:
         member = ShardMember(
             self.opened,
             self.folder,
-            MemberOptions(self.replicas, self.formed, self._options.election_timeout_ms, peers),
+            MemberOptions(self.replicas, self.formed, self._options.election_timeout_ms, peers, COMPARING),
             MemberIdentity(
                 f"broker-{self.ordinal}", "simulated", f"broker-{self.ordinal}:9190", self.feature_level
             ),
