@@ -114,6 +114,7 @@ class Recovered(Life):
     def judge_anew(self) -> None:
         self.judged_anew = True
         self.checks = self.clients.checks = Checks()
+        self.clients.ends = {}
         # Any that was committed before may be the group's now.
         positions = self.clients.positions
         positions.update({number: (-1, set(range(POSITIONS_MAX))) for number in range(SHAPE.partitions)})
