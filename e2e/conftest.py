@@ -1,10 +1,12 @@
-"""Scenarios on kind: one cluster for the session, one namespace for each test, the operator's log read after each.
+"""Scenarios on kind: one cluster for the session, one namespace for each test, and two looks after each: no error in the
+operator's log that nobody expects, and replicas that hold the same.
 
     make e2e                               all scenarios
     .venv/bin/pytest e2e -m smoke          the main path only
     PENSTOCK_E2E_KEEP=1 …                  leave the cluster for a look, and for the next run
 
-A test that fails leaves `build/e2e/<test>/` with the objects, events and logs of its namespace and of the operator.
+Scenarios of three brokers that leave them whole share one shard (`shard`). What loads and comparisons found is printed at
+the end. A test that fails leaves `build/e2e/<test>/` with the objects, events and logs of its namespace and of the operator.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -20,6 +22,9 @@ import environment as penstock
 from dump import dump
 from kube import wait_for
 from operator_log import OperatorLog
+from replicas_compared import compare_all
+from resources import TOPIC, message_cluster, outside_listeners, topic
+from shard import Shard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +40,11 @@ NAMESPACE_LABEL = "penstock-e2e"
 NAMESPACES_GONE_SECONDS_MAX = 180
 OPERATOR_READY_SECONDS_MAX = 90
 OPERATOR_REPLICAS = 2
+SHARED_CLUSTER = "orders"
+SHARED_TOPIC = "payments"
+SHARED_PARTITIONS = 4
+FOUND = ("load", "replicas")
+"""Properties of tests that are printed at the end of the session."""
 
 _phase_reports = pytest.StashKey[dict[str, pytest.TestReport]]()
 
@@ -69,6 +79,26 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     return report
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Function) -> Iterator[None]:
+    """Compares the replicas of every shard that a scenario leaves, as a part of the scenario: none can forget it."""
+    yield
+    if "environment" in item.fixturenames:
+        kube = cast("Environment", item.funcargs["environment"]).kube
+        lines = compare_all(kube, _namespaces(kube, active=True))
+        item.user_properties.extend(("replicas", line) for line in lines)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what loads and comparisons found."""
+    for report in terminalreporter.stats.get("passed", []):
+        lines = [str(value) for name, value in report.user_properties if name in FOUND]
+        if report.when == "call" and lines:
+            terminalreporter.write_line(report.nodeid.rpartition("::")[2])
+            for line in lines:
+                terminalreporter.write_line(f"    {line}")
+
+
 @pytest.fixture(scope="session")
 def environment() -> Iterator[Environment]:
     """The kind cluster with Penstock on it."""
@@ -80,15 +110,20 @@ def environment() -> Iterator[Environment]:
             "the scenarios' namespaces to be gone",
             lambda: not _namespaces(ready.kube),
             seconds=NAMESPACES_GONE_SECONDS_MAX,
-            last_seen=lambda: ", ".join(_namespaces(ready.kube)),
+            last_seen=lambda: ", ".join(sorted(_namespaces(ready.kube))),
         )
     finally:
         if not os.environ.get("PENSTOCK_E2E_KEEP"):
             penstock.tear_down(CLUSTER_NAME)
 
 
-def _namespaces(kube: Kube) -> list[str]:
-    return [found["metadata"]["name"] for found in kube.items("namespaces", NAMESPACE_LABEL)]
+def _namespaces(kube: Kube, *, active: bool = False) -> set[str]:
+    """The scenarios' namespaces; with `active` those that are not being deleted."""
+    return {
+        found["metadata"]["name"]
+        for found in kube.items("namespaces", NAMESPACE_LABEL)
+        if not (active and found["metadata"].get("deletionTimestamp"))
+    }
 
 
 @dataclass
@@ -165,14 +200,82 @@ def operator(request: pytest.FixtureRequest) -> Iterator[Operator | None]:
 @pytest.fixture
 def kube(environment: Environment, request: pytest.FixtureRequest) -> Iterator[Kube]:
     """A namespace of the test's own, deleted afterwards and dumped after a failure."""
-    test = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
-    with_namespace = new_namespace(environment.kube, test)
+    with_namespace = new_namespace(environment.kube, _plain_name(request))
     yield with_namespace
-    reports = request.node.stash.get(_phase_reports, {})
-    if any(report.failed for report in reports.values()):
-        operator_kube = environment.kube.within(penstock.OPERATOR_NAMESPACE)
-        dump(penstock.ROOT / "build" / "e2e" / test, with_namespace, operator_kube)
-    with_namespace.run("delete", "namespace", with_namespace.namespace, "--ignore-not-found", "--wait=false")
+    _dump_failed(request, environment, with_namespace)
+    _delete_namespace(with_namespace)
+
+
+@pytest.fixture
+def neighbour(environment: Environment, kube: Kube, request: pytest.FixtureRequest) -> Iterator[Kube]:
+    """Another namespace, for scenarios that need two."""
+    with_namespace = new_namespace(environment.kube, f"neighbour-{_plain_name(request)}")
+    yield with_namespace
+    _delete_namespace(with_namespace)
+
+
+@dataclass
+class SharedShard:
+    """The three brokers that scenarios share; those that a failed scenario leaves are not used again."""
+
+    kube: Kube
+    shard: Shard | None = None
+
+    def whole(self) -> Shard:
+        """The shard, made if there is none; waits until it is whole."""
+        if self.shard is None:
+            kube = new_namespace(self.kube, "shard")
+            kube.apply(
+                message_cluster(SHARED_CLUSTER, replicas=3, listeners=outside_listeners(kube)),
+                topic(SHARED_TOPIC, SHARED_CLUSTER, partitions=SHARED_PARTITIONS),
+            )
+            kube.wait_ready(TOPIC, SHARED_TOPIC)
+            self.shard = Shard(kube, SHARED_CLUSTER)
+        self.shard.wait_whole()
+        return self.shard
+
+    def drop(self) -> None:
+        """Deletes it."""
+        if self.shard is not None:
+            _delete_namespace(self.shard.kube)
+            self.shard = None
+
+
+@pytest.fixture(scope="session")
+def shard_of_session(environment: Environment) -> Iterator[SharedShard]:
+    """What `shard` hands out."""
+    shared = SharedShard(environment.kube)
+    yield shared
+    shared.drop()
+
+
+@pytest.fixture
+def shard(
+    environment: Environment, shard_of_session: SharedShard, request: pytest.FixtureRequest
+) -> Iterator[Shard]:
+    """Three brokers that are whole, with topic SHARED_TOPIC; the scenario leaves them whole."""
+    found = shard_of_session.whole()
+    yield found
+    if _dump_failed(request, environment, found.kube):
+        shard_of_session.drop()
+
+
+def _plain_name(request: pytest.FixtureRequest) -> str:
+    name: str = request.node.name
+    return re.sub(r"[^a-z0-9]+", "-", name.removeprefix("test_").lower())
+
+
+def _dump_failed(request: pytest.FixtureRequest, environment: Environment, kube: Kube) -> bool:
+    """Whether the test failed; then what its namespace holds is kept."""
+    failed = any(report.failed for report in request.node.stash.get(_phase_reports, {}).values())
+    if failed:
+        folder = penstock.ROOT / "build" / "e2e" / _plain_name(request)
+        dump(folder, kube, environment.kube.within(penstock.OPERATOR_NAMESPACE))
+    return failed
+
+
+def _delete_namespace(kube: Kube) -> None:
+    kube.run("delete", "namespace", kube.namespace, "--ignore-not-found", "--wait=false")
 
 
 def new_namespace(kube: Kube, name: str) -> Kube:

@@ -7,6 +7,7 @@
    pod back on its volume.
 5. The pod reads everything back and compares it with its ledger. Exit 0 only when nothing acknowledged is missing or
    out of order within its partition.
+6. Once all three are level, their logs and states are compared by hash.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import environment as penstock
 import show
 from kube import KubectlError
 from load import LoadPod
+from penstock.testing.replicas import DisagreementError
+from replicas_compared import compare_all
 
 if TYPE_CHECKING:
     from environment import Environment
@@ -86,11 +89,14 @@ def carry_out(ready: Environment, messages: int) -> int:
     verdict = report.interrupted(killed_ms) if killed_ms else report.verdict
     kube.run("wait", "--for=condition=Ready", f"mc/{CLUSTER}", f"--timeout={READY_SECONDS_MAX}s")
     after = kube.get("pod", broker)["metadata"]["uid"]
+    (agreement,) = compare_all(ready.kube, {NAMESPACE})
+    show.step(agreement)
     rows = [
         ("resources Ready after", f"{ready_s:.1f} s"),
         ("leader deleted", broker),
         ("leader now", _leader(kube)),
         ("its pod is another one", "yes" if after != before else "NO"),
+        ("replicas compared", "all logs and states are the same"),
     ]
     code = show.result(verdict, rows, "demo")
     return code if after != before else 1
@@ -114,7 +120,7 @@ def main() -> int:
             kept = True
             show.step(f"the cluster is left running: export KUBECONFIG={ready.kube.kubeconfig}")
         return code
-    except (penstock.SetupError, KubectlError) as error:
+    except (penstock.SetupError, KubectlError, DisagreementError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     finally:

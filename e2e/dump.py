@@ -1,4 +1,4 @@
-"""What a failed scenario leaves behind for whoever looks into it: objects, events and logs, as files."""
+"""What a failed scenario leaves behind for whoever looks into it, as files: objects, events, logs, what brokers say."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 KINDS = "messageclusters,topics,consumergroups,statefulsets,pods,services,configmaps,persistentvolumeclaims,leases"
 LOG_LINES_MAX = "5000"
+BROKER_LABEL = "penstock.io/shard"
 
 
 def dump(folder: Path, namespace: Kube, operator: Kube) -> None:
@@ -32,6 +33,10 @@ def dump(folder: Path, namespace: Kube, operator: Kube) -> None:
                 "--all-containers",
                 f"--tail={LOG_LINES_MAX}",
             )
+            if BROKER_LABEL in pod["metadata"].get("labels", {}):
+                for question in ("cluster", "shard/digest"):
+                    answer = folder / f"{label}-{name}-{question.replace('/', '-')}.json"
+                    _keep(answer, kube, "get", "--raw", kube.broker_path(name, f"/v1/{question}"))
             if any(status["restartCount"] for status in pod.get("status", {}).get("containerStatuses", [])):
                 _keep(
                     folder / f"{label}-{name}-previous.log",

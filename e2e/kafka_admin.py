@@ -1,10 +1,10 @@
-"""What scenarios ask a broker from the host, with confluent-kafka's admin client, through a nodePort listener."""
+"""What scenarios ask a broker from the host, with confluent-kafka, through a nodePort listener."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # it has no __all__
     AdminClient,
     AlterConfigOpType,
@@ -14,6 +14,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # it has no __
 )
 
 ANSWER_SECONDS_MAX = 20.0
+REFUSAL_MS_MAX = 5_000
+"""How long a producer that does not retry looks for a leader."""
 
 
 class KafkaAdmin:
@@ -68,3 +70,16 @@ class KafkaAdmin:
     def _one(self, futures: dict[Any, Any]) -> Any:
         (future,) = futures.values()
         return future.result(timeout=ANSWER_SECONDS_MAX)
+
+
+def answer_to_one_message(bootstrap: str, topic: str) -> str:
+    """Produces one message at acks=all without a second try; the name of the error, or "" when it is acknowledged."""
+    settings = {"acks": "all", "message.send.max.retries": 0, "message.timeout.ms": REFUSAL_MS_MAX}
+    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0, **settings})
+    answers: list[str] = []
+    producer.produce(
+        topic, b"probe:0:", on_delivery=lambda error, _: answers.append("" if error is None else error.name())
+    )
+    producer.flush(ANSWER_SECONDS_MAX)
+    (answer,) = answers
+    return answer

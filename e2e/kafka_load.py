@@ -2,7 +2,8 @@
 
 It runs beside a local broker (`make demo`) and inside a pod (`pod_load.py`); it needs confluent-kafka and
 `penstock.testing.ledger`, nothing else. One thread produces and serves its answers; afterwards the same thread reads
-every partition from its beginning to its end, so that a loss, a second copy and a changed order are all seen.
+every partition from its beginning to its end, so that a loss, a second copy and a changed order are all seen. With
+`read_along` another consumer reads while the producer writes: what it was handed must be what is read in the end.
 
 The client is as its users have it: acks=all, idempotent, patient enough to live through a broker's restart.
 """
@@ -26,6 +27,8 @@ DELIVERY_MS_MAX = 120_000
 """How long the client retries one message; longer than any restart that a scenario waits for."""
 READ_BATCH_MESSAGES = 2_000
 READ_SECONDS_MAX = 120.0
+READ_ALONG_SECONDS = 0.1
+"""How often the consumer that reads along is asked for what it has."""
 KEYS = 997
 """Number of different keys; prime, so that keys and partitions do not march in step."""
 PROGRESS_SECONDS = 0.5
@@ -37,7 +40,8 @@ class LoadError(Exception):
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """What to send where. `rate` is messages per second, 0 means as fast as the broker takes them."""
+    """What to send where. `rate` is messages per second, 0 means as fast as the broker takes them; `read_along` has a
+    consumer read what is produced meanwhile."""
 
     bootstrap: str
     topic: str
@@ -45,43 +49,42 @@ class LoadPlan:
     messages: int
     payload_bytes: int = 100
     rate: float = 0.0
+    read_along: bool = False
 
 
 @dataclass
 class KafkaLoad:
-    """One load run; `produce`, then `consume`. `now_ms` is the clock of the ledger, `progress` is called now and then."""
+    """One load run; `produce`, then `consume`. `now_ms` is the clock of the ledger, `progress` is called now and then,
+    and once `stopped` says so nothing more is sent."""
 
     plan: LoadPlan
     ledger: Ledger
     now_ms: Callable[[], int]
     progress: Callable[[Ledger], None] = field(default=lambda _: None)
+    stopped: Callable[[], bool] = field(default=lambda: False)
     errors: dict[str, int] = field(default_factory=dict)
     """Errors that the clients mentioned, with their counts; those of a restart are expected."""
     _progress_at: float = 0.0
+    _along: Consumer | None = None
+    _along_at: float = 0.0
 
     def produce(self, at_half: Callable[[], None] = lambda: None) -> None:
         """Sends all messages and waits for their answers; calls `at_half` once, when half of them were handed over.
 
-        Raises LoadError when answers are still missing after the client's own patience.
+        Raises LoadError when answers are still missing after the client's own patience, or when the consumer that reads
+        along has not seen everything acknowledged in READ_SECONDS_MAX.
         """
         producer = Producer(self._producer_settings())
-        started = time.monotonic()
-        for position in range(self.plan.messages):
-            if position == self.plan.messages // 2:
-                at_half()
-            if self.plan.rate:
-                self._wait_until(producer, started + position / self.plan.rate)
-            self._send(producer, self.ledger.send())
-            producer.poll(0)
-            self._report()
-        deadline = time.monotonic() + DELIVERY_MS_MAX / 1000
-        while producer.flush(PROGRESS_SECONDS) > 0:
-            self._report()
-            if time.monotonic() > deadline:
-                raise LoadError(
-                    f"{len(producer)} messages are without an answer {DELIVERY_MS_MAX / 1000:.0f} s after the last was sent"
-                    f" ({self._mentioned()})"
-                )
+        if self.plan.read_along:
+            self._along = self._begin_reading_along()
+        try:
+            self._send_all(producer, at_half)
+            self._await_answers(producer)
+            if self._along is not None:
+                self._finish_reading_along()
+        finally:
+            if self._along is not None:
+                self._along.close()
         self.progress(self.ledger)
 
     def consume(self) -> None:
@@ -98,14 +101,7 @@ class KafkaLoad:
             unfinished = set(partitions)
             deadline = time.monotonic() + READ_SECONDS_MAX
             while unfinished:
-                for message in consumer.consume(READ_BATCH_MESSAGES, PROGRESS_SECONDS):
-                    error = message.error()
-                    if error is None:
-                        self._book(message)
-                    elif error.code() == KafkaError._PARTITION_EOF:
-                        unfinished.discard(message.partition())
-                    else:
-                        self._mention(error)
+                unfinished -= self._take(consumer.consume(READ_BATCH_MESSAGES, PROGRESS_SECONDS))
                 self._report()
                 if time.monotonic() > deadline:
                     raise LoadError(
@@ -115,6 +111,60 @@ class KafkaLoad:
         finally:
             consumer.close()
         self.progress(self.ledger)
+
+    def _send_all(self, producer: Producer, at_half: Callable[[], None]) -> None:
+        started = time.monotonic()
+        for position in range(self.plan.messages):
+            if self.stopped():
+                return
+            if position == self.plan.messages // 2:
+                at_half()
+            if self.plan.rate:
+                self._wait_until(producer, started + position / self.plan.rate)
+            self._send(producer, self.ledger.send())
+            producer.poll(0)
+            self._read_along()
+            self._report()
+
+    def _await_answers(self, producer: Producer) -> None:
+        deadline = time.monotonic() + DELIVERY_MS_MAX / 1000
+        while producer.flush(PROGRESS_SECONDS) > 0:
+            self._read_along()
+            self._report()
+            if time.monotonic() > deadline:
+                raise LoadError(
+                    f"{len(producer)} messages are without an answer {DELIVERY_MS_MAX / 1000:.0f} s after the last was sent"
+                    f" ({self._mentioned()})"
+                )
+
+    def _begin_reading_along(self) -> Consumer:
+        """A consumer that stands at the ends of all partitions, behind which everything of this run will be."""
+        consumer = Consumer(self._consumer_settings())
+        places = [TopicPartition(self.plan.topic, number) for number in self._partitions(consumer)]
+        for place in places:
+            _, place.offset = consumer.get_watermark_offsets(place, timeout=READ_SECONDS_MAX)
+        consumer.assign(places)
+        return consumer
+
+    def _read_along(self) -> None:
+        """Books what the consumer that reads along has received; it is not waited for."""
+        now = time.monotonic()
+        if self._along is None or now < self._along_at:
+            return
+        self._along_at = now + READ_ALONG_SECONDS
+        self._take(self._along.consume(READ_BATCH_MESSAGES, 0))
+
+    def _finish_reading_along(self) -> None:
+        assert self._along is not None
+        deadline = time.monotonic() + READ_SECONDS_MAX
+        while missing := self.ledger.missing():
+            self._take(self._along.consume(READ_BATCH_MESSAGES, PROGRESS_SECONDS))
+            self._report()
+            if time.monotonic() > deadline:
+                raise LoadError(
+                    f"the consumer that reads along was not given {len(missing)} acknowledged messages, the first is number"
+                    f" {missing[0]} ({self._mentioned()})"
+                )
 
     def _producer_settings(self) -> dict[str, Any]:
         return {
@@ -195,6 +245,19 @@ class KafkaLoad:
         while (left := moment - time.monotonic()) > 0:
             producer.poll(min(left, PROGRESS_SECONDS))
             self._report()
+
+    def _take(self, messages: list[Any]) -> set[int]:
+        """Books messages; returns the partitions whose end was reached."""
+        ended = set()
+        for message in messages:
+            error = message.error()
+            if error is None:
+                self._book(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ended.add(message.partition())
+            else:
+                self._mention(error)
+        return ended
 
     def _book(self, message: Any) -> None:
         run, number, _ = message.value().split(b":", 2)

@@ -161,7 +161,11 @@ class Kube:
 
     def broker_admin(self, pod: str, path: str) -> Any:
         """GET from a broker's admin API through the API server's proxy, JSON decoded."""
-        return self.raw(f"/api/v1/namespaces/{self.namespace}/pods/{pod}:8081/proxy{path}")
+        return self.raw(self.broker_path(pod, path))
+
+    def broker_path(self, pod: str, path: str) -> str:
+        """Where the API server passes requests on to a broker's admin API."""
+        return f"/api/v1/namespaces/{self.namespace}/pods/{pod}:8081/proxy{path}"
 
 
 def condition_of(found: dict[str, Any], type_: str) -> dict[str, Any]:

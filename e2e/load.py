@@ -63,11 +63,18 @@ class LoadPod:
         run: str = "",
         rate: float = 0.0,
         phase: str = "both",
+        read_along: bool = False,
     ) -> LoadPod:
         """Starts a pod; `run` names the messages, so that a later pod can look for them (a new name by default)."""
         pod = cls(kube, image, f"load-{next(_numbers)}")
         arguments = ["--bootstrap", bootstrap, "--topic", topic, "--run", run or pod.name, "--phase", phase]
-        arguments += ["--messages", str(messages), "--rate", str(rate)]
+        arguments += [
+            "--messages",
+            str(messages),
+            "--rate",
+            str(rate),
+            *(["--read-along"] if read_along else []),
+        ]
         kube.apply(_manifest(pod.name, image, arguments))
         return pod
 
@@ -92,6 +99,18 @@ class LoadPod:
                         yield json.loads(line)
             finally:
                 logs.terminate()
+
+    def progress(self) -> dict[str, int]:
+        """What the program counted last; nothing before it began. Raises KubectlError when it has failed."""
+        last = _last_object(self.kube.attempt("logs", self.name, "--tail=1").stdout) or {}
+        if "failed" in last:
+            raise KubectlError(f"load pod {self.name} could not finish: {last['failed']}")
+        counts: dict[str, int] = last.get("progress", {})
+        return counts
+
+    def stop(self) -> None:
+        """Has the program send nothing more and judge what it sent; `ended` waits for that."""
+        self.kube.run("exec", self.name, "--", "sh", "-c", "kill -TERM 1")
 
     def report(self, progress: Callable[[dict[str, Any]], None] = lambda _: None) -> Report:
         """Waits for the end. Raises KubectlError with the program's own words when it could not finish."""

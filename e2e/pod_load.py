@@ -2,7 +2,8 @@
 
 `{"progress": …}` lines come twice a second; the last line is `{"verdict": …}` with the ledger's counts, or
 `{"failed": "sentence"}`. Times are milliseconds since 1970, because whoever kills a broker compares them with its own
-clock. With `--phase consume` nothing is sent: the messages of an earlier run of the same name must all be there.
+clock. With `--phase consume` nothing is sent: the messages of an earlier run of the same name must all be there. After a
+SIGTERM nothing more is sent, and what was sent is judged.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import signal
 import sys
+import threading
 import time
 from typing import Any
 
 from kafka_load import KafkaLoad, LoadError, LoadPlan
-from penstock.testing.ledger import Ledger
+from penstock.testing.ledger import Ledger, LedgerError
 
 
 def _print(content: dict[str, Any]) -> None:
@@ -41,8 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.messages,
         arguments.payload_bytes,
         arguments.rate,
+        arguments.read_along,
     )
-    load = KafkaLoad(plan, ledger, _now_ms, _progress)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    load = KafkaLoad(plan, ledger, _now_ms, _progress, stop.is_set)
     try:
         if arguments.phase == "consume":
             for _ in range(arguments.messages):
@@ -51,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             load.produce()
         if arguments.phase != "produce":
             load.consume()
-    except LoadError as error:
+    except (LoadError, LedgerError) as error:
         _print({"failed": str(error)})
         return 1
     verdict = ledger.judge()
@@ -83,6 +89,7 @@ def main() -> int:
     parser.add_argument(
         "--rate", type=float, default=0.0, help="messages per second; 0 is as fast as possible"
     )
+    parser.add_argument("--read-along", action="store_true", help="consume while producing, too")
     parser.add_argument("--phase", choices=("both", "produce", "consume"), default="both")
     return run(parser.parse_args())
 

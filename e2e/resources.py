@@ -12,11 +12,12 @@ CLUSTER = "messageclusters.penstock.io"
 TOPIC = "topics.penstock.io"
 GROUP = "consumergroups.penstock.io"
 PAUSED = "penstock.io/paused"
+RESTART = "penstock.io/restart"
 STORAGE = "1Gi"
 
 
 def message_cluster(name: str, **spec: Any) -> dict[str, Any]:
-    """A MessageCluster of one broker."""
+    """A MessageCluster, of one broker unless `replicas` says otherwise."""
     content = {"mode": "Raft", "replicas": 1, "storage": {"size": STORAGE}, **spec}
     return {"apiVersion": API, "kind": "MessageCluster", "metadata": {"name": name}, "spec": content}
 

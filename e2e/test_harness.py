@@ -1,13 +1,27 @@
-"""The harness itself: it must see an error in a log, and a wait that runs out must say what it saw."""
+"""The harness itself: it must see an error in a log, a wait that runs out must say what it saw, and loads must add up."""
 
 from __future__ import annotations
 
-import pytest
+import json
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from kube import KubectlError, wait_for
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # it has no __all__
+
+from kafka_load import KafkaLoad, LoadPlan
+from kube import Kube, KubectlError, wait_for
 from load import Report
 from operator_log import is_error
-from penstock.testing.ledger import Silence, Verdict
+from penstock.testing.ledger import Ledger, Silence, Verdict
+from penstock.testing.process import BrokerProcess
+from penstock.testing.replicas import DisagreementError
+from replicas_compared import compare_all
+
+STOP_AFTER_MESSAGES = 500
 
 
 @pytest.mark.parametrize(
@@ -52,3 +66,73 @@ def test_recovery_is_counted_from_the_kill_to_the_end_of_the_silence(
     verdict = Verdict(1, 1, 0, 1, 0, 0, 0, 0, 0, 0, None)
     report = Report(verdict, complete=True, silence=Silence(990, 1_800), client_errors={})
     assert report.interrupted(killed_ms).recovered_ms == recovered_ms
+
+
+def test_a_load_that_reads_along_and_is_stopped_has_seen_everything_twice(tmp_path: Path) -> None:
+    with BrokerProcess(tmp_path, listeners=("kafka", "admin")) as broker:
+        admin = AdminClient({"bootstrap.servers": broker.kafka})
+        (made,) = admin.create_topics([NewTopic("orders", 2)]).values()
+        made.result()
+        ledger = Ledger()
+        plan = LoadPlan(
+            broker.kafka, "orders", "run", 10 * STOP_AFTER_MESSAGES, rate=2_000.0, read_along=True
+        )
+        load = KafkaLoad(
+            plan,
+            ledger,
+            lambda: time.monotonic_ns() // 1_000_000,
+            stopped=lambda: ledger.sent >= STOP_AFTER_MESSAGES,
+        )
+        load.produce()
+        assert (ledger.sent, ledger.acked, ledger.received) == (STOP_AFTER_MESSAGES,) * 3
+        load.consume()
+    verdict = ledger.judge()
+    assert verdict.good, verdict
+    assert (verdict.redelivered, verdict.duplicated) == (STOP_AFTER_MESSAGES, 0)
+
+
+@dataclass(frozen=True)
+class ToldKube(Kube):
+    """kubectl with two StatefulSets of three brokers each, one in a namespace that is not asked about; a broker's state
+    is what `states` has by its name."""
+
+    states: tuple[tuple[str, str], ...] = ()
+
+    def attempt(
+        self, *arguments: str, stdin: str | None = None, seconds: float = 0.0
+    ) -> subprocess.CompletedProcess[str]:
+        answer: dict[str, Any]
+        if "statefulsets" in arguments:
+            names = {"scenario": "orders-0", "elsewhere": "other-0"}
+            answer = {
+                "items": [
+                    {"metadata": {"name": name, "namespace": namespace}, "spec": {"replicas": 3}}
+                    for namespace, name in names.items()
+                ]
+            }
+        else:
+            pod = arguments[-1].partition("/pods/")[2].partition(":")[0]
+            answer = {"commitIndex": 7, "firstIndex": 1, "index": 7, "entries": "e"}
+            answer["machines"] = {"groups": dict(self.states)[pod]}
+        return subprocess.CompletedProcess(arguments, 0, json.dumps(answer), "")
+
+
+def _told(*states: str) -> Kube:
+    pods = [f"orders-0-{ordinal}" for ordinal in range(3)]
+    return ToldKube(Path(), Path(), states=tuple(zip(pods, states, strict=True)))
+
+
+def test_replicas_that_hold_the_same_are_told_in_a_line() -> None:
+    (line,) = compare_all(_told("a", "a", "a"), {"scenario"})
+    assert line.startswith("scenario orders-0: 3 replicas agree on entries 1 to 7")
+
+
+def test_a_replica_that_differs_fails_the_scenario() -> None:
+    with pytest.raises(
+        DisagreementError, match="state of groups at entry 7: a in orders-0-0, b in orders-0-2"
+    ):
+        compare_all(_told("a", "a", "b"), {"scenario"})
+
+
+def test_shards_of_others_are_not_compared() -> None:
+    assert compare_all(_told("a", "a", "b"), {"another"}) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from conftest import new_namespace
 from kafka_admin import KafkaAdmin
 from load import run_load
 from resources import CLUSTER, TOPIC, bootstrap, message_cluster, outside_listeners, topic
@@ -16,34 +15,32 @@ if TYPE_CHECKING:
 MESSAGES = 300
 
 
-def test_two_clusters_of_one_name_in_two_namespaces(environment: Environment, kube: Kube) -> None:
+def test_two_clusters_of_one_name_in_two_namespaces(
+    environment: Environment, kube: Kube, neighbour: Kube
+) -> None:
     """
     1. The same cluster and topic in two namespaces; messages in the first only.
     2. They have different ids, and the second has none of the first's messages.
     3. The first is deleted; the second still serves.
     """
-    other = new_namespace(kube, "neighbour")
-    try:
-        for namespace in (kube, other):
-            namespace.apply(
-                message_cluster("orders", listeners=outside_listeners(kube)), topic("payments", "orders")
-            )
-        for namespace in (kube, other):
-            namespace.wait_ready(TOPIC, "payments")
-        run_load(kube, environment.client_image, bootstrap(kube, "orders"), "payments", MESSAGES)
-        first, second = (
-            namespace.broker_admin("orders-0-0", "/v1/cluster")["clusterId"] for namespace in (kube, other)
+    for namespace in (kube, neighbour):
+        namespace.apply(
+            message_cluster("orders", listeners=outside_listeners(kube)), topic("payments", "orders")
         )
-        assert first != second
-        topics = other.broker_admin("orders-0-0", "/v1/topics")["topics"]
-        assert [found["messages"] for found in topics if found["name"] == "payments"] == [0]
+    for namespace in (kube, neighbour):
+        namespace.wait_ready(TOPIC, "payments")
+    run_load(kube, environment.client_image, bootstrap(kube, "orders"), "payments", MESSAGES)
+    first, second = (
+        namespace.broker_admin("orders-0-0", "/v1/cluster")["clusterId"] for namespace in (kube, neighbour)
+    )
+    assert first != second
+    topics = neighbour.broker_admin("orders-0-0", "/v1/topics")["topics"]
+    assert [found["messages"] for found in topics if found["name"] == "payments"] == [0]
 
-        kube.delete(CLUSTER, "orders")
-        kube.wait_gone("pod", "orders-0-0")
-        run_load(other, environment.client_image, bootstrap(other, "orders"), "payments", MESSAGES)
-        assert KafkaAdmin(bootstrap(other, "orders", "outside")).partitions("payments") == 1
-    finally:
-        other.run("delete", "namespace", other.namespace, "--ignore-not-found", "--wait=false")
+    kube.delete(CLUSTER, "orders")
+    kube.wait_gone("pod", "orders-0-0")
+    run_load(neighbour, environment.client_image, bootstrap(neighbour, "orders"), "payments", MESSAGES)
+    assert KafkaAdmin(bootstrap(neighbour, "orders", "outside")).partitions("payments") == 1
 
 
 def test_two_topics_that_claim_one_name(kube: Kube) -> None:

@@ -40,6 +40,10 @@ class FakeShard:
         self.requests: list[tuple[str, str]] = []  # writes only
         self.hand_overs: list[tuple[str, str]] = []
         self.refuses_hand_over = False
+        self.trusts: list[str] = []
+        self.refuses_trust: tuple[int, str] | None = None  # status and sentence
+        self.loses_answers = False
+        self.recovery: dict[str, Any] | None = None
         self.brokers: dict[str, FakeBroker] = {}
         self.cluster_id = "cluster"
         self.shard_uid = "shard"
@@ -110,6 +114,7 @@ class FakeBroker:
         router.add_get("/v1/cluster", self._cluster)
         router.add_get("/v1/broker", self._broker)
         router.add_post("/v1/shard/hand-over", self._hand_over)
+        router.add_post("/v1/shard/trust", self._trust)
         router.add_get("/v1/config", self._config)
         router.add_patch("/v1/config", self._patch_config)
         router.add_post("/v1/topics", self._create_topic)
@@ -155,7 +160,7 @@ class FakeBroker:
         shared = (
             request.path.startswith(("/v1/topics", "/v1/groups", "/v1/shard")) or request.method == "PATCH"
         )
-        if shared and self.shard.leader != self.name:
+        if shared and request.path != "/v1/shard/trust" and self.shard.leader != self.name:
             return _problem(503, "NOT_LEADER_OR_FOLLOWER", f"{self.shard.leader or 'nobody'} leads")
         response: web.StreamResponse = await handler(request)
         return response
@@ -191,12 +196,14 @@ class FakeBroker:
             "leader": shard.leader if self.believes is None else self.believes,
             "epoch": shard.epoch if self.believes is None else shard.epoch - 1,
             "members": members,
+            "recovery": shard.recovery,
         }
         body = {"clusterId": shard.cluster_id, "clusterName": "orders", "version": "0.1.0"}
         return web.json_response({**body, "mode": "Raft", "shards": [known]})
 
     async def _broker(self, _: web.Request) -> web.Response:
         body = {"name": self.name, "role": self._role(self), "shardUid": self.shard.shard_uid}
+        body["storageId"] = f"storage-{self.name}"
         return web.json_response({**body, "rates": {"messagesInPerSecond": 12.3}})
 
     async def _hand_over(self, request: web.Request) -> web.Response:
@@ -206,6 +213,31 @@ class FakeBroker:
         self.shard.hand_overs.append((self.name, heir))
         self.shard.lead(heir)
         return web.json_response({"leader": heir, "epoch": self.shard.epoch})
+
+    async def _trust(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        if self.shard.refuses_trust is not None:
+            status, sentence = self.shard.refuses_trust
+            code = "INVALID_REQUEST" if status < 500 else "LEADER_NOT_AVAILABLE"
+            return _problem(status, code, f"not trusted: {sentence}")
+        assert body["storageId"] == f"storage-{self.name}"
+        self.shard.shard_uid = body["shardUid"]
+        self.shard.trusts.append(self.name)
+        generation = len(self.shard.trusts)
+        self.shard.recovery = {
+            "generation": generation,
+            "broker": self.name,
+            "epoch": 10_000 * generation,
+            "lastIndex": 120,
+            "lastEpoch": 7,
+            "commitIndex": 118,
+            "at": "2026-11-21T08:00:00Z",
+        }
+        self.shard.epoch = 10_000 * generation
+        self.shard.lead(self.name)
+        if self.shard.loses_answers:
+            return web.Response(status=502)
+        return web.json_response(self.shard.recovery)
 
     async def _config(self, _: web.Request) -> web.Response:
         rows = []

@@ -183,6 +183,36 @@ async def test_three_brokers_form_roll_and_do_not_shrink(
         await live.until("MessageCluster", "orders", has_reason("ScaleDownRefused"), "the refusal")
 
 
+async def test_a_shard_that_lost_its_quorum_goes_on_from_a_trusted_member(
+    kube: AioKubeApi, namespace: str, server: KubeApiServer
+) -> None:
+    async with fake_shard(3) as shard, operator(kube, namespace, shard) as live:
+        await live.create("MessageCluster", "orders", {"mode": "Raft", "replicas": 3})
+        await live.until("MessageCluster", "orders", is_ready, "the cluster")
+        for broker in shard.brokers.values():
+            broker.not_ready = ["the shard has no leader now"]
+        shard.lead("")
+        await live.until("MessageCluster", "orders", has_reason("NoLeader"), "the loss")
+        wish = ("-n", namespace, "annotate", "mc", "orders", "penstock.io/trust-member=orders-0-2")
+        annotated = server.kubectl(*wish)
+        assert annotated.returncode == 0, annotated.stderr
+        await live.until("MessageCluster", "orders", lambda _: bool(shard.trusts), "the trust")
+        for broker in shard.brokers.values():
+            broker.not_ready = []
+
+        def told(found: dict[str, Any]) -> bool:
+            return is_ready(found) and condition(found, "UncleanRecovery")["status"] == "True"
+
+        cluster = await live.until("MessageCluster", "orders", told, "the recovery")
+        # What the API server kept of it, by the schema.
+        assert cluster["status"]["shards"][0]["recovery"] == shard.recovery
+        assert cluster["status"]["trustMember"]["outcome"] == "Done"
+        assert "behind entry 120 may be gone" in condition(cluster, "UncleanRecovery")["message"]
+        reasons = {event["reason"] for event in await kube.list_objects("v1", "Event", namespace)}
+        assert {"TrustMember", "UncleanRecovery"} <= reasons
+        assert shard.trusts == ["orders-0-2"]
+
+
 async def test_edits_and_drift_are_seen_by_the_watch(
     kube: AioKubeApi, namespace: str, shard: FakeShard
 ) -> None:

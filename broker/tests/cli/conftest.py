@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -67,7 +68,14 @@ def cli(server: Server, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
     def call(*arguments: str) -> Result:
         capfd.readouterr()
-        code = run(list(arguments))
+        root = logging.getLogger()
+        handlers, level = root.handlers[:], root.level
+        try:
+            code = run(list(arguments))
+        finally:
+            # A broker's log goes to the stderr of this very test, which is closed when later tests log.
+            root.handlers[:] = handlers
+            root.setLevel(level)
         out, err = capfd.readouterr()
         return Result(code, out, err)
 

@@ -128,6 +128,17 @@ def batch(*values: bytes, timestamp: int = 1000, **options: Any) -> bytes:
     )
 
 
+async def test_metadata_waits_for_whoever_is_being_elected(tmp_path: Path) -> None:
+    member = Member(tmp_path)
+    assert member.member.leader_member == 0
+    # No topics: nobody's leader is asked for.
+    assert (await member.topics.metadata(CONTEXT, [])).controller_id == -1
+    assert not member.shard.leading
+    assert (await member.topics.metadata(CONTEXT, None)).controller_id == 0
+    assert member.shard.leading
+    await member.stop()
+
+
 def large(size: int = 200_000) -> bytes:
     return batch(b"x" * size)
 

@@ -104,6 +104,20 @@ async def status_operations(api: Api) -> None:
     }
     handed = await api("POST", "/v1/shard/hand-over", {"to": "memory-0-1"})
     assert handed == {"leader": "memory-0-0", "epoch": 3}
+    copy = {
+        "shardUid": cluster["shards"][0]["uid"],
+        "storageId": (await api("GET", "/v1/broker"))["storageId"],
+    }
+    recovery = await api("POST", "/v1/shard/trust", copy)
+    assert recovery == {
+        "generation": 1,
+        "broker": "memory-0-0",
+        "epoch": 10003,
+        "lastIndex": 10,
+        "lastEpoch": 3,
+        "commitIndex": 9,
+        "at": "2023-11-14T22:13:20Z",
+    }
     broker = await api("GET", "/v1/broker")
     assert broker["startedAt"] == "2023-11-14T22:13:20Z"
     assert broker["log"] == {"firstIndex": 1, "lastIndex": 10, "commitIndex": 9, "bytes": 4096}
@@ -167,6 +181,14 @@ async def config_operations(api: Api) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "code", "part"),
     [
+        (
+            "POST",
+            "/v1/shard/trust",
+            {"shardUid": "s", "storageId": "t"},
+            400,
+            "INVALID_REQUEST",
+            "another one",
+        ),
         ("POST", "/v1/topics", {"name": "taken"}, 409, "TOPIC_ALREADY_EXISTS", "taken"),
         ("POST", "/v1/topics", {"name": "a/b"}, 400, "INVALID_TOPIC_EXCEPTION", "letters"),
         ("POST", "/v1/topics", {"name": "a", "config": {"x": "y"}}, 400, "INVALID_CONFIG", "'x'"),

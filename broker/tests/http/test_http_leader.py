@@ -17,7 +17,16 @@ from penstock.admin.listener import AdminHttpListener
 from penstock.listeners.http.leader_proxy import FORWARDED_HEADER
 from penstock.listeners.http.listener import DataHttpListener
 from penstock.model.errors import ErrorCode
-from penstock.testing.http_leaders import OK, Address, answering, following, leading, scripted
+from penstock.testing.http_leaders import (
+    OK,
+    Address,
+    answering,
+    following,
+    leading,
+    problem,
+    scripted,
+    silent,
+)
 from penstock.testing.memory_services import MemoryLeader, MemoryServices
 
 MESSAGES = "/v1/topics/orders/messages"
@@ -45,6 +54,7 @@ def test_what_a_broker_answers_by_itself() -> None:
         ("admin", "GET", "/v1/cluster"),
         ("admin", "GET", "/v1/config"),
         ("admin", "GET", "/v1/shard/digest"),
+        ("admin", "POST", "/v1/shard/trust"),
     }
 
 
@@ -242,6 +252,25 @@ async def test_each_request_goes_to_whoever_leads_then(services: MemoryServices)
         assert follower.forwarded == 3
 
 
+async def test_the_end_of_an_election_is_waited_for(services: MemoryServices) -> None:
+    services.add_topic("the-leader-s")
+    async with leading(services) as leader, following(None) as (follower, session):
+
+        async def names() -> list[str]:
+            async with session.get("/v1/topics") as answer:
+                assert answer.status == 200
+                return [topic["name"] for topic in (await answer.json())["topics"]]
+
+        leadership = follower.leadership
+        leadership.on_wait = lambda: leadership.addresses.update(http=leader)
+        assert await names() == ["the-leader-s"]
+        # As after a hand-over that came to nothing.
+        leadership.addresses.clear()
+        leadership.on_wait = lambda: setattr(leadership, "leads", True)
+        assert await names() == []
+        assert follower.forwarded == 1
+
+
 async def test_a_leader_that_serves_what_was_passed_on_to_it_takes_no_notice_of_who_did(
     services: MemoryServices,
 ) -> None:
@@ -259,3 +288,24 @@ async def test_a_stopped_follower_has_no_connection_left() -> None:
         async with following(address) as (_, session), session.get("/v1/topics") as answer:
             assert answer.status == 200
         await asyncio.wait_for(leader.gone.wait(), 10)
+
+
+async def test_a_leader_that_hangs_is_not_waited_for_once_another_one_leads() -> None:
+    async with (
+        scripted(silent) as (hanging, old),
+        scripted(answering(OK)) as (_, new),
+        following(old) as (follower, session),
+    ):
+        read = asyncio.ensure_future(session.get("/v1/topics"))
+        written = asyncio.ensure_future(
+            problem(session, "POST", MESSAGES, json={"messages": [{"value": "a"}]})
+        )
+        while len(hanging.requests) < 2:  # noqa: ASYNC110 (the other side is a plain socket)
+            await asyncio.sleep(0)
+        follower.leadership.addresses["http"] = new
+        follower.leadership.replaced.set()
+        status, document = await written
+        assert (status, document["code"]) == (504, "REQUEST_TIMED_OUT")
+        assert "was replaced before it answered" in document["detail"]
+        async with await read as answer:
+            assert answer.status == 200, "what may be sent twice is, to the new leader"

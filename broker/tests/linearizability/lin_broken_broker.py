@@ -9,10 +9,13 @@ import queue
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.log.disk import RealFile
 from penstock.main import main
+from penstock.raft import leader
+from penstock.runtime.read_gate import ReadGate
+from penstock.service.data import ACKS_ALL, ACKS_LEADER, DataServiceImpl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from penstock.log.disk import Buffer
 
 EARLY_ACK = "acknowledges-before-the-disk"
+COMMITS_ALONE = "commits-without-a-majority"
+EARLIER_ACK = "acknowledges-before-the-majority"
+LEADS_ALONE = "leads-on-without-a-majority"
 HELD_BACK_S = 0.4
 
 
@@ -45,7 +51,33 @@ def acknowledge_before_the_disk() -> None:
     threading.Thread(target=write_late, daemon=True).start()
 
 
-BUILDS: dict[str, Callable[[], None]] = {EARLY_ACK: acknowledge_before_the_disk}
+def commit_without_a_majority() -> None:
+    """An entry that one member holds is committed."""
+    leader.agreed_index = max  # type: ignore[assignment]
+
+
+def acknowledge_before_the_majority() -> None:
+    """acks=all is answered like acks=1: when the leader alone holds it."""
+    produce = DataServiceImpl.produce
+
+    def produce_for_less(self: DataServiceImpl, context: Any, batches: Any, acks: int, *rest: Any) -> Any:
+        return produce(self, context, batches, ACKS_LEADER if acks == ACKS_ALL else acks, *rest)
+
+    DataServiceImpl.produce = produce_for_less  # type: ignore[method-assign, assignment]
+
+
+def lead_on_without_a_majority() -> None:
+    """A leader that nobody answers any more does not step down by itself, and answers reads from what it has."""
+    leader._quorum_is_active = lambda state, leading: True  # type: ignore[assignment]
+    ReadGate.when_sure = lambda self, then: then()  # type: ignore[method-assign]
+
+
+BUILDS: dict[str, Callable[[], None]] = {
+    EARLY_ACK: acknowledge_before_the_disk,
+    EARLIER_ACK: acknowledge_before_the_majority,
+    COMMITS_ALONE: commit_without_a_majority,
+    LEADS_ALONE: lead_on_without_a_majority,
+}
 
 if __name__ == "__main__":
     BUILDS[sys.argv.pop(1)]()

@@ -95,12 +95,16 @@ class Links:
 
 
 class LogClient:
-    """Appends to and reads from `topic` at whoever leads, as the brokers' metadata say. Not for concurrent calls."""
+    """Appends to and reads from `topic` at whoever leads, as the brokers' metadata say; with `stubborn`, at that broker
+    whatever the metadata say. Not for concurrent calls."""
 
-    def __init__(self, brokers: Sequence[Address], topic: str, random: Random) -> None:
+    def __init__(
+        self, brokers: Sequence[Address], topic: str, random: Random, stubborn: Address | None = None
+    ) -> None:
         self._brokers = list(brokers)
         self._topic = topic
         self._random = random
+        self._stubborn = stubborn
         self._links = Links()
         self._leaders: dict[int, Address] = {}
 
@@ -190,9 +194,9 @@ class LogClient:
     # --- finding the leader ----------------------------------------------------------------------
 
     async def _ask_leader(self, partition: int, api: str, version: int, **fields: Any) -> Any:
-        if partition not in self._leaders:
+        if self._stubborn is None and partition not in self._leaders:
             await self._look_up()
-        leader = self._leaders.get(partition)
+        leader = self._stubborn or self._leaders.get(partition)
         if leader is None:
             raise Refused("no leader is known", sure=True)
         try:

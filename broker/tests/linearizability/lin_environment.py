@@ -1,12 +1,16 @@
-"""What the environment says about the runs: their length, and their seed."""
+"""What the environment says about the runs: how many, and the seed of the first."""
 
 from __future__ import annotations
 
 import os
 import random
 
-FAULTS = int(os.environ.get("PENSTOCK_LINEAR_FAULTS", "4"))
-"""Faults in a run."""
+ROUNDS = int(os.environ.get("PENSTOCK_LINEAR_ROUNDS", "1"))
+"""How often every scenario is played, each time with the next seed."""
 
 SEED = int(os.environ.get("PENSTOCK_LINEAR_SEED", str(random.SystemRandom().randrange(1 << 32))))
-AGAIN = f"PENSTOCK_LINEAR_SEED={SEED} PENSTOCK_LINEAR_FAULTS={FAULTS}"
+
+
+def again(seed: int) -> str:
+    """What to put into the environment to play the round of this seed again."""
+    return f"PENSTOCK_LINEAR_SEED={seed}"

@@ -1,6 +1,7 @@
 """What goes wrong in a run, and when: drawn from a seed, printable, and carried out one fault after the other.
 
-Drawing is a function of the seed. A fault names its target by role, because who leads is known only when it happens.
+Drawing is a function of the seed. When a fault begins and passes is told in operations of the clients, not in seconds, so
+that it means the same on every machine; and it names its target by role, because who leads is known only when it happens.
 Carrying out means signals to brokers that the test started, and cables of a network that the test made.
 """
 
@@ -21,50 +22,52 @@ if TYPE_CHECKING:
 KILL, PAUSE = "kill -9", "SIGSTOP"
 CUT, CUT_FROM, CUT_TO, ISOLATE = "cut off", "not heard", "hears nothing", "cut off, from clients too"
 LOSS, LOSS_AND_KILL = "packet loss", "packet loss and kill -9"
-SIGNALS = (KILL, PAUSE)
 NETWORK = (CUT, CUT_FROM, CUT_TO, ISOLATE, LOSS, LOSS_AND_KILL)
 LEADER, FOLLOWER, ANYBODY = "the leader", "a follower", "anybody"
 
+LOSS_RANGE = (0.1, 0.2)
 PROGRESS_TIMEOUT_S = 30.0
-"""Within this time after a fault has passed, appends must be acknowledged again."""
+"""Within this time what a fault waits for must have happened, and appends must be acknowledged again after it."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """`quiet_s` after the last one ended, `kind` befalls `target` for `for_s`; `loss` is a part of all packets."""
+    """Once `after` more appends are acknowledged, `kind` befalls `target`; `loss` is a part of all packets.
+
+    It passes when `lasts` more appends are acknowledged, and where it befell the leader only after another one leads. A
+    broker that is alone acknowledges none meanwhile: there, when so many operations more have ended in any way.
+    """
 
     kind: str
     target: str
-    quiet_s: float
-    for_s: float
+    after: int
+    lasts: int
     loss: float = 0.0
 
     def __str__(self) -> str:
         loss = f" of {self.loss:.0%}" if self.loss else ""
-        return f"after {self.quiet_s:.2f} s: {self.kind}{loss}, {self.target}, for {self.for_s:.2f} s"
+        return f"after {self.after} appends: {self.kind}{loss}, {self.target}, for {self.lasts} more"
+
+    @property
+    def deposes(self) -> bool:
+        """Whether its target cannot go on leading several brokers."""
+        return self.kind != LOSS
 
 
 def draw(
     seed: int,
-    count: int,
+    kinds: Sequence[tuple[str, str]],
     *,
-    kinds: Sequence[str] = SIGNALS,
-    targets: Sequence[str] = (LEADER,),
-    for_s: tuple[float, float] = (0.3, 1.5),
-    quiet_s: tuple[float, float] = (0.1, 0.6),
+    after: tuple[int, int] = (10, 80),
+    lasts: tuple[int, int] = (20, 60),
 ) -> list[Fault]:
-    """`count` faults of these kinds; the pairs are bounds of their lengths, and of the time before each. Every kind comes up before one comes up again, so that a short run misses none."""
+    """One fault of each (kind, target) in an order of the seed; the pairs of numbers are bounds of when they begin and
+    how long they last."""
     random = Random(seed)
-    faults: list[Fault] = []
-    kinds_left: list[str] = []
-    for _ in range(count):
-        if not kinds_left:
-            kinds_left = random.sample(kinds, len(kinds))
-        kind = kinds_left.pop()
-        loss = random.uniform(0.1, 0.2) if kind in (LOSS, LOSS_AND_KILL) else 0.0
-        faults.append(
-            Fault(kind, random.choice(targets), random.uniform(*quiet_s), random.uniform(*for_s), loss)
-        )
+    faults = []
+    for kind, target in random.sample(kinds, len(kinds)):
+        loss = random.uniform(*LOSS_RANGE) if kind in (LOSS, LOSS_AND_KILL) else 0.0
+        faults.append(Fault(kind, target, random.randint(*after), random.randint(*lasts), loss))
     return faults
 
 
@@ -84,20 +87,30 @@ class Faults:
     async def carry_out(self, faults: Sequence[Fault]) -> None:
         """One after the other; after each, appends must be acknowledged again. Raises TimeoutError, ServerError."""
         for fault in faults:
-            await asyncio.sleep(fault.quiet_s)
-            victim = await self._victim(fault.target)
-            self.done.append(f"{fault} (broker {victim})")
+            await self._workload.until_appended(fault.after, PROGRESS_TIMEOUT_S)
+            leader, victim = await self._choose(fault.target)
+            self.done.append(f"{fault} (broker {victim}, broker {leader} led)")
             await self._begin(fault, victim)
-            await asyncio.sleep(fault.for_s)
+            await self._wait(fault, leads=leader == victim, victim=victim)
             await self._end(fault, victim)
-            await self._workload.progress(PROGRESS_TIMEOUT_S)
+            await self._workload.until_all_appended(PROGRESS_TIMEOUT_S)
 
-    async def _victim(self, target: str) -> int:
+    async def _choose(self, target: str) -> tuple[int, int]:
+        """(who leads, whom it befalls)."""
         leader = await asyncio.to_thread(self._shard.leader)
         others = [number for number in range(self._shard.replicas) if number != leader]
         if target == LEADER or not others:
-            return leader
-        return self._random.choice(others if target == FOLLOWER else [leader, *others])
+            return leader, leader
+        return leader, self._random.choice(others if target == FOLLOWER else [leader, *others])
+
+    async def _wait(self, fault: Fault, *, leads: bool, victim: int) -> None:
+        if self._shard.replicas == 1:
+            await self._workload.until_ended(fault.lasts, PROGRESS_TIMEOUT_S)
+            return
+        if leads and fault.deposes:
+            # Not to be left in the middle: the thread would go on asking.
+            await asyncio.to_thread(self._shard.leader, other_than=victim, timeout_s=PROGRESS_TIMEOUT_S)
+        await self._workload.until_appended(fault.lasts, PROGRESS_TIMEOUT_S)
 
     async def _begin(self, fault: Fault, victim: int) -> None:
         if fault.loss:

@@ -6,10 +6,12 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lin_environment import again
 from lin_faults import Faults
 from lin_workload import Load, Workload
 from penstock.config.broker_config import parse_address
 from penstock.testing.history import History
+from penstock.testing.managed_process import ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,13 +23,11 @@ if TYPE_CHECKING:
     from penstock.testing.shard_processes import ShardProcesses
 
 HISTORY = "history.jsonl"
-LAST_WORDS_S = 0.3
-"""Work after the last fault, before everything is read."""
 
 
 @dataclass
 class Run:
-    """What a run is made of; `again` is what to put into the environment to repeat it. `play` fills in what was done."""
+    """What a run is made of; `play` fills in what was done."""
 
     shard: ShardProcesses
     folder: Path
@@ -35,7 +35,6 @@ class Run:
     faults: Sequence[Fault]
     load: Load = field(default_factory=Load)
     network: FaultNetwork | None = None
-    again: str = ""
     done: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -51,7 +50,8 @@ class Run:
             except BaseException as error:
                 error.add_note(self.story())
                 raise
-            self.counts = history.count | {"appended": workload.appended, "read": workload.was_read}
+            finally:
+                self.counts = history.count | {"appended": workload.appended, "read": workload.was_read}
         return path
 
     async def _play(self, workload: Workload, faults: Faults) -> None:
@@ -61,7 +61,6 @@ class Run:
             clients = group.create_task(workload.run(until))
             try:
                 await faults.carry_out(self.faults)
-                await asyncio.sleep(LAST_WORDS_S)
             finally:
                 until.set()
             await clients
@@ -74,14 +73,14 @@ class Run:
     def story(self) -> str:
         """What happened, how to make it happen again, and what the brokers said."""
         faults = "\n".join(f"  {one}" for one in self.done)
-        return f"run again with {self.again}; the faults were:\n{faults}\n{self.shard.tails()}"
+        return f"run again with {again(self.seed)}; the faults were:\n{faults}\n{self.shard.tails()}"
 
     def judge(self, checker: Checker, history: Path) -> Judgement:
         """The verdict. Raises AssertionError unless enough happened for one to mean anything."""
         judgement = checker.judge(history, pictures=self.folder)
         print(
             f"{judgement.verdict}: {self.counts['invoke']} operations, {self.counts['appended']} appends"
-            f" acknowledged, {self.counts['unknown']} unknown, {self.counts['failed']} failed; {self.again}"
+            f" acknowledged, {self.counts['unknown']} unknown, {self.counts['failed']} failed; {again(self.seed)}"
         )
         enough = 5 * max(1, len(self.faults))
         assert self.counts["appended"] >= enough, f"only {self.counts['appended']} appends were acknowledged"
@@ -101,3 +100,16 @@ class Run:
             raise
         judgement = self.judge(checker, history)
         assert judgement.verdict == "ok", f"{judgement.words()}\nthe history is {history}\n{self.story()}"
+
+    def must_be_refused(self, checker: Checker, sentence: str) -> None:
+        """Plays a broken build. Raises AssertionError unless the checker refuses its history with such a sentence.
+
+        Such brokers may come to a halt before the run's end: then the history is judged as far as it came.
+        """
+        try:
+            self.play()
+        except* (TimeoutError, ServerError) as halt:
+            print(f"the run came to a halt: {halt.exceptions}")
+        judgement = self.judge(checker, self.folder / HISTORY)
+        assert judgement.verdict == "violation", f"the broken build passed\n{self.story()}"
+        assert sentence in judgement.words(), judgement.words()

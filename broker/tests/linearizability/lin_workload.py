@@ -2,8 +2,9 @@
 
 A client is one logical process: it has one operation under way. After an append with an unknown outcome it goes on under
 a new number, because the old one's operation never ended. Appends are never repeated under the same value, so the model
-is simply a list. With `idempotent`, a producer repeats an append with its sequence number until it has an answer: the
-whole of it is one operation, and a value that is stored twice is a violation.
+is simply a list. Beside these clients, every broker of several has a reader that asks it alone, whatever the metadata say:
+it finds the leader that was deposed and does not know it yet. With `idempotent`, a producer repeats an append with its
+sequence number until it has an answer: the whole of it is one operation, and a value that is stored twice is a violation.
 """
 
 from __future__ import annotations
@@ -57,11 +58,13 @@ class _Identity:
 
 
 class Workload:
-    """The clients of one run. `appended` counts acknowledged appends."""
+    """The clients of one run. `appended` counts acknowledged appends, `was_read` reads that were answered, `ended` all
+    operations that ended in any way."""
 
     def __init__(self, history: History, brokers: Sequence[Address], load: Load, seed: int) -> None:
         self.appended = 0
         self.was_read = 0
+        self.ended = 0
         self._history = history
         self._brokers = brokers
         self._load = load
@@ -88,6 +91,9 @@ class Workload:
         async with asyncio.TaskGroup() as group:
             for number in range(self._load.clients):
                 group.create_task(self._work(Random(f"{self._seed}-{number}"), until))
+            if len(self._brokers) > 1:
+                for broker in self._brokers:
+                    group.create_task(self._read_one_broker(Random(f"{self._seed}-{broker}"), broker, until))
 
     async def settle(self) -> None:
         """After the faults: one more append to every partition, then a read of everything, so that what was lost shows.
@@ -100,18 +106,29 @@ class Workload:
                 for partition in self._ends:
                     await self._read_all(client, partition)
 
-    async def progress(self, timeout_s: float) -> None:
-        """Waits for appends that began after now and are acknowledged. Raises TimeoutError."""
-        wanted = self.appended + self._load.clients + 1
+    async def until_all_appended(self, timeout_s: float) -> None:
+        """Waits for an append that began after now and is acknowledged. Raises TimeoutError."""
+        await self.until_appended(self._load.clients + 1, timeout_s)
+
+    async def until_appended(self, count: int, timeout_s: float) -> None:
+        """Waits for so many more acknowledged appends. Raises TimeoutError."""
+        wanted = self.appended + count
         async with asyncio.timeout(timeout_s):
             while self.appended < wanted:
+                await self._moved.wait()
+
+    async def until_ended(self, count: int, timeout_s: float) -> None:
+        """Waits until so many more operations ended in any way. Raises TimeoutError."""
+        wanted = self.ended + count
+        async with asyncio.timeout(timeout_s):
+            while self.ended < wanted:
                 await self._moved.wait()
 
     # --- one client ------------------------------------------------------------------------------
 
     @contextmanager
-    def _client(self, random: Random) -> Iterator[LogClient]:
-        client = LogClient(self._brokers, TOPIC, random)
+    def _client(self, random: Random, stubborn: Address | None = None) -> Iterator[LogClient]:
+        client = LogClient(self._brokers, TOPIC, random, stubborn)
         try:
             yield client
         finally:
@@ -134,12 +151,25 @@ class Workload:
                     elif chance < APPENDS + ENDS:
                         await self._end(client, number, partition)
                     else:
-                        offset = max(0, self._ends[partition] - random.randrange(REACH_BACK))
-                        await self._read(client, number, partition, offset)
+                        await self._read(client, number, partition, self._near_end(random, partition))
                 except Refused as error:
                     if not error.sure:
                         number, identity = next(self._clients), None
                     await asyncio.sleep(BACK_OFF_S)
+
+    async def _read_one_broker(self, random: Random, broker: Address, until: asyncio.Event) -> None:
+        number = next(self._clients)
+        with self._client(random, broker) as client:
+            while not until.is_set():
+                await asyncio.sleep(random.uniform(0, self._load.think_s))
+                partition = random.randrange(self._load.partitions)
+                try:
+                    if random.random() < ENDS:
+                        await self._end(client, number, partition)
+                    else:
+                        await self._read(client, number, partition, self._near_end(random, partition))
+                except Refused:
+                    continue  # It follows, or is not there.
 
     async def _append(self, client: LogClient, number: int, partition: int) -> None:
         value = next(self._values)
@@ -174,6 +204,9 @@ class Workload:
         identity.sequences[partition] = sequence + 1
         self._acknowledged(operation, partition, offset)
 
+    def _near_end(self, random: Random, partition: int) -> int:
+        return max(0, self._ends[partition] - random.randrange(REACH_BACK))
+
     async def _read(self, client: LogClient, number: int, partition: int, offset: int) -> int:
         """Returns the first offset that was not read."""
         operation = self._history.read(number, partition, offset)
@@ -184,9 +217,11 @@ class Workload:
             raise
         except Beyond:
             self._history.was_beyond(operation)
+            self._has_ended()
             return offset
         self._history.was_read(operation, values, end)
         self.was_read += 1
+        self._has_ended()
         self._ends[partition] = max(self._ends[partition], end)
         return offset + len(values)
 
@@ -198,6 +233,7 @@ class Workload:
             self._refused(operation, error)
             raise
         self._history.had_end(operation, end)
+        self._has_ended()
         self._ends[partition] = max(self._ends[partition], end)
 
     async def _append_to_all(self, client: LogClient) -> None:
@@ -223,11 +259,15 @@ class Workload:
 
     # --- the books -------------------------------------------------------------------------------
 
+    def _has_ended(self) -> None:
+        self.ended += 1
+        self._moved.set()
+        self._moved = asyncio.Event()
+
     def _acknowledged(self, operation: int, partition: int, offset: int) -> None:
         self._history.appended(operation, offset)
         self.appended += 1
-        self._moved.set()
-        self._moved = asyncio.Event()
+        self._has_ended()
         self._ends[partition] = max(self._ends[partition], offset + 1)
 
     def _refused(self, operation: int, error: Refused) -> None:
@@ -235,3 +275,4 @@ class Workload:
             self._history.failed(operation, str(error))
         else:
             self._history.unknown(operation, str(error))
+        self._has_ended()

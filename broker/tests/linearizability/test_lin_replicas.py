@@ -44,6 +44,11 @@ def test_the_same_is_agreement() -> None:
     )
 
 
+def test_one_replica_agrees_with_nobody() -> None:
+    agreement = replicas_agree(URLS[:1], ask=Replicas().ask, timeout_s=0)
+    assert agreement.line() == "one replica, with entries 1 to 10 (e0) and the state of catalog, groups"
+
+
 def test_entries_that_everybody_has_are_compared() -> None:
     replicas = Replicas()
     replicas.first["b"] = 5

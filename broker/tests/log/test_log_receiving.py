@@ -16,6 +16,7 @@ from penstock.codec.entry import (
     parse_entry_header,
 )
 from penstock.log.errors import DiskFullError, EntriesRefusedError, LogDamagedError
+from penstock.log.receiving import check_entries
 from penstock.log.segment import SEGMENT_HEADER_SIZE
 from penstock.testing.simulated_disk import SimulatedDisk
 
@@ -197,6 +198,23 @@ def test_what_does_not_fit_is_refused_whole(make: Callable[[int], bytes], words:
     assert words.format(h=index - 1, i=index, j=index + 1) in str(caught.value)
     assert "cannot be appended: at its byte" in str(caught.value)
     assert state(copy) == before
+
+
+def test_entries_that_were_checked_before_are_appended_in_their_place_alone() -> None:
+    data = leader(3).shipped(1, 3)
+    headers = check_entries(memoryview(data), 1, 0, SEGMENT_BYTES)
+    copy = follower()
+    assert [header for header, _, _ in copy.log.append_entries(data, headers)] == headers
+    copy.commit()
+    before = state(copy)
+    with pytest.raises(EntriesRefusedError, match="the entry there is 1, the log goes on with 4"):
+        copy.log.append_entries(data, headers)
+    older = entry(4, epoch=2)
+    with pytest.raises(EntriesRefusedError, match="entry 4 is of epoch 2, the one before of epoch 3"):
+        copy.log.append_entries(older, check_entries(memoryview(older), 4, 0, SEGMENT_BYTES))
+    assert copy.log.append_entries(b"", []) == []
+    assert state(copy) == before
+    assert contents(copy) == contents(leader(3))
 
 
 def test_every_flipped_bit_is_refused() -> None:

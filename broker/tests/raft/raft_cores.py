@@ -78,7 +78,13 @@ def settle(
     """Lets the cores talk until they have nothing more to say; gives what was said. Who is not named, hears nothing."""
     by_member = {core.status().member: core for core in cores}
     said = []
-    while messages := [message for core in cores for message in sent(turn(core))]:
+
+    def told(core: RaftCore) -> list[PeerMessage]:
+        readys = turn(core)
+        core.tell_commit()
+        return sent([*readys, *turn(core)])
+
+    while messages := [message for core in cores for message in told(core)]:
         for message in messages:
             said.append(message)
             if message.to in by_member and not lost(message):

@@ -199,6 +199,20 @@ def test_membership_changes_come_one_at_a_time() -> None:
     assert leader.propose_change(again, ENTRY_BYTES) == 3
 
 
+def test_only_who_is_alone_drops_everybody_else() -> None:
+    leader = make_leader(make_core(2), make_core(3))
+    alone = Change(ChangeKind.ALONE, 1)
+    assert leader.propose_change(alone, ENTRY_BYTES) == Refusal(
+        "only a member that is alone may drop the others"
+    )
+    single = make_leader(voters=(1,))
+    assert single.propose_change(alone, ENTRY_BYTES) == 2
+    assert single.apply_change(alone) == Configuration((1,))
+    # Who is sent that entry goes by it, whatever the members were.
+    follower = make_core(4, voters=(1, 2, 3))
+    assert follower.apply_change(alone) == Configuration((1,))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -235,6 +235,46 @@ def test_one_message_carries_all_that_a_turn_appended_and_followers_share_its_sp
     assert (first.span.first, first.span.last, first.span.size_bytes) == (2, 301, 300 * ENTRY_BYTES)
 
 
+def test_a_commit_is_told_with_the_next_entries_or_when_the_driver_asks_for_it() -> None:
+    leader = make_leader(make_core(2), make_core(3))
+    last = append(leader)
+    turn(leader)
+    leader.step(AppendResponse(1, 2, 1, last))
+    assert leader.committed_index == last
+    assert not of_kind(Append, sent(turn(leader)))
+    assert leader.commit_due
+    leader.tell_commit()
+    told = of_kind(Append, sent(turn(leader)))
+    assert [(message.to, message.commit, message.span) for message in told] == [
+        (2, last, None),
+        (3, last, None),
+    ]
+    assert not leader.commit_due
+    last = append(leader)
+    turn(leader)
+    leader.step(AppendResponse(1, 2, 1, last))
+    append(leader)
+    carried = of_kind(Append, sent(turn(leader)))
+    assert [(message.commit, message.span is None) for message in carried] == [(last, False)] * 2
+    leader.tell_commit()
+    assert not of_kind(Append, sent(turn(leader)))
+
+
+def test_a_follower_that_answers_behind_the_commit_is_told_of_it_too() -> None:
+    leader = make_leader(make_core(2), make_core(3))
+    last = append(leader)
+    turn(leader)
+    leader.step(AppendResponse(1, 2, 1, last))
+    leader.tell_commit()
+    turn(leader)
+    leader.report_unreachable(3)
+    leader.step(AppendResponse(1, 3, 1, last))
+    assert leader.commit_due
+    leader.tell_commit()
+    told = of_kind(Append, sent(turn(leader)))
+    assert [(message.to, message.commit) for message in told] == [(3, last)]
+
+
 def test_messages_and_windows_are_bounded() -> None:
     options = RaftOptions(
         pre_vote=False,
@@ -253,6 +293,38 @@ def test_messages_and_windows_are_bounded() -> None:
     leader.step(AppendResponse(1, 2, 1, 4))
     more = [message for message in of_kind(Append, sent(turn(leader))) if message.to == 2]
     assert [(message.span.first, message.span.last) for message in more if message.span] == [(11, 13)]
+
+
+def test_a_follower_that_is_far_behind_has_a_window_of_its_own() -> None:
+    options = RaftOptions(
+        pre_vote=False,
+        check_quorum=False,
+        append_bytes_max=10 * ENTRY_BYTES,
+        inflight_bytes_max=1000 * ENTRY_BYTES,
+        catch_up_bytes_max=25 * ENTRY_BYTES,
+    )
+    leader = make_leader(make_core(2), make_core(3), options=options)
+    append(leader, 100)
+
+    def spans() -> list[tuple[int, int]]:
+        messages = [message for message in of_kind(Append, sent(turn(leader))) if message.to == 2]
+        return [(message.span.first, message.span.last) for message in messages if message.span]
+
+    assert spans() == [(2, 11), (12, 21), (22, 31)]
+    # What is appended meanwhile makes no messages to it.
+    append(leader)
+    assert spans() == []
+    leader.step(AppendResponse(1, 2, 1, 11))
+    assert spans() == [(32, 41)]
+    leader.step(AppendResponse(1, 2, 1, 41))
+    assert spans() == [(42, 51), (52, 61), (62, 71)]
+    leader.step(AppendResponse(1, 2, 1, 71))
+    assert spans() == [(72, 81), (82, 91), (92, 101)]
+    # Level but for what is on its way, it is sent what comes as it comes.
+    leader.step(AppendResponse(1, 2, 1, 101))
+    assert spans() == [(102, 102)]
+    append(leader)
+    assert spans() == [(103, 103)]
 
 
 def test_a_lost_message_is_found_out_by_the_next_heartbeat() -> None:

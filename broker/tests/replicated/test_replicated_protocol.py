@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from contextlib import asynccontextmanager
+import signal
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -180,3 +181,28 @@ async def test_a_follower_passes_on_what_any_broker_may_be_asked(shard: ShardPro
     topic = create_topic(shard.kafka, 1)
     async with wire_to(shard, shard.followers()[0]) as wire:
         assert (await produce(wire, topic, ALL))[0] == ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+
+async def test_requests_in_the_middle_of_an_election_wait_for_its_end(shard: ShardProcesses) -> None:
+    """Whoever wins it, and whichever broker was asked."""
+    topic, leader = create_topic(shard.kafka, 1), shard.leader()
+    epoch = shard.view(leader).epoch
+    survivors = shard.followers()
+    async with AsyncExitStack() as stack:
+        wires = [
+            await stack.enter_async_context(wire_to(shard, ordinal))
+            for ordinal in survivors
+            for _ in range(2)
+        ]
+        shard.brokers[leader].send_signal(signal.SIGKILL)
+        asked = [MetadataRequestTopic(name=topic)]
+        told = await asyncio.gather(*(wire.ask("Metadata", METADATA, topics=asked) for wire in wires[::2]))
+        given = await asyncio.gather(
+            *(wire.ask("InitProducerId", 4, transactional_id=None) for wire in wires[1::2])
+        )
+    for answer in told:
+        assert answer.topics[0].partitions[0].leader_id in survivors
+        assert answer.topics[0].partitions[0].leader_epoch > epoch
+    assert [answer.error_code for answer in given] == [ErrorCode.NONE] * len(survivors)
+    assert len({answer.producer_id for answer in given}) == len(survivors)
+    shard.kill(leader)

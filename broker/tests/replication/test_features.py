@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import uuid
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -37,7 +38,7 @@ def greeting(member: int, level: int) -> Greeting:
         shard_uid="s",
         ordinal=member - 1,
         member=member,
-        storage_id=f"storage-{member}",
+        storage_id=str(uuid.UUID(int=member << 65)),
         name=f"b{member}",
         release="test",
         feature_level=level,
@@ -158,7 +159,7 @@ async def test_a_lone_broker_uses_all_that_it_knows() -> None:
     while members.level < FEATURE_LEVEL:
         shard.member.tick()
         await shard.settle()
-    assert members.announced(0) is not None
+    assert [item.ordinal for item in members.configured()] == [0]
 
 
 async def test_a_command_is_not_appended_below_its_level() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from penstock.log.errors import LogDamagedError
 from penstock.replication.forgetting import why_forgotten
+from penstock.replication.members import member_id
+from penstock.replication.recovery import Recovery
 from penstock.runtime import forgetting
 from penstock.runtime.data_folder import FORMAT, DataFolder, Meta
 from penstock.runtime.forgetting import failed_sync_boot, finish_forgetting, mark_failed_sync, start_over
@@ -42,7 +45,7 @@ def test_a_failed_sync_is_noted_for_the_next_start(tmp_path: Path) -> None:
 
 
 def a_meta(ordinal: int = 1) -> Meta:
-    return Meta(FORMAT, "cluster", 0, SHARD, uuid.UUID(int=ordinal + 1), ordinal, epoch=4, vote=9)
+    return Meta(FORMAT, "cluster", 0, SHARD, uuid.UUID(int=ordinal + 1 << 65), ordinal, epoch=4, vote=9)
 
 
 def greeting_of(meta: Meta, *, founded: bool = False) -> Greeting:
@@ -51,7 +54,7 @@ def greeting_of(meta: Meta, *, founded: bool = False) -> Greeting:
         shard_id=0,
         shard_uid=str(SHARD),
         ordinal=meta.ordinal,
-        member=meta.storage_id.int & 0xFFFF | 1,
+        member=member_id(meta.storage_id),
         storage_id=str(meta.storage_id),
         name=f"b{meta.ordinal}",
         release="test",
@@ -91,19 +94,28 @@ async def test_it_starts_over_beside_a_broker_that_knows_the_shard(tmp_path: Pat
     folder.close()
 
 
+RECOVERY = Recovery(1, "lineage-a", 3, "b1", 10_004, 100, 4, 95, 0)
+
+
+@pytest.mark.parametrize(
+    ("founded", "known"),
+    [(False, {}), (True, {"joined": (1, "lineage-a")}), (True, {"recovery": RECOVERY})],
+    ids=["empty", "of before the recovery that it joined", "of before it was trusted"],
+)
 async def test_with_nobody_to_learn_from_nothing_is_thrown_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, founded: bool, known: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(forgetting, "MEETING_SECONDS_MAX", 0.2)
     folder = DataFolder(tmp_path)
-    peer, address = await a_peer(founded=False)
-    folder.save_meta(a_meta())
+    peer, address = await a_peer(founded=founded)
+    meta = msgspec.structs.replace(a_meta(), **known)
+    folder.save_meta(meta)
     folder.log_disk.open(f"{1:020d}.log", create=True).close()
     with pytest.raises(
         LogDamagedError, match=r"the log is damaged; no other broker that holds the shard was met"
     ):
-        await start_over(folder, a_meta(), {0: address}, greeting_of, "the log is damaged")
-    assert folder.load_meta() == a_meta()
+        await start_over(folder, meta, {0: address}, greeting_of, "the log is damaged")
+    assert folder.load_meta() == meta
     assert folder.log_disk.names() == [f"{1:020d}.log"]
     await peer.close()
     folder.close()

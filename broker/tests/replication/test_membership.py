@@ -84,7 +84,8 @@ WHOLE = {10: 0, 11: 1, 12: 2}
             None,
             id="not close enough",
         ),
-        pytest.param(roster({10: 0}, {21: 1}, {}, {21: DOWN}), None, id="a learner that was not heard of"),
+        pytest.param(roster({10: 0}, {21: 1}, {}, {21: DOWN}), None, id="a learner that is away"),
+        pytest.param(roster({10: 0}, {21: 1}, {21: 1}, {21: DOWN}), None, id="a learner that says nothing"),
         pytest.param(
             msgspec.structs.replace(roster({10: 0}, {21: 1}, {21: 1}), standings={}),
             None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import uuid
 from collections.abc import Sequence
 
 import msgspec
@@ -33,13 +34,15 @@ from penstock.session.peer_connection import (
 
 _settings = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 
+OWN_STORAGE = uuid.UUID(int=100 << 65)
+OTHER_STORAGE = uuid.UUID(int=101 << 65)
 OWN = Greeting(
     cluster_id="cluster-a",
     shard_id=0,
     shard_uid="shard-1",
     ordinal=0,
     member=100,
-    storage_id="storage-0",
+    storage_id=str(OWN_STORAGE),
     name="orders-0-0",
     release="1.0",
     feature_level=1,
@@ -49,7 +52,7 @@ OWN = Greeting(
     peer="orders-0-0:9093",
 )
 OTHER = msgspec.structs.replace(
-    OWN, ordinal=1, member=101, storage_id="storage-1", name="orders-0-1", last_index=7
+    OWN, ordinal=1, member=101, storage_id=str(OTHER_STORAGE), name="orders-0-1", last_index=7
 )
 
 
@@ -136,6 +139,23 @@ def test_two_members_greet_each_other_and_then_talk() -> None:
             "orders-0-1 is broker 2, where broker 1 was expected: check shard.peers",
         ),
         (
+            changed(member=0),
+            1,
+            f"orders-0-1 speaks as member 0, which its storage '{OTHER_STORAGE}' does not make it: its release or its data"
+            " folder is at fault",
+        ),
+        (
+            changed(storage_id="none"),
+            1,
+            "orders-0-1 speaks as member 101, which its storage 'none' does not make it: its release or its data folder is at"
+            " fault",
+        ),
+        (
+            changed(member=OWN.member, storage_id=OWN.storage_id),
+            1,
+            "orders-0-1 has the storage of orders-0-0: one of the two data folders is a copy",
+        ),
+        (
             changed(feature_level=0),
             1,
             "the shard uses feature level 1, the release of orders-0-1 knows 0: upgrade it",
@@ -163,7 +183,7 @@ def test_who_must_not_talk_and_why(other: Greeting, expected: int | None, senten
         # A broker that knows no shard yet has made up its cluster's id.
         (changed(cluster_id="cluster-b", founded=False), 1),
         (changed(ordinal=2), None),
-        (changed(name=OWN.name, member=OWN.member, storage_id=OWN.storage_id), 1),
+        (changed(name=OWN.name), 1),
     ],
 )
 def test_what_does_not_matter(other: Greeting, expected: int | None) -> None:

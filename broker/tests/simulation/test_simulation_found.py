@@ -2,67 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
 
 import pytest
 
-from penstock.codec.records import BatchOptions, Record, build_batch
 from penstock.model.errors import ErrorCode
-from penstock.raft.messages import Heartbeat
-from penstock.service.api import ProduceBatches
+from penstock.raft.messages import Heartbeat, TimeoutNow, VoteRequest
+from penstock.service.api import FetchedPartition, FetchPartition
 from penstock.testing.simulated_cluster.broker import CONTEXT, SimulatedBroker
-from penstock.testing.simulated_cluster.faults import Shape
-from penstock.testing.simulated_cluster.world import World
-
-SHAPE = Shape(
-    brokers=3,
-    sync=True,
-    grows=False,
-    producers=0,
-    idempotent=0,
-    partitions=1,
-    trims=False,
-    segment_bytes=4096,
-    power_cycle_at_end=False,
-)
-SECONDS_MAX = 20.0
-
-
-class Scene(World):
-    """Three brokers, and nothing happens but what a test does."""
-
-    def __init__(self) -> None:
-        super().__init__(0, [], SHAPE)
-        self.begin()
-        self.until(lambda: self.leader is not None and len(self.leader.member.in_sync_members()) == 3)
-
-    @property
-    def leader(self) -> SimulatedBroker | None:
-        return next((broker for broker in self.brokers if broker.up and broker.shard.leading), None)
-
-    def until(self, condition: Callable[[], object], step: float = 0.01) -> None:
-        deadline = self.agenda.now + SECONDS_MAX
-        while not condition():
-            assert self.agenda.now < deadline, "it did not come to that"
-            self.agenda.run_until(self.agenda.now + step)
-            if self.violation is not None:
-                raise self.violation
-
-    def pass_time(self, seconds: float) -> None:
-        end = self.agenda.now + seconds
-        self.until(lambda: self.agenda.now >= end)
-
-    def produce(self, broker: SimulatedBroker, count: int, size: int = 100) -> list[ErrorCode]:
-        """Begins to write; the list fills as answers come."""
-        answers: list[ErrorCode] = []
-        assert broker.loop is not None
-        with broker.loop.running():
-            for _ in range(count):
-                batch = build_batch([Record(value=bytes(size), timestamp=1)], 0, BatchOptions())
-                item = ProduceBatches("t", 0, memoryview(bytes(batch)))
-                future = broker.data.produce(CONTEXT, [item], -1, 5000)
-                future.add_done_callback(lambda done: answers.append(done.result()[0].error))  # type: ignore[attr-defined]
-        return answers
+from simulation_scene import SECONDS_MAX, Scene
 
 
 @pytest.fixture
@@ -117,6 +65,35 @@ def leader_of(scene: Scene, broker: SimulatedBroker) -> int:
     up = {b.member.own_member for b in scene.brokers if b.up}
     (found,) = set(voters) - up
     return found
+
+
+def test_votes_that_come_late_make_a_leader_of_the_past(scene: Scene) -> None:
+    """It lacks what the next epoch has committed meanwhile, and that is well: the judge once took it for a loss."""
+    leader = scene.leader
+    assert leader is not None
+    late, third = [broker for broker in scene.brokers if broker is not leader]
+    replica = late.member.replica
+    epoch = replica.core.epoch
+    scene.network.block(leader.ordinal, late.ordinal)
+    scene.network.block(third.ordinal, late.ordinal)
+    assert late.loop is not None
+    with late.loop.running():
+        replica.step(TimeoutNow(replica.own_member, leader.member.own_member, epoch))
+    # It asks for votes, and does not hear the answers.
+    scene.until(lambda: third.member.replica.core.epoch == epoch + 1)
+    scene.network.block(late.ordinal, leader.ordinal)
+    scene.network.block(late.ordinal, third.ordinal)
+    scene.until(lambda: scene.leader is not None and scene.leader.shard.epoch == epoch + 2)
+    assert scene.leader is not None
+    answers = scene.produce(scene.leader, 3)
+    scene.until(lambda: len(answers) == 3)
+    assert answers == [ErrorCode.NONE] * 3
+    scene.network.heal()
+    scene.until(lambda: replica.is_leader, step=0.0001)
+    assert replica.core.epoch == epoch + 1
+    last = len(scene.checks.committed)
+    assert last > replica.core.last_index
+    scene.until(lambda: late.shard.commit_index >= last)
 
 
 def fill(scene: Scene, leader: SimulatedBroker) -> None:
@@ -183,3 +160,118 @@ def test_a_snapshot_waits_for_the_write_that_is_under_way(scene: Scene) -> None:
     assert follower.shard.log.has_job
     last = leader.shard.log.next_index - 1
     scene.until(lambda: follower.shard.commit_index >= last)
+
+
+def test_a_broker_that_came_back_is_not_ready_before_it_knows_what_clients_know(scene: Scene) -> None:
+    """Its last checkpoint may be from before a topic that clients use: they would take it for deleted."""
+    leader = scene.leader
+    assert leader is not None
+    follower = next(broker for broker in scene.brokers if broker is not leader)
+    known = leader.shard.commit_index
+    scene.crash(follower, power=False, announced=True, back_after=0.1)
+    scene.until(lambda: follower.up)
+    assert follower.shard.commit_index < known
+    assert follower.member.not_ready_reasons()
+    scene.until(lambda: not follower.member.not_ready_reasons(), step=0.001)
+    assert follower.member.replica.caught_up
+    assert follower.shard.commit_index >= known
+
+
+def read(broker: SimulatedBroker) -> asyncio.Future[list[FetchedPartition]]:
+    """Begins a read of partition 0."""
+    assert broker.loop is not None
+    with broker.loop.running():
+        return asyncio.ensure_future(
+            broker.data.fetch(
+                CONTEXT, [FetchPartition("t", 0, 0, 1 << 20)], min_bytes=0, max_bytes=1 << 20, max_wait_ms=0
+            )
+        )
+
+
+def answer(future: asyncio.Future[list[FetchedPartition]]) -> tuple[ErrorCode, int]:
+    """Its error and end."""
+    (found,) = future.result()
+    return found.error, found.high_watermark
+
+
+def acknowledge_elsewhere(scene: Scene, old: SimulatedBroker) -> None:
+    """Another one leads, and acknowledges a message."""
+    scene.until(lambda: any(b.shard.leading for b in scene.brokers if b is not old), step=0.001)
+    new = next(b for b in scene.brokers if b is not old and b.shard.leading)
+    answers = scene.produce(new, 1)
+    scene.until(lambda: answers, step=0.001)
+    assert answers == [ErrorCode.NONE]
+
+
+def test_a_leader_that_stood_still_reads_nothing_while_another_one_leads(scene: Scene) -> None:
+    """It goes on in the belief that it leads, and is asked before it hears of the other one."""
+    leader = scene.leader
+    assert leader is not None
+    assert leader.loop is not None
+    scene.pass_time(0.5)
+    assert read(leader).done(), "it reads at once while it leads"
+    leader.loop.pause(SECONDS_MAX / 2)
+    acknowledge_elsewhere(scene, leader)
+    assert leader.loop.paused_until > scene.agenda.now
+    assert leader.shard.leading
+    found = read(leader)
+    scene.until(found.done)
+    assert answer(found) == (ErrorCode.NOT_LEADER_OR_FOLLOWER, -1)
+
+
+def test_a_leader_that_is_cut_off_reads_nothing_while_another_one_leads(scene: Scene) -> None:
+    """It has not noticed yet: it looks for its majority every now and then, and had just done so."""
+    leader = scene.leader
+    assert leader is not None
+    state = leader.member.replica.core._state
+    scene.until(lambda: state.election_elapsed == 1, step=0.001)
+    for other in scene.brokers:
+        if other is not leader:
+            scene.network.block(other.ordinal, leader.ordinal)
+            scene.network.block(leader.ordinal, other.ordinal)
+    acknowledge_elsewhere(scene, leader)
+    assert leader.shard.leading
+    found = read(leader)
+    scene.until(found.done)
+    assert answer(found) == (ErrorCode.NOT_LEADER_OR_FOLLOWER, -1)
+
+
+def test_a_leader_that_handed_over_in_vain_asks_before_each_read(scene: Scene) -> None:
+    """Who was told to stand for election may hear of it at any time."""
+    leader = scene.leader
+    assert leader is not None
+    assert leader.loop is not None
+    follower = next(broker for broker in scene.brokers if broker is not leader)
+    scene.network.block(leader.ordinal, follower.ordinal)
+    with leader.loop.running():
+        assert leader.member.replica.hand_over(follower.member.own_member) is None
+    assert not leader.shard.leading
+    scene.until(lambda: leader.shard.leading)
+    scene.pass_time(0.5)
+    found = read(leader)
+    assert not found.done()
+    scene.until(found.done)
+    assert answer(found) == (ErrorCode.NONE, 0)
+
+
+def test_a_follower_that_was_restarted_keeps_its_vote_back(scene: Scene) -> None:
+    """It may have confirmed to a leader a moment before; that one still reads on the strength of it."""
+    leader = scene.leader
+    assert leader is not None
+    follower, third = (broker for broker in scene.brokers if broker is not leader)
+    for other in (follower, third):
+        scene.network.block(leader.ordinal, other.ordinal)
+    scene.crash(follower, power=False, announced=False, back_after=0.05)
+    scene.until(lambda: follower.up, step=0.001)
+    member, candidate = follower.member, third.member.own_member
+    core = member.replica.core
+    request = VoteRequest(member.own_member, candidate, core.epoch + 1, 1 << 30, core.epoch, False, False)
+    assert follower.loop is not None
+    with follower.loop.running():
+        member.replica.step(request)
+    assert core.epoch == request.epoch - 1
+    scene.pass_time(0.75)
+    assert core.epoch == request.epoch - 1
+    with follower.loop.running():
+        member.replica.step(request)
+    assert core.epoch == request.epoch

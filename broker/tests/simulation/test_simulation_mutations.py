@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,11 +13,12 @@ from penstock.model.record_batch import BatchHeader
 from penstock.partition.partition import Partition
 from penstock.raft import election, follower, leader
 from penstock.raft.epochs import EpochLog
-from penstock.raft.messages import AppendResponse, Span, VoteRequest
+from penstock.raft.messages import Append, AppendResponse, Span, VoteRequest
 from penstock.raft.ready import HardState
 from penstock.raft.state import Leading, State
 from penstock.replication import announcing
 from penstock.runtime.data_folder import Meta
+from penstock.runtime.member import ShardMember
 from penstock.runtime.replica import Replica
 from penstock.runtime.shard import Shard
 from penstock.session.producers import ProducerSessions
@@ -156,6 +158,19 @@ def comes_back_without_its_storage_as_who_it_was(patch: pytest.MonkeyPatch) -> N
 # --- following -------------------------------------------------------------------------------------
 
 
+def appends_behind_entries_that_do_not_match(patch: pytest.MonkeyPatch) -> None:
+    """A follower takes entries wherever its log reaches so far, whatever stands before them."""
+    right = follower.handle_append
+
+    def handle_append(state: State, message: Append) -> None:
+        own = state.log.epoch_of(message.previous_index)
+        if own is not None:
+            message = msgspec.structs.replace(message, previous_epoch=own)
+        right(state, message)
+
+    patch.setattr(follower, "handle_append", handle_append)
+
+
 def keeps_a_conflicting_tail(patch: pytest.MonkeyPatch) -> None:
     """Entries that another leader holds otherwise stay, and are acknowledged as if they were that leader's."""
 
@@ -207,6 +222,14 @@ def installs_a_snapshot_without_its_base(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Shard, "begin_anew", begin_anew)
 
 
+def never_says_that_a_snapshot_was_sent(patch: pytest.MonkeyPatch) -> None:
+    """A lost snapshot is waited for."""
+    right: Callable[..., Any] = ShardMember._report_snapshot
+    patch.setattr(
+        ShardMember, "_report_snapshot", lambda self, member, ok: None if ok else right(self, member, ok)
+    )
+
+
 def uses_what_a_member_does_not_know(patch: pytest.MonkeyPatch) -> None:
     """The level rises as soon as one member knows more."""
 
@@ -232,11 +255,13 @@ MUTATIONS: Sequence[Mutation] = (
     votes_twice,
     votes_for_shorter_logs,
     comes_back_without_its_storage_as_who_it_was,
+    appends_behind_entries_that_do_not_match,
     keeps_a_conflicting_tail,
     keeps_staged_state_when_it_steps_down,
     takes_what_is_staged_for_committed,
     installs_a_snapshot_without_its_state,
     installs_a_snapshot_without_its_base,
+    never_says_that_a_snapshot_was_sent,
     uses_what_a_member_does_not_know,
 )
 

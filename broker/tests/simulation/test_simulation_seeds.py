@@ -14,9 +14,9 @@ from penstock.testing.simulated_cluster.checks import Violation
 from penstock.testing.simulated_cluster.faults import KINDS, shape_of
 from penstock.testing.simulated_cluster.world import World, run_life, shrink
 
-SEEDS = int(os.environ.get("PENSTOCK_SIM_SEEDS", "100"))
+SEEDS = int(os.environ.get("PENSTOCK_SIM_SEEDS", "1000"))
 FIRST = int(os.environ.get("PENSTOCK_SIM_FIRST", "0"))
-SEEDS_PER_TEST = 20
+SEEDS_PER_TEST = 10
 SHRINKING_RUNS_MAX = 60
 
 
@@ -38,10 +38,10 @@ def test_a_seed_is_one_life() -> None:
 
 def test_simulated_clusters_do_and_meet_something() -> None:
     """The lives above are not idle: leaders change, clients write and read, all kinds of faults and of shapes are met."""
-    outcomes = [run_life(seed) for seed in range(12)]
+    outcomes = [run_life(seed) for seed in range(20)]
     assert sum(outcome.acknowledged for outcome in outcomes) > 2_000
     assert sum(outcome.read for outcome in outcomes) > 2_000
-    assert sum(outcome.epochs for outcome in outcomes) > 36
+    assert sum(outcome.epochs for outcome in outcomes) > 50
     assert {fault.kind for seed in range(60) for fault in World(seed).faults} == set(KINDS)
     shapes = [shape_of(seed) for seed in range(60)]
     assert {shape.brokers for shape in shapes} == {1, 3, 5}

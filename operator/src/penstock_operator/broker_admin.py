@@ -58,6 +58,12 @@ class HttpBrokerAdmin:
         """Have this broker's shard be led by another member; returns once it is."""
         await self._call("POST", "/v1/shard/hand-over", {"to": to})
 
+    async def trust(self, shard_uid: str) -> None:
+        """Have the shard, which lost its quorum for good, go on from the copy that this broker holds now."""
+        broker = await self.broker()
+        storage_id = broker.get("storageId", "") if isinstance(broker, dict) else ""
+        await self._call("POST", "/v1/shard/trust", {"shardUid": shard_uid, "storageId": storage_id})
+
     async def topic(self, name: str) -> Any | None:
         """The topic, or None."""
         return await self._call_or_none("GET", f"/v1/topics/{quote(name, safe='')}")

@@ -63,6 +63,20 @@ class ShardMember(Wire):
     feature_level: int = 0
 
 
+class Recovery(Wire):
+    """The shard lost its quorum for good and went on from the copy of `broker`, which ended with entry `lastIndex` of epoch
+    `lastEpoch` and knew those up to `commitIndex` to be committed: what was acknowledged behind `lastIndex` may be gone.
+    It goes on in epochs above `epoch`; `generation` counts."""
+
+    generation: int
+    broker: str
+    epoch: int
+    last_index: int
+    last_epoch: int
+    commit_index: int
+    at: datetime
+
+
 class Shard(Wire):
     """`featureLevel` says which commands its log may hold: it rises when the last broker was upgraded."""
 
@@ -71,6 +85,7 @@ class Shard(Wire):
     leader: str
     epoch: int
     members: list[ShardMember]
+    recovery: Recovery | None = None
     feature_level: int = 0
 
 
@@ -114,6 +129,13 @@ class HandOver(Asked):
     """`to` names the broker that is to lead; without it, the one that holds most."""
 
     to: str | None = None
+
+
+class Trust(Asked):
+    """Which copy is trusted: the shard's UUID, and the storage id that `/v1/broker` of this broker shows."""
+
+    shard_uid: Name
+    storage_id: Name
 
 
 class DigestRange(msgspec.Struct, rename="camel", forbid_unknown_fields=True):

@@ -17,13 +17,16 @@ from penstock.admin.models import (
     Listener,
     LogStatus,
     Rates,
+    Recovery,
     Shard,
     ShardMember,
+    Trust,
 )
 from penstock.listeners.http.routes import Call, NoBody, NoQuery, Reply, Route, Routes
 
 if TYPE_CHECKING:
     from penstock.listeners.http.services import HttpServices
+    from penstock.replication import recovery as replication
     from penstock.service.api import BrokerStatus
 
 MODE_RAFT = "Raft"
@@ -80,7 +83,18 @@ class StatusRoutes:
             body=NoBody,
             local=True,
         )
-        return [cluster, broker, hand_over, digest]
+        trust: Route[NoQuery, Trust] = Route(
+            method="POST",
+            path="/v1/shard/trust",
+            name="trustMember",
+            summary="The shard's quorum is lost for good: it goes on from this broker's copy. What others had may be gone.",
+            handler=self.trust,
+            replies={200: Recovery},
+            query=NoQuery,
+            body=Trust,
+            local=True,
+        )
+        return [cluster, broker, hand_over, trust, digest]
 
     async def cluster(self, call: Call[NoQuery, NoBody]) -> Reply:
         """The cluster."""
@@ -91,6 +105,10 @@ class StatusRoutes:
         await self._broker.hand_over(call.body.to)
         status = self._broker.status()
         return Reply(Leader(status.leader, status.epoch))
+
+    async def trust(self, call: Call[NoQuery, Trust]) -> Reply:
+        """Trusts this copy."""
+        return Reply(recovery_view(await self._broker.trust(call.body.shard_uid, call.body.storage_id)))
 
     async def digest(self, call: Call[DigestRange, NoBody]) -> Reply:
         """Hashes."""
@@ -125,6 +143,7 @@ def cluster_view(status: BrokerStatus) -> Cluster:
         leader=status.leader,
         epoch=status.epoch,
         members=members,
+        recovery=None if status.recovery is None else recovery_view(status.recovery),
         feature_level=status.feature_level,
     )
     return Cluster(
@@ -133,6 +152,19 @@ def cluster_view(status: BrokerStatus) -> Cluster:
         version=status.version,
         mode=MODE_RAFT,
         shards=[shard],
+    )
+
+
+def recovery_view(recovery: replication.Recovery) -> Recovery:
+    """What people are told of it; its lineage is the brokers' own."""
+    return Recovery(
+        generation=recovery.generation,
+        broker=recovery.broker,
+        epoch=recovery.epoch,
+        last_index=recovery.last_index,
+        last_epoch=recovery.last_epoch,
+        commit_index=recovery.commit_index,
+        at=datetime.fromtimestamp(recovery.time_ms / 1000, UTC),
     )
 
 

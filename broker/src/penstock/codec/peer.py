@@ -73,7 +73,12 @@ class FrameReader:
         rest = memoryview(data)
         while rest:
             if self._frame is None:
-                rest = self._begin(rest)
+                if not self._length and (end := self._end_of_first(rest)) <= len(rest):
+                    # Most frames come whole: these are copied once, and need no state.
+                    yield _parse(memoryview(bytearray(rest[_LENGTH.size : end])))
+                    rest = rest[end:]
+                else:
+                    rest = self._begin(rest)
                 continue
             room = len(self._frame) - self._filled
             part = rest[:room]
@@ -84,15 +89,24 @@ class FrameReader:
                 frame, self._frame = self._frame, None
                 yield _parse(memoryview(frame))
 
+    def _end_of_first(self, data: memoryview) -> int:
+        """Where the frame ends that begins there; behind the data where even its length is cut off."""
+        if len(data) < _LENGTH.size:
+            return len(data) + 1
+        return _LENGTH.size + self._checked(_LENGTH.unpack_from(data)[0])
+
+    def _checked(self, length: int) -> int:
+        if not _HEADER.size <= length <= self.frame_bytes_max:
+            raise PeerFrameError(
+                f"a frame of {length} bytes was announced, {_HEADER.size} to {self.frame_bytes_max} are possible"
+            )
+        return length
+
     def _begin(self, rest: memoryview) -> memoryview:
         missing = _LENGTH.size - len(self._length)
         self._length += rest[:missing]
         if len(self._length) == _LENGTH.size:
-            (length,) = _LENGTH.unpack(self._length)
-            if not _HEADER.size <= length <= self.frame_bytes_max:
-                raise PeerFrameError(
-                    f"a frame of {length} bytes was announced, {_HEADER.size} to {self.frame_bytes_max} are possible"
-                )
+            length = self._checked(_LENGTH.unpack(self._length)[0])
             self._length.clear()
             self._frame, self._filled = bytearray(length), 0
         return rest[missing:]

@@ -21,7 +21,7 @@ from penstock.codec.entry import (
 from penstock.log import epochs
 from penstock.log.disk import Buffer, Disk
 from penstock.log.errors import DiskFullError
-from penstock.log.receiving import UNDURABLE, UNDURABLE_AT, check_entries
+from penstock.log.receiving import UNDURABLE, UNDURABLE_AT, check_entries, check_place
 from penstock.log.segment import SEGMENT_HEADER_SIZE, Segment
 from penstock.log.tail_cache import Payload, TailCache
 from penstock.log.write_job import Write
@@ -167,8 +167,11 @@ class LogTail:
         spare = self.spares.popleft()
         self._writes.append(Write(segment, segment.write_position, [], spare, replaced))
 
-    def append_entries(self, data: bytes | bytearray | memoryview) -> list[Appended]:
+    def append_entries(
+        self, data: bytes | bytearray | memoryview, checked: Sequence[EntryHeader] | None = None
+    ) -> list[Appended]:
         """Appends a leader's entries, whole and back to back; returns (header, payload, segment) of each appended.
+        `checked` are their headers where `check_entries` has given them already.
 
         The list is shorter than what was given when the disk has room for a part only (commands may still go where
         batches may not). A writable buffer is taken over: the notes of how much is durable are rewritten in place, and
@@ -179,7 +182,13 @@ class LogTail:
         if view.readonly:
             view = memoryview(bytearray(view))
         epoch = epochs.epoch_of(self.segments, self.next_index - 1)
-        headers = check_entries(view, self.next_index, epoch, self.payload_bytes_max)
+        if checked is None:
+            headers: Sequence[EntryHeader] = check_entries(
+                view, self.next_index, epoch, self.payload_bytes_max
+            )
+        else:
+            headers = checked
+            check_place(headers, self.next_index, epoch)
         appended: list[Appended] = []
         at = 0
         while len(appended) < len(headers):

@@ -7,6 +7,7 @@ so an entry that passes is the entry that the leader wrote.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NoReturn
 
 from penstock.base.crc import crc32c
@@ -68,6 +69,17 @@ def check_entries(view: memoryview, next_index: int, epoch: int, payload_bytes_m
         next_index += 1
         position = end
     return headers
+
+
+def check_place(headers: Sequence[EntryHeader], next_index: int, epoch: int) -> None:
+    """Entries that `check_entries` passed before may be appended behind an entry of `epoch`, `next_index` being the next.
+    Raises EntriesRefusedError."""
+    if not headers:
+        return
+    if headers[0].log_index != next_index:
+        _refuse(0, f"the entry there is {headers[0].log_index}, the log goes on with {next_index}")
+    if headers[0].epoch < epoch:
+        _refuse(0, f"entry {next_index} is of epoch {headers[0].epoch}, the one before of epoch {epoch}")
 
 
 def _refuse(position: int, why: str) -> NoReturn:

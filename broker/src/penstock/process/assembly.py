@@ -65,13 +65,20 @@ class RunningListener(Protocol):
 
 
 class Broker:
-    """A broker in this process. `start` returns once clients are served; `stop` once everything is flushed."""
+    """A broker in this process. `start` returns once clients are served; `stop` once everything is flushed. `on_restart`:
+    it wants to be stopped, and another one made of the same folder."""
 
-    def __init__(self, config: BrokerConfig, on_fatal: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        config: BrokerConfig,
+        on_fatal: Callable[[BaseException], None],
+        on_restart: Callable[[], None] = lambda: None,
+    ) -> None:
         self.config = config
         self.counters = Counters()
         self.clock = LoopClock()
         self._on_fatal = on_fatal
+        self._on_restart = on_restart
         self._listeners: list[tuple[Listener, RunningListener]] = []
         self._pulses: list[asyncio.Task[None]] = []
         self._serving = ServedRequests()
@@ -171,6 +178,7 @@ class Broker:
             chance=random.Random(),
         )
         self.member.requests.serve = self._serving.serve
+        self.member.recoveries.on_restart = self._on_restart
         self.member.replica.on_leading = self._began_leading
         self.member.replica.on_following = self._stopped_leading
         self.member.seeding.on_begun_anew = checkpoints.begin_anew
@@ -270,7 +278,11 @@ class Broker:
         where = (listener.name, listener.host, listener.port)
         if listener.protocol == "kafka":
             services = KafkaServices(
-                self.data, self.topics, self.groups, self.clock.monotonic_ms, LeaderRequests(self.member)
+                self.data,
+                self.topics,
+                self.groups,
+                self.clock.monotonic_ms,
+                LeaderRequests(self.member, self._serving),
             )
             config = self.config
             limits = KafkaLimits(
@@ -289,7 +301,7 @@ class Broker:
             self.groups,
             self.broker_service,
             self.counters,
-            LeaderAddress(self.member, self.broker_service, self._view),
+            LeaderAddress(broker_name(self.config, self.member.meta), self.member, self._view),
         )
         return (
             DataHttpListener(*where, http) if listener.protocol == "http" else AdminHttpListener(*where, http)

@@ -12,14 +12,10 @@ from penstock.model.errors import ErrorCode, PenstockError
 from penstock.runtime.links import Links
 from penstock.runtime.member import ShardMember
 from penstock.runtime.peer_requests import Ask
-from penstock.service.broker import BrokerServiceImpl
 from penstock.service.cluster import ClusterView
 from penstock.service.context import RequestContext
 
 ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
-
-# How long a request waits for the shard to have a leader; most elections take less.
-LEADER_SECONDS_MAX = 3.0
 
 
 class PeerListener:
@@ -37,48 +33,6 @@ class PeerListener:
 
     async def stop(self) -> None:
         """The links are closed with the member, after the leadership was handed over."""
-
-
-class LeaderRequests:
-    """Implements `listeners.kafka.services.Forwarder`."""
-
-    def __init__(self, member: ShardMember) -> None:
-        self._member = member
-
-    @property
-    def leads(self) -> bool:
-        """See `Forwarder.leads`."""
-        return self._member.shard.leading
-
-    @property
-    def caught_up(self) -> bool:
-        """See `Forwarder.caught_up`."""
-        return self._member.replica.caught_up
-
-    async def forward(self, context: RequestContext, frame: bytes) -> bytes:
-        """See `Forwarder.forward`."""
-        return await self._member.requests.ask(
-            await self._leader(),
-            frame,
-            listener=context.listener,
-            client_id=context.client_id,
-            client_host=context.client_host,
-            principal=context.principal,
-        )
-
-    async def _leader(self) -> int:
-        member = self._member
-        try:
-            async with asyncio.timeout(LEADER_SECONDS_MAX):
-                while not member.leader_member:
-                    await member.replica.next_leadership()
-        except TimeoutError:
-            pass
-        if member.leader_member in (0, member.own_member):
-            raise PenstockError(
-                ErrorCode.NOT_LEADER_OR_FOLLOWER, "no leader of the shard is known now: try again"
-            )
-        return member.leader_member
 
 
 class ServedRequests:
@@ -104,24 +58,84 @@ class ServedRequests:
         start_exchange(exchange, data)
 
 
+class LeaderRequests:
+    """Implements `listeners.kafka.services.Forwarder`."""
+
+    def __init__(self, member: ShardMember, served: ServedRequests) -> None:
+        self._member = member
+        self._served = served
+
+    @property
+    def leads(self) -> bool:
+        """See `Forwarder.leads`."""
+        return self._member.shard.leading
+
+    @property
+    def caught_up(self) -> bool:
+        """See `Forwarder.caught_up`."""
+        return self._member.replica.caught_up
+
+    async def forward(self, context: RequestContext, frame: bytes) -> bytes:
+        """See `Forwarder.forward`."""
+        member = self._member
+        if member.leader_member in (0, member.own_member):
+            await member.until_settled()
+        if self.leads:
+            return await self._serve_here(context, frame)
+        if member.leader_member in (0, member.own_member):
+            raise PenstockError(
+                ErrorCode.NOT_LEADER_OR_FOLLOWER, "no leader of the shard is known now: try again"
+            )
+        return await member.requests.ask(
+            member.leader_member,
+            frame,
+            listener=context.listener,
+            client_id=context.client_id,
+            client_host=context.client_host,
+            principal=context.principal,
+        )
+
+    async def _serve_here(self, context: RequestContext, frame: bytes) -> bytes:
+        """The leader that was waited for is this broker."""
+        future: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        ask = Ask(0, context.listener, context.client_id, context.client_host, context.principal)
+
+        def answer(data: bytes | None) -> None:
+            if not future.done():
+                future.set_result(data)
+
+        self._served.serve(ask, memoryview(frame), answer)
+        served = await future
+        if served is None:
+            raise PenstockError(
+                ErrorCode.NOT_LEADER_OR_FOLLOWER, "the request could not be served: try again"
+            )
+        return served
+
+
 class LeaderAddress:
     """Implements `listeners.http.services.LeaderHttp`: the leader's HTTP listeners stand on the host where its peers reach
     it, unless they are bound to one address."""
 
-    def __init__(self, member: ShardMember, broker: BrokerServiceImpl, view: ClusterView) -> None:
+    def __init__(self, name: str, member: ShardMember, view: ClusterView) -> None:
+        self.name = name
         self._member = member
-        self._broker = broker
         self._view = view
-
-    @property
-    def name(self) -> str:
-        """See `LeaderHttp.name`."""
-        return self._broker.status().name
 
     @property
     def leads(self) -> bool:
         """See `LeaderHttp.leads`."""
         return self._member.shard.leading
+
+    async def until_settled(self) -> None:
+        """See `LeaderHttp.until_settled`."""
+        await self._member.until_settled()
+
+    async def until_replaced(self) -> None:
+        """See `LeaderHttp.until_replaced`."""
+        member = self._member
+        before = member.leader_member
+        await member.replica.settling.until(lambda: member.leader_member not in (0, before))
 
     def address(self, listener: str) -> tuple[str, int] | None:
         """See `LeaderHttp.address`."""

@@ -44,12 +44,40 @@ def run_broker(config: BrokerConfig) -> int:
     return uvloop.run(_run(config))
 
 
+class _Life:
+    """From a start to its end: by a signal, or because the broker wants to start anew."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+        self.again = False
+        self._stopped = False
+
+    def stop(self) -> None:
+        """For good, also while a stop to start anew is under way."""
+        self._stopped, self.again = True, False
+        self.over.set()
+
+    def restart(self) -> None:
+        """Another life is to follow."""
+        self.again = not self._stopped
+        self.over.set()
+
+
 async def _run(config: BrokerConfig) -> int:
-    broker = Broker(config, partial(_fatal, config.data))
-    stopped = asyncio.Event()
+    while True:
+        life = _Life()
+        code = await _live(config, life)
+        if not life.again:
+            return code
+        logger.info("starting anew")
+        gc.unfreeze()
+
+
+async def _live(config: BrokerConfig, life: _Life) -> int:
+    broker = Broker(config, partial(_fatal, config.data), life.restart)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, life.stop)
     try:
         await broker.start()
     except DataFolderError as error:
@@ -65,7 +93,7 @@ async def _run(config: BrokerConfig) -> int:
     if config.ready_file is not None:
         _write_ready(config.ready_file, broker.listener_addresses)
     logger.info("ready", extra=fields(data=str(config.data), **broker.listener_addresses))
-    await stopped.wait()
+    await life.over.wait()
     logger.info("stopping")
     await broker.stop()
     if config.ready_file is not None:

@@ -14,16 +14,19 @@ import msgspec
 
 
 class ChangeKind(StrEnum):
-    """What happens to one member. `update` changes nothing here: it carries something else through the log."""
+    """What happens to one member. `update` changes nothing here: it carries something else through the log. `alone` drops
+    everybody else: the way out of a quorum that is lost for good, proposed only by a member that is alone already because
+    a person said so."""
 
     VOTER = "voter"
     LEARNER = "learner"
     REMOVE = "remove"
     UPDATE = "update"
+    ALONE = "alone"
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """One step: make `member` a voter or a learner, whatever it was before, or remove it."""
+    """One step: make `member` a voter or a learner, whatever it was before, or remove it; or leave nobody but it."""
 
     kind: ChangeKind
     member: int
@@ -53,10 +56,13 @@ class Configuration(msgspec.Struct, frozen=True, gc=False):
 
     def changed(self, changes: Iterable[Change]) -> Configuration:
         """The configuration after the changes, made in order, as one step. Raises `ChangeError`."""
-        voters, learners = set(self.voters), set(self.learners)
+        voters, learners, before = set(self.voters), set(self.learners), set(self.voters)
         for change in changes:
             member = change.member
             if member == 0 or change.kind is ChangeKind.UPDATE:
+                continue
+            if change.kind is ChangeKind.ALONE:
+                voters, learners, before = {member}, set(), {member}
                 continue
             voters.discard(member)
             learners.discard(member)
@@ -66,7 +72,7 @@ class Configuration(msgspec.Struct, frozen=True, gc=False):
                 learners.add(member)
         if not voters:
             raise ChangeError("this would leave no voter")
-        if len(voters ^ set(self.voters)) > 1:
+        if len(voters ^ before) > 1:
             raise ChangeError(
                 "this would change more than one voter in one step: change them one after the other"
             )

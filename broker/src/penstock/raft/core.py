@@ -217,6 +217,19 @@ class RaftCore:
         if self._state.role is Role.FOLLOWER:
             self._state.leader = NOBODY
 
+    @property
+    def commit_due(self) -> bool:
+        """Whether followers may not know what is committed. Whatever they are sent tells them, heartbeats too; a driver
+        that wants them to know it sooner calls `tell_commit`."""
+        leading = self._state.leading
+        return leading is not None and leading.commit_due
+
+    def tell_commit(self) -> None:
+        """Leader: with the next Ready, whoever was not told what is committed is."""
+        state = self._state
+        if state.leading is not None:
+            sending.tell_commit(state, state.leading)
+
     def read_index(self, context: object) -> Refusal | None:
         """Leader: asks for an index that a linearizable read has to wait for (thesis, section 6.4).
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from penstock.raft import sending
-from penstock.raft.configuration import Change, ChangeError, Configuration
+from penstock.raft.configuration import Change, ChangeError, ChangeKind, Configuration
 from penstock.raft.inflights import Inflights
 from penstock.raft.messages import (
     NOBODY,
@@ -100,6 +100,8 @@ def propose_change(state: State, change: Change, size_bytes: int) -> int | Refus
     refusal = append_refusal(state)
     if refusal is not None:
         return refusal
+    if change.kind is ChangeKind.ALONE and state.configuration.voters != (change.member,):
+        return Refusal("only a member that is alone may drop the others")
     try:
         state.configuration.changed((change,))
     except ChangeError as error:
@@ -188,7 +190,10 @@ def handle_append_response(state: State, message: AppendResponse) -> None:
         # A snapshot counts as arrived as soon as the log continues from where the follower is, whichever it was.
         progress.become_replicate()
     if not advance_commit(state, leading) and progress.can_learn_commit(state.committed):
-        sending.request(state, leading, progress)
+        if state.options.combine:
+            leading.commit_due = True
+        else:
+            sending.request(state, leading, progress)
     sending.request_entries(state, leading, progress)
     if message.sender == leading.transferee and progress.match == state.log.last:
         state.messages.append(TimeoutNow(message.sender, state.member, state.epoch))
@@ -242,7 +247,7 @@ def advance_commit(state: State, leading: Leading) -> bool:
         early, leading.reads.early = leading.reads.early, []
         for context in early:
             _confirm_read(state, leading, context)
-    sending.broadcast(state, leading)
+    sending.request_commit(state, leading)
     return True
 
 
@@ -327,7 +332,7 @@ def configuration_changed(state: State, leading: Leading) -> None:
         if state.options.step_down_on_removal:
             state.become_follower(state.epoch, NOBODY)
         return
-    if not advance_commit(state, leading):
+    if not advance_commit(state, leading) or state.options.combine:
         for progress in leading.progress.values():
             if progress.member != state.member:
                 sending.request_entries(state, leading, progress)

@@ -15,13 +15,16 @@ class RaftOptions(msgspec.Struct, frozen=True):
     `append_bytes_max`: a larger message only carries a single larger entry.
     `inflight_appends_max`, `inflight_bytes_max`: what may be on its way to one follower without an answer; the message
     that crosses the byte limit is still sent.
+    `catch_up_bytes_max`: the same for a follower that lacks more than what is on its way to it, so that what one that is
+    far behind makes others wait for is little.
     `begin_epoch_bytes`: size of the entry with which a leader begins its epoch.
     `reads_max`: reads that may wait for their confirmation.
     `step_down_on_removal`: a leader that is removed or made a learner steps down when it applies that.
     `apply_before_stored`: committed entries may be handed out before the own log holds them. Only right where a Ready
     is written before its entries are applied, as in a synchronous loop.
-    `combine`: messages to followers are made with the Ready, one where several would say no more than the last. Off,
-    each event makes its own at once, as etcd's transcripts want it; a driver would have to complete them at once too.
+    `combine`: messages to followers are made with the Ready, one where several would say no more than the last, and none
+    that would only tell what is committed (`RaftCore.tell_commit`). Off, each event makes its own at once, as etcd's
+    transcripts want it; a driver would have to complete them at once too.
     """
 
     election_ticks: int = 10
@@ -32,6 +35,7 @@ class RaftOptions(msgspec.Struct, frozen=True):
     append_bytes_max: int = 1 * MIB
     inflight_appends_max: int = 256
     inflight_bytes_max: int = 16 * MIB
+    catch_up_bytes_max: int = 2 * MIB
     begin_epoch_bytes: int = 0
     reads_max: int = 4096
     apply_before_stored: bool = False

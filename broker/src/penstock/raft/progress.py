@@ -114,6 +114,11 @@ class Progress:
         elif any_entries:
             self.paused = True
 
+    def is_behind(self, bytes_max: int) -> None:
+        """It lacks more than what is on its way to it, of which `bytes_max` are enough."""
+        if self.state is ProgressState.REPLICATE and self.inflights.size_bytes >= bytes_max:
+            self.paused = True
+
     def acknowledged(self, index: int) -> bool:
         """It holds everything up to `index`. False where that is nothing new."""
         if index <= self.match:

@@ -36,6 +36,22 @@ def broadcast(state: State, leading: Leading) -> None:
             request(state, leading, progress)
 
 
+def request_commit(state: State, leading: Leading) -> None:
+    """Followers are to hear what is committed: with what they are sent next, or when the driver asks for it."""
+    if state.options.combine:
+        leading.commit_due = True
+    else:
+        broadcast(state, leading)
+
+
+def tell_commit(state: State, leading: Leading) -> None:
+    """Followers that were not told what is committed are to be sent a message for that alone."""
+    leading.commit_due = False
+    for progress in leading.progress.values():
+        if progress.member != state.member and progress.can_learn_commit(state.committed):
+            request(state, leading, progress)
+
+
 def request_heartbeats(state: State, leading: Leading) -> None:
     """All followers are to hear that this leader is there."""
     if state.options.combine:
@@ -93,6 +109,8 @@ def _send_append(state: State, leading: Leading, progress: Progress, *, if_empty
         progress.sent(previous, 0)
     else:
         progress.sent(span.last, span.size_bytes)
+        if span.last < log.last:
+            progress.is_behind(state.options.catch_up_bytes_max)
     progress.sent_commit = state.committed
     return True
 

@@ -46,9 +46,11 @@ class Leading:
     `progress` has all members of the configuration, ascending. `transferee` is who leadership is being handed to.
     `fresh_first` and `fresh_bytes` are what was appended since the last Ready, the usual next message to everyone.
     `due`, `heartbeat_due`: with the next Ready messages are to be made; see `Progress.due`.
+    `commit_due`: followers may not know yet what is committed; what they are sent next tells them.
     """
 
     __slots__ = (
+        "commit_due",
         "due",
         "first_index",
         "fresh_bytes",
@@ -73,6 +75,7 @@ class Leading:
         # The span made last, for the next follower to share.
         self.span: Span | None = None
         self.due = False
+        self.commit_due = False
         self.heartbeat_due = False
 
 

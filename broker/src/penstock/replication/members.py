@@ -16,6 +16,7 @@ from penstock.model.commands import Command
 from penstock.model.staged import StagedMap
 from penstock.raft.configuration import Change, ChangeKind, Configuration
 from penstock.replication.comparing import StateHashed
+from penstock.replication.recovery import Recovery
 
 
 def member_id(storage_id: uuid.UUID) -> int:
@@ -47,6 +48,26 @@ class MemberChanged(Command, frozen=True, tag="members.changed"):
     member: int
 
 
+class ShardRecovered(Command, frozen=True, tag="members.recovered"):
+    """A quorum was lost for good, and the trusted member goes on alone: a change of the members like `MemberChanged`."""
+
+    recovery: Recovery
+
+    @property
+    def change(self) -> ChangeKind:
+        """What happens to the member."""
+        return ChangeKind.ALONE
+
+    @property
+    def member(self) -> int:
+        """Who is left."""
+        return self.recovery.member
+
+
+# What changes the configuration.
+MembershipCommand = MemberChanged | ShardRecovered
+
+
 class MemberAnnounced(Command, frozen=True, tag="members.announced"):
     """A broker began to follow or lead with these addresses."""
 
@@ -73,6 +94,12 @@ class _Snapshot(msgspec.Struct):
     clock_ms: int = 0
 
 
+class _RecoveredSnapshot(_Snapshot):
+    """Of a shard that was recovered; others keep the shape that earlier releases compare."""
+
+    recovery: Recovery | None = None
+
+
 class Members:
     """A `StateMachine`. The configuration is only ever read as committed: a change takes effect when it is applied."""
 
@@ -80,6 +107,7 @@ class Members:
     version = 1
     commands: tuple[type[Command], ...] = (
         MemberChanged,
+        ShardRecovered,
         MemberAnnounced,
         LeadershipBegan,
         FeatureLevelRaised,
@@ -93,6 +121,8 @@ class Members:
         self._level_staged = 0
         # The newest time that a leader wrote: the shard's clock never goes back behind it.
         self.clock_ms = 0
+        # The last time that the shard lost its quorum for good.
+        self.recovery: Recovery | None = None
 
     # --- questions -------------------------------------------------------------------------------
 
@@ -105,14 +135,6 @@ class Members:
     def newest_level(self) -> int:
         """The feature level as of what is appended; commands of a level wait until it is committed, which `level` tells."""
         return max(self.level, self._level_staged)
-
-    def announced(self, ordinal: int) -> Announcement | None:
-        """The configured member with that ordinal, if it has announced itself."""
-        for member in self.configuration.members:
-            found = self.announcements.committed.get(member)
-            if found is not None and found.ordinal == ordinal:
-                return found
-        return None
 
     def configured(self) -> list[Announcement]:
         """Every configured member that has announced itself, by ordinal."""
@@ -134,6 +156,9 @@ class Members:
         match command:
             case MemberChanged(change=kind, member=member):
                 self._change(index, Change(kind, member))
+            case ShardRecovered(recovery=recovery):
+                self._change(index, Change(command.change, command.member))
+                self.recovery = recovery
             case MemberAnnounced(announcement=announcement):
                 self.announcements.writer(index, staged=False)[announcement.member] = announcement
             case LeadershipBegan(time_ms=time_ms):
@@ -163,18 +188,18 @@ class Members:
 
     def freeze(self) -> Callable[[], bytes]:
         """See `StateMachine.freeze`."""
-        frozen = _Snapshot(
-            self.configuration,
-            list(self.announcements.committed.values()),
-            self.level,
-            self.clock_ms,
-        )
+        announcements = list(self.announcements.committed.values())
+        frozen = _Snapshot(self.configuration, announcements, self.level, self.clock_ms)
+        if self.recovery is not None:
+            frozen = _RecoveredSnapshot(
+                self.configuration, announcements, self.level, self.clock_ms, self.recovery
+            )
         return lambda: msgspec.msgpack.encode(frozen)
 
     def restore(self, data: bytes) -> None:
         """See `StateMachine.restore`."""
-        state = msgspec.msgpack.decode(data, type=_Snapshot)
+        state = msgspec.msgpack.decode(data, type=_RecoveredSnapshot)
         self.configuration = state.configuration
         self.announcements.committed = {item.member: item for item in state.announcements}
-        self.level, self.clock_ms = state.level, state.clock_ms
+        self.level, self.clock_ms, self.recovery = state.level, state.clock_ms, state.recovery
         self.drop_staged()

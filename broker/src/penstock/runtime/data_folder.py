@@ -10,11 +10,13 @@ import fcntl
 import os
 import uuid
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from penstock.log.disk import Disk, RealDisk
 from penstock.log.errors import DataFolderError
+from penstock.replication.recovery import Recovery
 
 META_NAME = "meta.json"
 LOCK_NAME = "lock"
@@ -38,6 +40,18 @@ class Meta(msgspec.Struct, rename="camel"):
     running_boot: str = ""
     # Why the log is being thrown away; empty when it is not.
     forgotten: str = ""
+    # The last recovery for which this member was trusted. It is written here first, and then into the log.
+    recovery: Recovery | None = None
+    # Generation and lineage of the shard's last recovery before this member joined it.
+    joined: tuple[int, str] = (0, "")
+    # Why this copy must not take part any more; empty when it may.
+    left_behind: str = ""
+
+
+class MetaStore(Protocol):
+    """Where the epoch and the vote are kept. `save_meta` blocks and is durable when it returns."""
+
+    def save_meta(self, meta: Meta) -> None: ...
 
 
 class DataFolder:
@@ -126,4 +140,6 @@ def claim(
                 f"the data folder {folder.path} belongs to {what} {kept}, but the configuration says {configured}:"
                 " use the folder of this broker, or an empty one"
             )
+    if meta.left_behind:
+        raise DataFolderError(f"the data folder {folder.path} is left as it is: {meta.left_behind}")
     return meta

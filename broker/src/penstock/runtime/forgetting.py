@@ -80,12 +80,16 @@ async def start_over(
 ) -> Meta:
     """The identity of a new, empty member in the same folder, once a broker was met that knows the shard. Raises
     LogDamagedError when there is none."""
-    fresh = msgspec.structs.replace(meta, storage_id=uuid.uuid4(), vote=0, running_boot="")
+    generation = meta.joined[0] if meta.recovery is None else meta.recovery.generation
+    fresh = msgspec.structs.replace(
+        meta, storage_id=uuid.uuid4(), vote=0, running_boot="", recovery=None, joined=(0, "")
+    )
     logger.warning("this member has forgotten: %s; it starts over and is sent everything again", reason)
     met = asyncio.Event()
 
     def joined(other: Greeting) -> None:
-        if other.founded:
+        # Who is of before the shard's last recovery has nothing to teach.
+        if other.founded and other.generation >= generation:
             met.set()
 
     def ignored(*_: Greeting | PeerFrame) -> None:

@@ -22,7 +22,7 @@ from penstock.model.record_batch import (
     BatchHeader,
     parse_header,
 )
-from penstock.replication.members import MemberChanged
+from penstock.replication.members import MemberChanged, MembershipCommand, ShardRecovered
 
 if TYPE_CHECKING:
     from penstock.runtime.command_codec import CommandCodec
@@ -87,10 +87,12 @@ class InFlight:
         """Forgets everything."""
         self._entries.clear()
 
-    def changes(self) -> Iterator[tuple[int, MemberChanged]]:
+    def changes(self) -> Iterator[tuple[int, MembershipCommand]]:
         """(index, command) of every change of the members."""
         for entry in self._entries:
-            if isinstance(entry, CommandInFlight) and isinstance(entry.command, MemberChanged):
+            if isinstance(entry, CommandInFlight) and isinstance(
+                entry.command, MemberChanged | ShardRecovered
+            ):
                 yield entry.index, entry.command
 
     def stage(self, codec: CommandCodec, producers: ProducerSessions) -> None:

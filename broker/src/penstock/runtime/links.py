@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from penstock.codec.peer import Buffer, PeerFrame
-from penstock.session.peer_connection import Ended, Greeted, Greeting, PeerConnection, Received
+from penstock.session.peer_connection import Ended, Greeted, Greeting, Kinship, PeerConnection, Received
 from penstock.telemetry.logs import fields
 
 logger = logging.getLogger(__name__)
@@ -67,10 +67,12 @@ class _Link(asyncio.Protocol):
                         self._end("the broker that was dialled sent something")
                         return
                     self._links.received(self.greeting, frame)
-                case Ended(sentence, output):
+                case Ended(sentence, output, kinship):
                     if output:
                         self.transport.writelines(output)
                     self._end(sentence)
+                    if kinship is not Kinship.SAME:
+                        self._links.on_estranged(self._expected, kinship, sentence)
                     return
 
     def _end(self, sentence: str) -> None:
@@ -102,6 +104,10 @@ class Links:
         self.greeting = greeting
         self._on_joined, self._on_left = on_joined, on_left
         self._on_gone, self._on_frame = on_gone, on_frame
+        # A broker, by its ordinal where it was dialled, holds another copy than the shard's; the sentence says which.
+        self.on_estranged: Callable[[int | None, Kinship, str], None] = lambda ordinal, kinship, sentence: (
+            None
+        )
         self._by_member: dict[int, _Link] = {}
         # In order, so that they end in order.
         self._accepted: dict[_Link, None] = {}
@@ -165,12 +171,15 @@ class Links:
         """Who can be sent to now."""
         return [link.greeting for link in self._by_member.values() if link.greeting is not None]
 
-    def send(self, member: int, buffers: Sequence[Buffer]) -> bool:
-        """Sends a frame; False when there is no connection or too much is pending on it, and nothing was sent."""
+    def send(
+        self, member: int, buffers: Sequence[Buffer], pending_bytes_max: int = PENDING_BYTES_MAX
+    ) -> bool:
+        """Sends a frame; False when there is no connection or more than `pending_bytes_max` is pending on it, and nothing
+        was sent."""
         link = self._by_member.get(member)
         if link is None or link.transport is None:
             return False
-        if link.transport.get_write_buffer_size() > PENDING_BYTES_MAX:
+        if link.transport.get_write_buffer_size() > pending_bytes_max:
             return False
         link.transport.writelines(buffers)
         return True

@@ -7,6 +7,7 @@ moments: at every tick, and when a peer comes or goes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from penstock.model.errors import PenstockError
 from penstock.raft.configuration import ChangeKind, Configuration
 from penstock.raft.core import RaftCore
 from penstock.raft.epochs import EpochLog
-from penstock.raft.messages import MessageError, Refusal, Snapshot
+from penstock.raft.messages import MessageError, Refusal
 from penstock.raft.options import RaftOptions
 from penstock.raft.progress import ProgressState
 from penstock.raft.ready import HardState
@@ -29,16 +30,20 @@ from penstock.replication.announcing import due_announcements
 from penstock.replication.comparing import ComparingOptions
 from penstock.replication.features import FEATURE_LEVEL
 from penstock.replication.founding import FoundingStep, decide_founding
-from penstock.replication.members import MemberChanged, member_id
+from penstock.replication.members import MemberChanged, MembershipCommand, ShardRecovered, member_id
 from penstock.replication.membership import Peer, Roster, Standing, Step, next_change
 from penstock.runtime.clock import Clock
 from penstock.runtime.comparing import StateComparison
+from penstock.runtime.data_folder import MetaStore
 from penstock.runtime.links import Address, Links
+from penstock.runtime.log_port import MemberLogPort
 from penstock.runtime.opening import OpenedShard
 from penstock.runtime.peer_requests import PeerRequests
-from penstock.runtime.replica import MetaStore, Replica
+from penstock.runtime.recoveries import Recoveries
+from penstock.runtime.replica import Replica
 from penstock.runtime.seeding import Seeding
 from penstock.runtime.shipping import Shipping
+from penstock.runtime.succession import Successor
 from penstock.session.peer_connection import PROTOCOL_MAX, PROTOCOL_MIN, Greeting
 from penstock.session.producers import PartitionProducersDropped
 from penstock.telemetry.logs import fields
@@ -46,10 +51,9 @@ from penstock.telemetry.logs import fields
 logger = logging.getLogger(__name__)
 
 TICKS_PER_ELECTION = 10
-# After the leader's connection ended, the first voter campaigns at once, the others this much later each, unless somebody
-# leads by then; as much lies between two tries. Then the election timeout takes over.
-SUCCESSOR_WAIT_SECONDS = 0.1
-SUCCESSOR_TRIES_MAX = 8
+# Election timeouts for which a follower stands again and again after the leader's connection ended: one that has not
+# noticed refuses it for one of them.
+SUCCESSION_TIMEOUTS = 2
 # Election timeouts that a hand-over, and the election of the new leader, may take.
 HAND_OVER_TIMEOUTS = 3
 
@@ -118,7 +122,7 @@ class ShardMember:
         )
         self.requests = PeerRequests(self.links)
         shipping = Shipping(self.shard, self.links)
-        self.replica = Replica(self.shard, self.meta, store, shipping, clock, self.own_member)
+        self.replica = Replica(self.shard, self.meta, store, shipping, clock, options.election_timeout_ms)
         self.seeding = Seeding(
             self.shard, opened_shard.snapshots, self.links, covered, quiet, self._report_snapshot
         )
@@ -126,13 +130,19 @@ class ShardMember:
         self.comparison = StateComparison(
             self.shard, self.links, self.replica, self.own_member, clock, options.comparing
         )
-        self.replica.attach(self._make_core(self.shard.configuration_in_log()), self.seeding)
+        self.recoveries = Recoveries(self.replica, store, self.links, identity.name)
+        self.replica.attach(self._make_core(self.recoveries.configuration()), self.seeding)
         self.waiting_for: str | None = "the broker is starting"
         self._ticker: asyncio.Task[None] | None = None
         # When, in ticks, each member was heard of last.
         self._ticks = 0
         self._heard: dict[int, int] = {}
-        self._closed = False
+        self._successor = Successor(
+            self.replica,
+            chance,
+            can_lead=lambda: self._can_lead,
+            lasting_seconds=SUCCESSION_TIMEOUTS * options.election_timeout_ms / 1000,
+        )
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -145,7 +155,7 @@ class ShardMember:
     def begin(self) -> None:
         """What needs no peer: a broker that is alone leads at once."""
         self._consider_founding()
-        if self.shard.configuration_in_log().voters == (self.own_member,) and self._can_lead:
+        if self.recoveries.configuration().voters == (self.own_member,) and self._can_lead:
             self.replica.campaign()
 
     @property
@@ -155,7 +165,7 @@ class ShardMember:
 
     async def close(self) -> None:
         """Ends taking part; whoever is left elects another leader."""
-        self._closed = True
+        self._successor.close()
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
@@ -230,7 +240,7 @@ class ShardMember:
             hard_state=HardState(self.meta.epoch, self.meta.vote, applied),
             configuration=configuration,
             applied=applied,
-            port=_LogPort(self),
+            port=MemberLogPort(log, self.seeding),
             jitter=self._chance.randrange,
         )
 
@@ -257,38 +267,29 @@ class ShardMember:
             listeners=self._listeners(),
             http=self._http(),
             peer=self._identity.peer,
+            generation=self.recoveries.lineage[0],
+            lineage=self.recoveries.lineage[1],
+            members=self.recoveries.configuration().members,
+            leads=self.shard.leading,
         )
 
     def _joined(self, greeting: Greeting) -> None:
+        self.recoveries.joined(greeting, blank=not self.founded)
         self._consider_founding()
         if self.shard.leading:
             self.look_after_members()
 
     def _left(self, greeting: Greeting) -> None:
         self.requests.left(greeting.member)
-        if self.replica.is_leader:
-            self.replica.core.report_unreachable(greeting.member)
+        self.replica.peer_left(greeting.member)
+        self.replica.settling.moved()
 
     def _gone(self, greeting: Greeting) -> None:
         """The leader's process ended, or its machine is cut off: another one is needed now, not in a second."""
         if greeting.member != self.replica.leader_member:
             return
-        self.replica.leader_is_gone()
         voters = self.shard.machines.members.configuration.voters
-        rank = sum(voter < self.own_member for voter in voters if voter != greeting.member)
-        self._campaign_after(rank * SUCCESSOR_WAIT_SECONDS, SUCCESSOR_TRIES_MAX)
-
-    def _campaign_after(self, wait: float, tries: int) -> None:
-        wait += self._chance.random() * SUCCESSOR_WAIT_SECONDS / 5
-        asyncio.get_running_loop().call_later(wait, self._succeed, tries)
-
-    def _succeed(self, tries: int) -> None:
-        """Stands for election, and again soon after: the first time, others may not know yet that the leader is gone."""
-        if self.replica.leader_member or self.replica.is_leader or self._closed or not self._can_lead:
-            return
-        self.replica.campaign()
-        if tries > 1:
-            self._campaign_after(SUCCESSOR_WAIT_SECONDS, tries - 1)
+        self._successor.leader_is_gone(greeting.member, voters)
 
     def _received(self, greeting: Greeting, frame: PeerFrame) -> None:
         self._heard[greeting.member] = self._ticks
@@ -320,6 +321,7 @@ class ShardMember:
         members = self.shard.machines.members
         if not members.founded:
             self._change(MemberChanged(ChangeKind.VOTER, self.own_member), "it founds the shard")
+        self._recover()
         commands: list[Command] = self._announcements()
         missing, surplus = misplaced(self.shard.machines.catalog, self.shard.machines.partitions)
         if missing or surplus:
@@ -333,9 +335,18 @@ class ShardMember:
                 commands += [PartitionsDropped(tuple(surplus)), PartitionProducersDropped(tuple(surplus))]
         self._append(commands)
 
+    def _recover(self) -> bool:
+        """A trusted member drops everybody else before it does anything else for the members; whether it still has to."""
+        pending = self.recoveries.pending
+        if pending is not None:
+            self._change(ShardRecovered(pending), "it was trusted when the shard had lost its quorum")
+        return pending is not None
+
     def look_after_members(self) -> None:
         """Announces, adds, promotes and removes, as far as that is possible now."""
         self._count_copies()
+        if self._recover():
+            return
         commands = self._announcements()
         if commands:
             self._append(commands)
@@ -365,7 +376,7 @@ class ShardMember:
         except PenstockError as error:
             logger.warning("a change of the shard's members has to wait: %s", error.sentence)
 
-    def _change(self, command: MemberChanged, reason: str) -> None:
+    def _change(self, command: MembershipCommand, reason: str) -> None:
         refusal = self.replica.propose_change(command)
         if refusal is None:
             logger.info("member %d: %s, because %s", command.member, command.change.value, reason)
@@ -377,7 +388,11 @@ class ShardMember:
         members = self.shard.machines.members
         known = members.announcements.committed
         # One that was connected before the level rose may know less than the shard uses by now.
-        peers = [item for item in self.links.members() if item.feature_level >= members.newest_level]
+        peers = [
+            item
+            for item in self.recoveries.kin(self.greeting, configuration)
+            if item.feature_level >= members.newest_level
+        ]
         return Roster(
             own=self.own_member,
             voters=configuration.voters,
@@ -423,6 +438,8 @@ class ShardMember:
 
     def not_ready_reasons(self) -> list[str]:
         """Why clients should not be sent here: it neither serves nor follows somebody who does."""
+        if self.recoveries.split:
+            return list(self.recoveries.split.values())
         if self.shard.leading:
             return []
         if self.waiting_for is not None:
@@ -443,41 +460,34 @@ class ShardMember:
 
     async def hand_over(self, to: int | None = None) -> Refusal | None:
         """Gives the leadership to `to`, or to the follower that holds most; or says why not. Returns once it moved."""
+        connected = self._connected()
         candidates = sorted(
-            ((standing.match, member) for member, standing in self.standings().items() if standing.active),
+            (
+                (standing.match, member)
+                for member, standing in self.standings().items()
+                if standing.active and member in connected
+            ),
             reverse=True,
         )
         voters = self.replica.core.configuration.voters
         chosen = to or next((member for _, member in candidates if member in voters), 0)
         if not chosen:
-            return Refusal("no other voter was heard of lately")
-        moved = self.replica.next_leadership()
+            return Refusal("no other voter can be reached")
+        if chosen not in connected:
+            return Refusal("the other broker cannot be reached")
         refusal = self.replica.hand_over(chosen)
         if refusal is not None:
             return refusal
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HAND_OVER_TIMEOUTS * self._options.election_timeout_ms / 1000):
-                while self.replica.is_leader or not self.replica.leader_member:
-                    await moved
-                    moved = self.replica.next_leadership()
-        except TimeoutError:
-            if self.replica.is_leader:
-                return Refusal("the other broker did not take it in time")
-        return None
+                await self.replica.settling.until(
+                    lambda: self.replica.settled or chosen not in self._connected()
+                )
+        return Refusal("the other broker did not take it") if self.replica.is_leader else None
 
+    def _connected(self) -> set[int]:
+        return {greeting.member for greeting in self.links.members()}
 
-class _LogPort:
-    """What the core asks of the log."""
-
-    def __init__(self, member: ShardMember) -> None:
-        self._member = member
-
-    def fit(self, first: int, last: int, bytes_max: int) -> tuple[int, int]:
-        """See `LogPort.fit`."""
-        log = self._member.shard.log
-        fitting = min(log.fitting(first, bytes_max), last)
-        return fitting - first + 1, log.span_bytes(first, fitting)
-
-    def snapshot(self) -> Snapshot | None:
-        """See `LogPort.snapshot`."""
-        return self._member.seeding.snapshot()
+    async def until_settled(self) -> None:
+        """See `service.cluster.Leadership`."""
+        await self.replica.settling.wait()

@@ -94,6 +94,8 @@ def open_shard(
         seeding=store.seeding,
     )
     meta.epoch = max(meta.epoch, recovered.epoch)
+    if meta.recovery is not None and meta.epoch < meta.recovery.epoch:
+        meta.epoch, meta.vote = meta.recovery.epoch, 0
     _save_meta(folder, meta, log)
     log.epoch = meta.epoch
     _prepare_spares(log)

@@ -13,60 +13,49 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 import msgspec
 
 from penstock.codec.entry import ENTRY_HEADER_SIZE
 from penstock.codec.peer import PeerFrame
 from penstock.log.errors import DiskFullError, EntriesRefusedError, ReleaseTooOldError
-from penstock.log.maintenance import disk_is_full
 from penstock.log.reader import load_index
-from penstock.log.receiving import check_entries
 from penstock.log.truncation import SealedSegmentError
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.raft.configuration import Change
 from penstock.raft.core import RaftCore
-from penstock.raft.messages import Append, MessageError, PeerMessage, Refusal, Snapshot, Span
+from penstock.raft.messages import (
+    Append,
+    Heartbeat,
+    MessageError,
+    PeerMessage,
+    Refusal,
+    Span,
+    VoteRequest,
+    VoteResponse,
+)
 from penstock.raft.ready import Generation, HardState, Leadership, Piece, Ready, Role
-from penstock.replication.members import LeadershipBegan, MemberChanged
-from penstock.replication.wire import decode_message, entries_of
+from penstock.replication.lease import Lease, Promise
+from penstock.replication.members import LeadershipBegan, MembershipCommand, member_id
+from penstock.replication.wire import decode_message
 from penstock.runtime.clock import Clock
-from penstock.runtime.data_folder import Meta
-from penstock.runtime.seed import Seed
+from penstock.runtime.data_folder import Meta, MetaStore
+from penstock.runtime.hard_states import HardStates
+from penstock.runtime.held_back import HeldBack
+from penstock.runtime.read_gate import ReadGate
+from penstock.runtime.received import ReceivedEntries, check_span, entries_of
+from penstock.runtime.seed import Seed, SeedingPort
+from penstock.runtime.settling import Settling
 from penstock.runtime.shard import Shard
 from penstock.runtime.shipping import Shipping
 
 logger = logging.getLogger(__name__)
 
+# How long followers may not know what is committed, when nothing else is sent to them: a message for that alone would
+# double the messages of a light load. Where commands are among it, they are told at once, for clients ask them about these.
+TELL_COMMIT_SECONDS = 0.01
 # How long a follower whose disk is full waits before it tries again.
 DISK_FULL_RETRY_SECONDS = 0.5
-
-
-class MetaStore(Protocol):
-    """Where the epoch and the vote are kept. `save_meta` blocks and is durable when it returns."""
-
-    def save_meta(self, meta: Meta) -> None: ...
-
-
-class Seeding(Protocol):
-    """Takes a snapshot that a leader sends, and gives those that a follower needs."""
-
-    def snapshot(self) -> Snapshot | None:
-        """See `LogPort.snapshot`."""
-        ...
-
-    def install(self, snapshot: Snapshot, done: Callable[[], None]) -> None:
-        """Replaces log and state; calls back when that is durable."""
-        ...
-
-
-class _After(msgspec.Struct):
-    """Messages that leave when the log is stored up to `last_index` and `hard_states` hard states are on disk."""
-
-    last_index: int
-    hard_states: int
-    messages: Sequence[PeerMessage]
 
 
 class Replica:
@@ -79,18 +68,19 @@ class Replica:
         store: MetaStore,
         shipping: Shipping,
         clock: Clock,
-        own_member: int,
+        election_timeout_ms: int,
     ) -> None:
         self.shard = shard
-        self.own_member = own_member
+        self.own_member = member_id(meta.storage_id)
         self.meta = meta
         self.leadership = Leadership(Role.FOLLOWER, 0, meta.epoch)
         self.on_leading: Callable[[], None] = lambda: None
         self.on_following: Callable[[], None] = lambda: None
         self.on_member_changed: Callable[[], None] = lambda: None
+        # Told of a request for a vote, or an answer, before it is taken or sent.
+        self.on_vote: Callable[[VoteRequest | VoteResponse], None] = lambda message: None
         self.core: RaftCore
-        self.seeding: Seeding
-        self._store = store
+        self.seeding: SeedingPort
         self._shipping = shipping
         self._clock = clock
         self._generation = Generation(0)
@@ -104,19 +94,28 @@ class Replica:
         # Changes of the members up to here were counted when the core was made.
         self._configured_index = 0
         self._turning = False
+        self._telling_commit = False
         self._waiting = False
-        self._leadership_waiters: list[asyncio.Future[None]] = []
+        self.settling = Settling(lambda: self.settled)
         self._pieces: deque[Piece] = deque()
-        self._after: deque[_After] = deque()
-        self._hard_states_begun = 0
-        self._hard_states_stored = 0
+        self._held_back = HeldBack()
+        self._hard_states = HardStates(shard, store, self._kept)
+        self._promise = Promise(election_timeout_ms, clock.monotonic_ms())
+        self._reads = ReadGate(
+            shard,
+            clock,
+            Lease(election_timeout_ms),
+            ask=lambda question: self.core.read_index(question) is None,
+            turn=self.turn,
+        )
+        shard.when_sure = self._reads.when_sure
         shard.on_appended = self._appended
         shard.on_stored = self._stored
         shard.on_dropped = self._dropped
         shard.on_member_changed = self._member_changed
         shard.on_led = self._led
 
-    def attach(self, core: RaftCore, seeding: Seeding) -> None:
+    def attach(self, core: RaftCore, seeding: SeedingPort) -> None:
         """The core to be driven from now on, with the configuration as of the log's end; another one takes its place
         when a broker founds its shard."""
         self.core, self.seeding = core, seeding
@@ -143,15 +142,19 @@ class Replica:
             return True
         return self._heard_commit is not None and self.shard.commit_index >= self._heard_commit
 
-    def next_leadership(self) -> asyncio.Future[None]:
-        """Done when role, leader or epoch change the next time."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._leadership_waiters.append(future)
-        return future
+    @property
+    def settled(self) -> bool:
+        """Whether it is known who serves: this broker does, or it follows a leader that has committed the first entry of its
+        epoch, and with it everything of those before."""
+        if self.is_leader:
+            return self.shard.leading
+        log, commit = self.shard.log, self.shard.commit_index
+        return self.leader_member != 0 and log.epoch_of(commit) == self.leadership.epoch
 
     def tick(self) -> None:
         """A tick has passed."""
         self._tell_if_leading()
+        self._reads.renew()
         self.core.tick()
         self.turn()
         if self.is_leader:
@@ -159,39 +162,34 @@ class Replica:
 
     def received(self, sender: int, frame: PeerFrame) -> None:
         """A consensus frame came in. Raises MessageError, having taken nothing of it."""
-        message = decode_message(frame.meta, frame.data)
-        if isinstance(message, Append) and message.span is not None:
-            self._check_span(message.span)
+        message = decode_message(frame.meta, frame.data, self._check_span)
         if message.sender != sender or message.to != self.own_member:
             raise MessageError(
                 f"a message from {message.sender} to {message.to} came from {sender} to {self.own_member}"
             )
         self.step(message)
 
-    def _check_span(self, span: Span) -> None:
-        """The entries are what the message says of them: once the core has taken it, they are in its log."""
-        assert isinstance(span.payload, memoryview)
-        try:
-            headers = check_entries(span.payload, span.first, 0, self.shard.log.payload_bytes_max)
-        except EntriesRefusedError as error:
-            raise MessageError(str(error)) from error
-        runs: list[tuple[int, int]] = []
-        for header in headers:
-            if not runs or runs[-1][0] != header.epoch:
-                runs.append((header.epoch, header.log_index))
-        if len(headers) != span.last - span.first + 1 or tuple(runs) != span.epochs:
-            raise MessageError("an append's entries are others than it says")
+    def _check_span(self, span: Span, data: memoryview) -> ReceivedEntries:
+        return check_span(span, data, self.shard.log.payload_bytes_max)
 
     def step(self, message: PeerMessage) -> None:
         """A peer's message. Raises MessageError."""
         self._tell_if_leading()
         if self._heard_commit is None and isinstance(message, Append):
             self._heard_commit = message.commit
+        if isinstance(message, VoteRequest | VoteResponse):
+            self.on_vote(message)
+        elects = isinstance(message, VoteRequest) and not message.transfer
+        if elects and self._promise.binds(self._clock.monotonic_ms()):
+            return
         self.core.step(message)
+        if isinstance(message, Heartbeat) and message.epoch == self.core.epoch:
+            self._promise.given(self._clock.monotonic_ms())
         self.turn()
 
     def leader_is_gone(self) -> None:
         """The leader's connection to here ended: it need not be waited for."""
+        self._promise.released()
         self.core.forget_leader()
         self.turn()
 
@@ -206,11 +204,12 @@ class Replica:
         self._tell()
         refusal = self.core.transfer_leadership(to)
         if refusal is None:
+            self._reads.hand_over()
             self.shard.leading = False
             self.turn()
         return refusal
 
-    def propose_change(self, command: MemberChanged) -> Refusal | None:
+    def propose_change(self, command: MembershipCommand) -> Refusal | None:
         """Leader: appends one step of the configuration, or says why not now."""
         self._tell()
         if not self.shard.leading:
@@ -259,7 +258,7 @@ class Replica:
     def _dropped(self) -> None:
         self.core.compacted(self.shard.log.first_index)
 
-    def _member_changed(self, index: int, command: MemberChanged) -> None:
+    def _member_changed(self, index: int, command: MembershipCommand) -> None:
         if index > self._configured_index:
             self.core.apply_change(Change(command.change, command.member))
         self.on_member_changed()
@@ -276,6 +275,7 @@ class Replica:
         if self.core.append_refusal() is not None:
             return
         self.shard.leading = True
+        self.settling.moved()
         if self.serving_since_epoch == self.leadership.epoch:
             return
         self.serving_since_epoch = self.leadership.epoch
@@ -302,6 +302,14 @@ class Replica:
                 self._perform(ready)
         finally:
             self._turning = False
+        if self.core.commit_due and not self._telling_commit:
+            self._telling_commit = True
+            asyncio.get_running_loop().call_later(TELL_COMMIT_SECONDS, self._tell_commit)
+
+    def _tell_commit(self) -> None:
+        self._telling_commit = False
+        self.core.tell_commit()
+        self.turn()
 
     def _perform(self, ready: Ready) -> None:
         if ready.leadership is not None:
@@ -310,12 +318,18 @@ class Replica:
             self._begin_epoch(ready.begin_epoch.index)
         if ready.hard_state is not None and ready.sync_hard_state:
             self._keep(ready.hard_state)
+        if not self.leadership.leader:
+            for message in (*ready.messages, *ready.messages_after):
+                if isinstance(message, VoteRequest | VoteResponse):
+                    self.on_vote(message)
         self._shipping.send(ready.messages, self._unreachable)
+        for read in ready.reads:
+            self._reads.answered(read.context)
         if ready.snapshot is not None or ready.truncate_from is not None:
-            self._forget_unsent()
+            self._held_back.forget()
         self._generation = ready.generation
         if ready.messages_after:
-            self._after.append(_After(ready.last_index, self._hard_states_begun, ready.messages_after))
+            self._held_back.hold(ready.last_index, self._hard_states.begun, ready.messages_after)
         if ready.snapshot is not None:
             self._waiting = True
             self.seeding.install(ready.snapshot, partial(self._installed, ready))
@@ -343,17 +357,16 @@ class Replica:
         if ready.committed is not None:
             last = ready.committed[1]
             self._tell_if_leading()
-            self.shard.advance(last)
+            commands = self.shard.advance(last)
             self.core.applied(last)
+            self.settling.moved()
+            if commands:
+                self.core.tell_commit()
             if self.is_leader and self.serving_since_epoch == self.leadership.epoch:
                 self._resume_serving()
 
     def _lead_or_follow(self, leadership: Leadership) -> None:
         before, self.leadership = self.leadership, leadership
-        waiters, self._leadership_waiters = self._leadership_waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
         self.shard.log.epoch = max(self.shard.log.epoch, leadership.epoch)
         led = before.role is Role.LEADER
         if led and (leadership.role is not Role.LEADER or leadership.epoch != before.epoch):
@@ -368,15 +381,18 @@ class Replica:
             logger.info("no longer leading the shard, epoch %d", leadership.epoch)
             if served:
                 self.on_following()
+        if (leadership.role, leadership.epoch) != (before.role, before.epoch):
+            self._reads.leadership_changed()
         if leadership.leader not in (0, before.leader, self.own_member):
             logger.info("following member %d in epoch %d", leadership.leader, leadership.epoch)
+        self.settling.moved()
 
     def _begin_epoch(self, index: int) -> None:
         self.shard.stage_in_flight()
         self._began_index = index
         self._append_own([LeadershipBegan(self.own_member, self._clock.now_ms())], index)
 
-    def _append_own(self, commands: Sequence[LeadershipBegan | MemberChanged], index: int) -> None:
+    def _append_own(self, commands: Sequence[LeadershipBegan | MembershipCommand], index: int) -> None:
         """Appends what the core has counted already."""
         try:
             last = self.shard.append_commands(commands)
@@ -455,42 +471,22 @@ class Replica:
 
     def _keep(self, state: HardState) -> None:
         self.meta = msgspec.structs.replace(self.meta, epoch=state.epoch, vote=state.vote)
-        self._hard_states_begun += 1
-        meta = self.meta
-        self._save(state, lambda: self._store.save_meta(meta))
+        self._hard_states.keep(state, self.meta)
 
-    def _save(self, state: HardState, save: Callable[[], None]) -> None:
-        self.shard.threads.writer.submit(save, lambda _, error: self._kept(state, save, error))
-
-    def _kept(self, state: HardState, save: Callable[[], None], error: BaseException | None) -> None:
-        log = self.shard.log
-        if isinstance(error, OSError) and disk_is_full(error) and log.spares:
-            # Without an epoch nobody leads, and without a leader nothing is retired: a spare gives its room.
-            spare = log.spares.pop()
-            self.shard.threads.writer.submit(
-                partial(log.disk.remove, spare), lambda *_: self._save(state, save)
-            )
-            return
-        if error is not None:
-            self.shard.fail(error)
-            return
-        self._hard_states_stored += 1
+    def _kept(self, state: HardState) -> None:
         self.core.hard_state_stored(state)
         self._release()
         self.turn()
 
     def _release(self) -> None:
         """Sends what the disk has caught up with, in order."""
-        while self._after:
-            first = self._after[0]
-            if first.hard_states > self._hard_states_stored or first.last_index > self.shard.stored_index:
-                return
-            self._after.popleft()
-            self._shipping.send(first.messages, self._unreachable)
-
-    def _forget_unsent(self) -> None:
-        """What waits speaks of entries that are about to go. To a peer it is as if the messages were lost."""
-        self._after.clear()
+        for messages in self._held_back.due(self.shard.stored_index, self._hard_states.stored):
+            self._shipping.send(messages, self._unreachable)
 
     def _unreachable(self, member: int) -> None:
         self.core.report_unreachable(member)
+
+    def peer_left(self, member: int) -> None:
+        """Nothing can be sent to it any more."""
+        self._reads.doubt()
+        self._unreachable(member)

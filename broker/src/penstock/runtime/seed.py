@@ -6,16 +6,31 @@ the oldest one that the leader still has; entries that the files cover are kept 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import msgspec
 
 from penstock.base.crc import crc32c
 from penstock.log.snapshots import Snapshot as MachineSnapshot
-from penstock.raft.messages import InstallSnapshot, MessageError
+from penstock.raft.messages import InstallSnapshot, MessageError, Snapshot
 
 PIECE_BYTES = 1024 * 1024
 # All machines' states together.
 SEED_BYTES_MAX = 1024 * 1024 * 1024
 MACHINES_MAX = 64
+
+
+class SeedingPort(Protocol):
+    """Takes a snapshot that a leader sends, and gives those that a follower needs."""
+
+    def snapshot(self) -> Snapshot | None:
+        """See `LogPort.snapshot`."""
+        ...
+
+    def install(self, snapshot: Snapshot, done: Callable[[], None]) -> None:
+        """Replaces log and state; calls back when that is durable."""
+        ...
 
 
 class SeedFile(msgspec.Struct, frozen=True, array_like=True):

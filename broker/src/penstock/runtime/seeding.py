@@ -31,9 +31,11 @@ from penstock.runtime.shard import Shard
 
 logger = logging.getLogger(__name__)
 
-# A link with too much pending is tried again at this interval, this often.
-RETRY_SECONDS = 0.05
-RETRIES_MAX = 600
+# What may be pending on the link behind which the next piece waits: the rest of one piece and one more.
+PENDING_BYTES_MAX = PIECE_BYTES
+# A link with more pending is tried again at this interval, this often.
+RETRY_SECONDS = 0.01
+RETRIES_MAX = 3000
 
 _decoder: msgspec.msgpack.Decoder[SeedMessage] = msgspec.msgpack.Decoder(SeedMessage)
 
@@ -41,7 +43,7 @@ _decoder: msgspec.msgpack.Decoder[SeedMessage] = msgspec.msgpack.Decoder(SeedMes
 class Links(Protocol):
     """What seeding needs of the links."""
 
-    def send(self, member: int, buffers: Sequence[Buffer]) -> bool: ...
+    def send(self, member: int, buffers: Sequence[Buffer], pending_bytes_max: int) -> bool: ...
 
 
 class Seeding:
@@ -112,7 +114,7 @@ class Seeding:
     async def _offer(self, member: int, message: SeedMessage, data: bytes = b"") -> None:
         buffers = encode_frame(KIND_SEED, msgspec.msgpack.encode(message), [data] if data else ())
         for _ in range(RETRIES_MAX):
-            if self._links.send(member, buffers):
+            if self._links.send(member, buffers, PENDING_BYTES_MAX):
                 return
             await asyncio.sleep(RETRY_SECONDS)
         raise ConnectionError(f"member {member} did not take its snapshot")

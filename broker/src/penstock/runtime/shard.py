@@ -25,10 +25,17 @@ from penstock.partition.partition import Partition
 from penstock.partition.table import PartitionTable
 from penstock.raft.configuration import Change, Configuration
 from penstock.replication.comparing import StateHashed
-from penstock.replication.members import FeatureLevelRaised, LeadershipBegan, MemberChanged
+from penstock.replication.members import (
+    FeatureLevelRaised,
+    LeadershipBegan,
+    MemberChanged,
+    MembershipCommand,
+    ShardRecovered,
+)
 from penstock.runtime.command_codec import CommandCodec
 from penstock.runtime.in_flight import BatchInFlight, CommandInFlight, InFlight, batch_in_flight
 from penstock.runtime.machines import Machines
+from penstock.runtime.received import ReceivedEntries
 from penstock.runtime.threads import Threads
 from penstock.runtime.waiters import Callback, IndexWaiters
 from penstock.telemetry.counters import Counters
@@ -86,8 +93,10 @@ class Shard:
         self.on_stored: Callable[[], None] = lambda: None
         # The oldest entries left the log.
         self.on_dropped: Callable[[], None] = lambda: None
+        # Calls back once reads may be answered, or refused (`ReadGate.when_sure`).
+        self.when_sure: Callable[[Callable[[], None]], None] = lambda then: then()
         # Told of a change of the members, and of the first entry of a leadership, when they are applied.
-        self.on_member_changed: Callable[[int, MemberChanged], None] = lambda index, command: None
+        self.on_member_changed: Callable[[int, MembershipCommand], None] = lambda index, command: None
         self.on_led: Callable[[int, LeadershipBegan], None] = lambda index, command: None
         # Told of the entries at which replicas compare their state, and when a leader's state replaced this one.
         self.on_state_hashed: Callable[[int, StateHashed], None] = lambda index, command: None
@@ -131,6 +140,13 @@ class Shard:
                 ErrorCode.NOT_LEADER_OR_FOLLOWER,
                 "this broker does not lead the shard now: ask the cluster for its leader again",
             )
+
+    async def surely_leading(self) -> None:
+        """Returns once reads may be answered; raises PenstockError(NOT_LEADER_OR_FOLLOWER) where they are refused."""
+        sure = self._loop.create_future()
+        self.when_sure(lambda: _finish(sure, None))
+        await sure
+        self.check_leading()
 
     def stage_in_flight(self) -> None:
         """What earlier leaders appended counts for the decisions of this one."""
@@ -239,12 +255,12 @@ class Shard:
 
     # --- following -------------------------------------------------------------------------------
 
-    def follow(self, data: memoryview) -> int:
-        """Appends a leader's entries, whole and back to back; returns the last index that the log holds then, which is
+    def follow(self, entries: ReceivedEntries) -> int:
+        """Appends a leader's entries; returns the last index that the log holds then, which is
         lower than what came when the disk is full. Raises EntriesRefusedError, DiskFullError (nothing appended), and
         ReleaseTooOldError for a command that this release does not know."""
         codec, table, in_flight = self.codec, self.table.by_key, self.in_flight
-        for header, payload, segment in self.log.append_entries(data):
+        for header, payload, segment in self.log.append_entries(entries.data, entries.headers):
             if header.kind == KIND_BATCH:
                 batch, _ = batch_in_flight(header, payload)
                 in_flight.add(batch)
@@ -343,12 +359,13 @@ class Shard:
 
     # --- committing ------------------------------------------------------------------------------
 
-    def advance(self, commit_index: int) -> None:
-        """Applies what became committed and answers who waited for it. What is committed and not in this broker's log
-        yet is applied when it is (`entries_came`)."""
+    def advance(self, commit_index: int) -> bool:
+        """Applies what became committed and answers who waited for it; gives whether commands were among it. What is
+        committed and not in this broker's log yet is applied when it is."""
         self._commit_known = max(self._commit_known, commit_index)
         commit = min(self._commit_known, self.log.next_index - 1)
         touched: dict[int, int] = {}
+        commands = False
         for entry in self.in_flight.pop_committed(commit):
             known = entry.index <= self.state_index
             if type(entry) is BatchInFlight:
@@ -357,6 +374,7 @@ class Shard:
                 touched[entry.partition] = entry.end_offset
             else:
                 assert type(entry) is CommandInFlight
+                commands = True
                 if not known:
                     self._apply(entry.index, entry.command)
         for key, end in touched.items():
@@ -364,6 +382,7 @@ class Shard:
             if partition is not None:
                 partition.commit(end)
         self._committed.reach(commit)
+        return commands
 
     def _apply(self, index: int, command: Command) -> None:
         self.codec.machine_of(command).apply(index, command)
@@ -380,7 +399,7 @@ class Shard:
                     moved = self.table.by_key.get(key)
                     if moved is not None:
                         moved.move_start(start)
-            case MemberChanged():
+            case MemberChanged() | ShardRecovered():
                 self.on_member_changed(index, command)
             case LeadershipBegan():
                 self.on_led(index, command)

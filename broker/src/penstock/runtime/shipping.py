@@ -1,5 +1,5 @@
 """From the core's messages to the links: finds the bytes of the entries that a message announces, and keeps each peer's
-messages in order while older ones are still being read from disk.
+messages in order while older ones are still being read from disk, or are held back for the sake of the live stream.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Protocol
 from penstock.codec.peer import Buffer
 from penstock.log.errors import EntriesGoneError, LogDamagedError
 from penstock.log.shipping import Shipment
-from penstock.raft.messages import Append, InstallSnapshot, PeerMessage
+from penstock.raft.messages import Append, InstallSnapshot, PeerMessage, Span
+from penstock.replication.pace import Pace
 from penstock.replication.wire import encode_message
 from penstock.runtime.shard import Shard
 
@@ -39,6 +40,7 @@ class Shipping:
         self._shard = shard
         self._links = links
         self._waiting: dict[int, deque[PeerMessage]] = {}
+        self._pace = Pace()
         self.on_snapshot: Callable[[InstallSnapshot], None] = lambda message: None
 
     def send(self, messages: Sequence[PeerMessage], unreachable: Unreachable) -> None:
@@ -53,8 +55,8 @@ class Shipping:
             else:
                 self._send(message, unreachable)
 
-    def _send(self, message: PeerMessage, unreachable: Unreachable) -> bool:
-        """False when the message waits for a read."""
+    def _send(self, message: PeerMessage, unreachable: Unreachable, *, is_due: bool = False) -> bool:
+        """False when the message waits, for its turn or for a read."""
         if isinstance(message, InstallSnapshot):
             self.on_snapshot(message)
             return True
@@ -65,6 +67,10 @@ class Shipping:
                 # Retention dropped them, or another leader replaced them, while the message waited.
                 unreachable(message.to)
                 return True
+            if not is_due and (wait := self._wait(span)):
+                self._waiting.setdefault(message.to, deque())
+                asyncio.get_running_loop().call_later(wait, self._waited, message, unreachable)
+                return False
             shipment = log.entries(span.first, span.last)
             if not shipment.in_memory:
                 self._read(message, shipment, unreachable)
@@ -73,6 +79,19 @@ class Shipping:
         if not self._links.send(message.to, encode_message(message, entries)):
             unreachable(message.to)
         return True
+
+    def _wait(self, span: Span) -> float:
+        """How many seconds these entries have to wait: none of those at the log's end, which make up the live stream, and
+        none while there is no live stream because too few copies are in sync."""
+        shard = self._shard
+        voters = shard.machines.members.configuration.voters
+        if span.last == shard.log.next_index - 1 or shard.in_sync_count <= len(voters) // 2:
+            return 0.0
+        return self._pace.book(asyncio.get_running_loop().time(), span.size_bytes, shard.appended_bytes)
+
+    def _waited(self, message: PeerMessage, unreachable: Unreachable) -> None:
+        if self._send(message, unreachable, is_due=True):
+            self._go_on(message.to, unreachable)
 
     def _read(self, message: PeerMessage, shipment: Shipment, unreachable: Unreachable) -> None:
         self._waiting.setdefault(message.to, deque())
@@ -97,8 +116,12 @@ class Shipping:
             return
         else:
             raise error
-        waiting = self._waiting[message.to]
+        self._go_on(message.to, unreachable)
+
+    def _go_on(self, member: int, unreachable: Unreachable) -> None:
+        """Sends what waited behind a message that has left."""
+        waiting = self._waiting[member]
         while waiting:
             if not self._send(waiting.popleft(), unreachable):
                 return
-        del self._waiting[message.to]
+        del self._waiting[member]

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, Protocol
 import msgspec
 
 from penstock.model.errors import ErrorCode
+from penstock.replication.recovery import Recovery
 from penstock.service.context import RequestContext
 
 Buffer = bytes | bytearray | memoryview
@@ -380,6 +381,7 @@ class BrokerStatus(msgspec.Struct):
     role: Literal["Leader", "Follower", "Learner"] = "Leader"
     leader: str = ""
     members: list[MemberStatus] = []
+    recovery: Recovery | None = None
     feature_level: int = 0
 
 
@@ -400,4 +402,9 @@ class BrokerService(Protocol):
     async def hand_over(self, to: str | None = None) -> None:
         """Moves the shard's leadership to the named broker, or to the one that holds most. Returns once it moved; raises
         PenstockError (NOT_LEADER_OR_FOLLOWER, INVALID_REQUEST, REQUEST_TIMED_OUT)."""
+        ...
+
+    async def trust(self, shard_uid: str, storage_id: str) -> Recovery:
+        """Has the shard, whose quorum is lost for good, go on from this broker's copy; then the broker starts anew. Raises
+        PenstockError (INVALID_REQUEST, LEADER_NOT_AVAILABLE, KAFKA_STORAGE_ERROR)."""
         ...

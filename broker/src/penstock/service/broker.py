@@ -11,6 +11,7 @@ import msgspec
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.model.ids import node_id
 from penstock.replication.features import FEATURE_LEVEL
+from penstock.replication.recovery import Recovery
 from penstock.runtime.clock import Clock
 from penstock.runtime.maintenance import Maintenance
 from penstock.runtime.member import ShardMember
@@ -117,6 +118,7 @@ class BrokerServiceImpl:
             role=self._role(),
             leader=self._leader_name(),
             members=self._members(),
+            recovery=self._member.recoveries.in_log,
             feature_level=self._shard.machines.members.level,
         )
 
@@ -185,6 +187,10 @@ class BrokerServiceImpl:
         refusal = await self._member.hand_over(chosen)
         if refusal is not None:
             raise PenstockError(ErrorCode.REQUEST_TIMED_OUT, f"the leadership stays here: {refusal.sentence}")
+
+    async def trust(self, shard_uid: str, storage_id: str) -> Recovery:
+        """See `BrokerService.trust`."""
+        return await self._member.recoveries.trust(shard_uid, storage_id, self._clock.now_ms())
 
     def not_ready_reasons(self) -> list[str]:
         """See `BrokerService.not_ready_reasons`. A full disk is none: consume goes on; /v1/broker shows it."""

@@ -27,6 +27,10 @@ class Leadership(Protocol):
         """As the leader sees it; a follower gives every voter that it knows of."""
         ...
 
+    async def until_settled(self) -> None:
+        """Waits, as long as an election may take, until it is known who serves."""
+        ...
+
 
 class ClusterView:
     """`address` gives this broker's own host and port by listener, which may change with a restart; the others' are those
@@ -45,6 +49,10 @@ class ClusterView:
         self._shard_id = shard_id
         self.node_id = node_id(shard_id, ordinal)
         self._address = address
+
+    async def until_settled(self) -> None:
+        """Waits, as long as an election may take, until it is known who serves."""
+        await self._leadership.until_settled()
 
     def leader_node(self) -> int:
         """Node id of the leader, -1 while it is not known."""

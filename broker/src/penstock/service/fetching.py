@@ -1,6 +1,6 @@
 """Fetch: whole committed batches from memory where they are there, from files in a thread where not, or a wait.
 
-A fetch is tried; if it has too little and time left, it waits for the high watermark of one of its partitions to move
+A fetch is tried once this broker is sure to lead; if it has too little and time left, it waits for the high watermark of one of its partitions to move
 (or for its time to run out) and is tried again. What is in memory is answered without any copy.
 """
 
@@ -107,6 +107,9 @@ class _Fetch:
         self._waits_on = []
 
     def _attempt(self) -> None:
+        self._shard.when_sure(self._try)
+
+    def _try(self) -> None:
         if self.future.done():
             return
         try:

@@ -43,7 +43,7 @@ class PositionLookup:
         position = Position(query.topic, query.partition)
         try:
             partition = self._shard.table.require(query.topic, query.partition)
-            self._shard.check_leading()
+            await self._shard.surely_leading()
             epoch = partition.epoch_base + self._shard.epoch
             check_leader_epoch(query.leader_epoch, epoch)
             position.offset, position.timestamp = await self._locate(partition, query.timestamp)

@@ -87,13 +87,16 @@ class TopicServiceImpl:
         topic_ids: Sequence[bytes] = (),
         allow_auto_create: bool = False,
     ) -> ClusterMetadata:
-        """See `TopicService.metadata`."""
+        """See `TopicService.metadata`. In the middle of an election it waits for its end: clients that are told of no leader,
+        or of one that does not serve yet, come again only after a pause."""
+        view = self._identity.view
+        if topics is None or topics or topic_ids:
+            await view.until_settled()
         if topics is None and not topic_ids:
             found = [self._describe(topic) for topic in self._catalog.topics.committed.values()]
         else:
             found = [await self._named(name, create=allow_auto_create) for name in topics or ()]
             found.extend(self._by_id(topic_id) for topic_id in topic_ids)
-        view = self._identity.view
         return ClusterMetadata(
             cluster_id=self._identity.cluster_id,
             controller_id=view.leader_node(),

@@ -9,6 +9,7 @@ only the side that dialled sends: each broker has a connection of its own to eve
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from penstock.codec.peer import (
     encode_frame,
 )
 from penstock.replication.features import why_too_old
+from penstock.replication.members import member_id
 
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
@@ -36,7 +38,9 @@ _SENTENCE_MAX = 500
 
 class Greeting(msgspec.Struct, frozen=True, kw_only=True):
     """Who a broker is. `founded`: whether it knows a configuration of the shard; `cluster_id` counts only then.
-    `feature_level` is the highest that its release knows, `shard_level` the shard's as far as this broker has come."""
+    `feature_level` is the highest that its release knows, `shard_level` the shard's as far as this broker has come. `generation`,
+    `lineage`: of the shard's last recovery (`replication.recovery`), 0 and empty where there was none. `members` are those
+    of the configuration in its log, for which it vouches where it `leads`."""
 
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX
@@ -55,6 +59,19 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
     listeners: dict[str, str] = {}
     http: dict[str, str] = {}
     peer: str = ""
+    generation: int = 0
+    lineage: str = ""
+    members: tuple[int, ...] = ()
+    leads: bool = False
+
+
+class Kinship(Enum):
+    """How two copies of a shard stand to each other."""
+
+    SAME = "same"
+    OTHER_LEFT_BEHIND = "other left behind"
+    OWN_LEFT_BEHIND = "own left behind"
+    SPLIT = "split"
 
 
 class _Refusal(msgspec.Struct):
@@ -74,10 +91,12 @@ class Received(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """The connection must be closed. `output` goes out first; `sentence` says why, for the log."""
+    """The connection must be closed. `output` goes out first; `sentence` says why, for the log; `kinship` is what was
+    found out about the other copy."""
 
     sentence: str
     output: list[Buffer]
+    kinship: Kinship = Kinship.SAME
 
 
 class _State(Enum):
@@ -133,13 +152,16 @@ class PeerConnection:
         reason = refusal(self._own, greeting, self._expected)
         if reason is not None:
             return self._refuse(reason)
+        found = kinship(self._own, greeting)
+        if found is not Kinship.SAME:
+            return self._refuse(estrangement(self._own, greeting, found), found)
         self._state = _State.OPEN
         self._reader.frame_bytes_max = FRAME_BYTES_MAX
         return Greeted(greeting)
 
-    def _refuse(self, sentence: str) -> Ended:
+    def _refuse(self, sentence: str, found: Kinship = Kinship.SAME) -> Ended:
         self._state = _State.CLOSED
-        return Ended(sentence, encode_frame(KIND_REFUSED, msgspec.msgpack.encode(_Refusal(sentence))))
+        return Ended(sentence, encode_frame(KIND_REFUSED, msgspec.msgpack.encode(_Refusal(sentence))), found)
 
 
 def _refusal_of(frame: PeerFrame) -> str:
@@ -167,8 +189,53 @@ def refusal(own: Greeting, other: Greeting, expected_ordinal: int | None) -> str
         return (
             f"{other.name} says that it is broker {other.ordinal}, and so is {own.name}: check broker.ordinal"
         )
+    if other.member != _member_of(other.storage_id):
+        return (
+            f"{other.name} speaks as member {other.member}, which its storage {other.storage_id[:_SENTENCE_MAX]!r} does not make"
+            " it: its release or its data folder is at fault"
+        )
+    if other.member == own.member:
+        return f"{other.name} has the storage of {own.name}: one of the two data folders is a copy"
     if expected_ordinal is not None and other.ordinal != expected_ordinal:
         return f"{other.name} is broker {other.ordinal}, where broker {expected_ordinal} was expected: check shard.peers"
     return why_too_old(other.name, other.feature_level, own.shard_level) or why_too_old(
         own.name, own.feature_level, other.shard_level
     )
+
+
+def kinship(own: Greeting, other: Greeting) -> Kinship:
+    """Whether the other copy is of the shard as it goes on here.
+
+    One that is still being sent the log has not read of the last recovery yet, and speaks as if it were from before; but
+    whoever sends it the log has it among the members.
+    """
+    if not own.founded or not other.founded or own.lineage == other.lineage:
+        return Kinship.SAME
+    if own.generation == other.generation:
+        return Kinship.SPLIT
+    if own.generation < other.generation:
+        known = not other.leads or own.member in other.members
+        return Kinship.SAME if known else Kinship.OWN_LEFT_BEHIND
+    return Kinship.SAME if other.member in own.members else Kinship.OTHER_LEFT_BEHIND
+
+
+def estrangement(own: Greeting, other: Greeting, found: Kinship) -> str:
+    """What people are told of two copies that do not belong together, and what they can do."""
+    if found is Kinship.SPLIT:
+        return (
+            f"{own.name} and {other.name} were both trusted when the shard had lost its quorum, and went on apart: decide"
+            " for one of them, and start the other with an empty data folder"
+        )
+    former, leading = (own, other) if found is Kinship.OWN_LEFT_BEHIND else (other, own)
+    return (
+        f"{former.name} (storage {former.storage_id}) holds the shard from before it was recovered without it, and"
+        f" {leading.name} is of after that: keep its data folder aside if what it holds may be needed, and start it with"
+        " an empty one"
+    )
+
+
+def _member_of(storage_id: str) -> int | None:
+    try:
+        return member_id(uuid.UUID(storage_id))
+    except ValueError:
+        return None

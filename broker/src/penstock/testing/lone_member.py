@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 from penstock.runtime.clock import Clock
+from penstock.runtime.data_folder import MetaStore
 from penstock.runtime.maintenance import Maintenance
 from penstock.runtime.member import BrokerIdentity, MemberOptions, ShardMember
 from penstock.runtime.opening import OpenedShard
-from penstock.runtime.replica import MetaStore
 from penstock.service.cluster import ClusterView
 
 ADDRESS = ("127.0.0.1", 9092)

@@ -8,13 +8,14 @@ there. Everything is one object per service, and tests may reach into them to se
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from penstock.codec.records import read_records, split_batches
 from penstock.listeners.http.services import AlwaysLeads, HttpServices, LeaderHttp
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.model.record_batch import parse_header
+from penstock.replication.recovery import Recovery
 from penstock.service.api import (
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
@@ -333,6 +334,13 @@ class MemoryBroker:
         """Notes who was asked for; nothing moves."""
         self.handed_to = to
 
+    async def trust(self, shard_uid: str, storage_id: str) -> Recovery:
+        """Made up, for the storage that `status` names."""
+        if storage_id != self.status().storage_id:
+            raise PenstockError(ErrorCode.INVALID_REQUEST, "the storage is another one")
+        self.recovery = Recovery(1, "lineage", 7, BROKER_NAME, 10_003, 10, 3, 9, 1_700_000_000_000)
+        return self.recovery
+
 
 class MemoryLeader:
     """LeaderHttp as a test says: which broker leads, and where its listeners are, by name."""
@@ -341,10 +349,22 @@ class MemoryLeader:
         self.name = name
         self.leads = leads
         self.addresses: dict[str, tuple[str, int]] = {}
+        # What happens when somebody waits for a leader.
+        self.on_wait: Callable[[], None] = lambda: None
+        # Set when somebody else leads.
+        self.replaced = asyncio.Event()
 
     def address(self, listener: str) -> tuple[str, int] | None:
         """What the test said."""
         return self.addresses.get(listener)
+
+    async def until_settled(self) -> None:
+        """Whatever the test wants to happen meanwhile."""
+        self.on_wait()
+
+    async def until_replaced(self) -> None:
+        """When the test says so."""
+        await self.replaced.wait()
 
 
 class MemoryServices:

@@ -51,10 +51,11 @@ class Agreement:
 
     def line(self) -> str:
         """One line for people."""
-        return (
-            f"{len(self.replicas)} replicas agree on entries {self.first_index} to {self.index}"
-            f" ({self.entries}) and on the state of {', '.join(sorted(self.machines))}"
-        )
+        entries = f"entries {self.first_index} to {self.index} ({self.entries})"
+        state = f"the state of {', '.join(sorted(self.machines))}"
+        if len(self.replicas) == 1:
+            return f"one replica, with {entries} and {state}"
+        return f"{len(self.replicas)} replicas agree on {entries} and on {state}"
 
 
 def replicas_agree(
@@ -64,7 +65,8 @@ def replicas_agree(
     ask: Callable[[str, int | None], Digest] | None = None,
 ) -> Agreement:
     """Asks all replicas, and compares. Raises DisagreementError when they differ once they can be compared, or when
-    they cannot be compared within `timeout_s`. `ask` stands for `ask_digest`."""
+    they cannot be compared within `timeout_s`. `ask` stands for `ask_digest`; with one of its own, `admin_urls` are whatever
+    it takes."""
     ask = ask or ask_digest
     deadline = time.monotonic() + timeout_s
     while True:
@@ -133,6 +135,11 @@ def ask_digest(admin_url: str, first: int | None) -> Digest:
         with error:
             sentence = error.read().decode(errors="replace")
         raise OSError(f"{url} was answered with {error.code}: {sentence}") from error
+    return read_digest(admin_url, told)
+
+
+def read_digest(replica: str, told: Mapping[str, Any]) -> Digest:
+    """A broker's answer to `GET /v1/shard/digest`, however it was asked."""
     return Digest(
-        admin_url, told["commitIndex"], told["firstIndex"], told["index"], told["entries"], told["machines"]
+        replica, told["commitIndex"], told["firstIndex"], told["index"], told["entries"], told["machines"]
     )

@@ -21,10 +21,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from penstock.testing.managed_process import ServerError
 from penstock.testing.process import BrokerProcess
+from penstock.testing.replicas import replicas_agree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from penstock.testing.replicas import Agreement
 
 LISTENERS = ("peer", "kafka", "http", "admin")
 HOST = "127.0.0.1"
@@ -234,27 +237,10 @@ class ShardProcesses:
         self._wait(whole, timeout_s, "not every member is in sync")
         return self.leader()
 
-    def agreed(self, timeout_s: float = SETTLE_TIMEOUT_S) -> dict[str, Any]:
-        """Waits until all brokers hold the same entries, from the first that all of them still have, and the same state;
-        returns what they agree on. Raises ServerError when they never do: nobody may be writing."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            digests = self._digests()
-            if all(digest == digests[0] for digest in digests):
-                return digests[0]
-            if time.monotonic() > deadline:
-                raise ServerError(
-                    f"the replicas do not agree within {timeout_s:g} s: {digests}\n{self.tails()}"
-                )
-            time.sleep(POLL_INTERVAL_S)
-
-    def _digests(self) -> list[dict[str, Any]]:
-        """Every broker's, of the entries that all of them have."""
-        everybody = range(self.replicas)
-        whole = [self.ask(ordinal, "/v1/shard/digest") for ordinal in everybody]
-        first = max(digest["firstIndex"] for digest in whole)
-        last = min(digest["commitIndex"] for digest in whole)
-        return [self.ask(ordinal, f"/v1/shard/digest?first={first}&index={last}") for ordinal in everybody]
+    def agreed(self) -> Agreement:
+        """What all brokers hold, once all of them do. Raises DisagreementError when they hold different entries or state,
+        or go on committing for longer than the comparison waits."""
+        return replicas_agree([broker.admin for broker in self.brokers])
 
     def wait_until(self, done: Callable[[], bool], what: str, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
         """Polls `done`. Raises ServerError, with the brokers' logs, when `timeout_s` passes first."""

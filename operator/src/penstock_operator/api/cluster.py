@@ -209,6 +209,27 @@ class Member(Model, frozen=True, kw_only=True):
     lag_bytes: int
 
 
+class Recovery(Model, frozen=True, kw_only=True):
+    """A shard that had lost its quorum for good went on from the copy of one broker, which ended with entry `lastIndex`: what
+    was acknowledged behind it may be gone. Entries up to `commitIndex` were known to be committed."""
+
+    generation: int
+    broker: str
+    epoch: int
+    last_index: int
+    last_epoch: int
+    commit_index: int
+    at: str
+
+
+class TrustMember(Model, frozen=True, kw_only=True):
+    """What came of the annotation penstock.io/trust-member. The same value does nothing more until it was removed."""
+
+    pod: str
+    outcome: Literal["Done", "Refused"]
+    message: str
+
+
 class Shard(Model, frozen=True, kw_only=True):
     """A shard as its brokers report it."""
 
@@ -217,6 +238,7 @@ class Shard(Model, frozen=True, kw_only=True):
     leader: str
     epoch: int
     members: list[Member]
+    recovery: Recovery | None = None
 
 
 class MessageClusterStatus(Model, frozen=True, kw_only=True):
@@ -232,6 +254,7 @@ class MessageClusterStatus(Model, frozen=True, kw_only=True):
     replicas: int = 0
     selector: str = ""
     shards: list[Shard] = msgspec.field(default_factory=list)
+    trust_member: TrustMember | None = None
 
 
 class MessageCluster(Model, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ LABEL_POD_NAME: Final = "statefulset.kubernetes.io/pod-name"
 # Annotations that people set.
 ANNOTATION_PAUSED: Final = f"{GROUP}/paused"
 ANNOTATION_RESTART: Final = f"{GROUP}/restart"
+ANNOTATION_TRUST: Final = f"{GROUP}/trust-member"
 
 # Annotations that the operator sets.
 ANNOTATION_CLUSTER_ID: Final = f"{GROUP}/cluster-id"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -65,12 +65,28 @@ class HandOver(Action, frozen=True, kw_only=True):
     to: str
 
 
+class TrustMember(Action, frozen=True, kw_only=True):
+    """Have a shard that lost its quorum for good go on from one broker's copy; what only others held is gone."""
+
+    disruptive: ClassVar[bool] = True
+    pod: str
+    shard_uid: str
+
+
 class RestartBroker(Action, frozen=True, kw_only=True):
     """Evict one pod, so that its StatefulSet starts it anew from the current template."""
 
     disruptive: ClassVar[bool] = True
     pod: str
     uid: str
+
+
+class TrustAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What comes of the wish to trust a broker's copy; `Waiting` is asked again, the others never."""
+
+    pod: str
+    outcome: Literal["Done", "Refused", "Waiting"]
+    message: str
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +99,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     )  # brokers away, of shards that serve without them
     holds: list[str] = msgspec.field(default_factory=list)  # restarts that the shard cannot bear now
     problems: list[tuple[str, str]]  # (reason, sentence)
+    trust: TrustAnswer | None = None
 
     @property
     def is_settled(self) -> bool:

@@ -37,6 +37,7 @@ from penstock_operator.plan.drift import drift, first_difference
 from penstock_operator.plan.roll import GiveUpLeadership, Hold, Restart, RollBroker, next_step
 from penstock_operator.plan.settings import plan_settings
 from penstock_operator.plan.shards import ShardState, shard_states
+from penstock_operator.plan.trust import plan_trust
 
 if TYPE_CHECKING:
     from penstock_operator.api.cluster import MessageCluster
@@ -83,11 +84,17 @@ def plan_cluster(
     problems += unknown_names
     actions += setting_actions
     holds: list[str] = []
+    trust = plan_trust(cluster, identity, states, snapshot)
     # A volume that cannot grow (its class may not allow it) is tried again and again; nothing else waits for it.
     if not leaving and desired.shards and all(isinstance(action, ExpandClaim) for action in actions):
-        disruption, holds = _disruption(desired, states, snapshot, restart_reasons)
-        actions += disruption
-    return Plan(actions=actions, waits=waits, missing=missing, holds=holds, problems=problems)
+        if trust.action is not None:
+            actions.append(trust.action)
+        else:
+            disruption, holds = _disruption(desired, states, snapshot, restart_reasons)
+            actions += disruption
+    return Plan(
+        actions=actions, waits=waits, missing=missing, holds=holds, problems=problems, trust=trust.answer
+    )
 
 
 def _name(action: ApplyObject) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from penstock_operator.desired import names
 from penstock_operator.desired.addresses import is_known_to_brokers_only
 from penstock_operator.plan.conditions import Statement, merge_conditions, paused_statement
 from penstock_operator.plan.shards import ShardState, shard_states
+from penstock_operator.plan.trust import what_may_be_gone
+from penstock_operator.snapshot.broker import RecoveryReport
 from penstock_operator.snapshot.shard import UNKNOWN
 
 if TYPE_CHECKING:
@@ -35,7 +39,10 @@ def cluster_status(
         _degraded(snapshot, states, plan),
         paused_statement(False),
     ]
+    rows = [_shard(identity, state, old_status) for state in states.values()]
+    statements += _unclean_recovery(rows, plan)
     old_conditions = old_status.get("conditions", [])
+    answered = plan.trust is not None and plan.trust.outcome != "Waiting"
     return {
         "observedGeneration": cluster.metadata.generation,
         "conditions": merge_conditions(statements, old_conditions, cluster.metadata.generation, now),
@@ -45,7 +52,8 @@ def cluster_status(
         "selector": ",".join(
             f"{key}={value}" for key, value in sorted(names.cluster_selector(cluster.metadata.name).items())
         ),
-        "shards": [_shard(identity, state) for state in states.values()],
+        "shards": rows,
+        **({"trustMember": msgspec.structs.asdict(plan.trust)} if answered and plan.trust else {}),
     }
 
 
@@ -154,8 +162,31 @@ def _degraded(snapshot: ClusterSnapshot, states: dict[int, ShardState], plan: Pl
     return Statement(type="Degraded", status="False", reason="Healthy", message="no broker is in trouble")
 
 
-def _shard(identity: Identity, state: ShardState) -> dict[str, Any]:
-    """A row of the shard table: every broker that is asked for or reported, whether it speaks or not."""
+def _unclean_recovery(rows: list[dict[str, Any]], plan: Plan) -> list[Statement]:
+    """What came of the wish to trust a broker, and what may be gone since one was. Where neither is, no condition."""
+    kind = "UncleanRecovery"
+    recovered = [
+        what_may_be_gone(f"shard {row['id']}", msgspec.convert(row["recovery"], RecoveryReport))
+        for row in rows
+        if "recovery" in row
+    ]
+    if plan.trust is not None and plan.trust.outcome != "Done":
+        reason = f"Trust{plan.trust.outcome}"
+        return [Statement(type=kind, status="False", reason=reason, message=plan.trust.message)]
+    if recovered:
+        return [Statement(type=kind, status="True", reason="MemberTrusted", message="; ".join(recovered))]
+    if plan.trust is not None:
+        return [Statement(type=kind, status="Unknown", reason="TrustDone", message=plan.trust.message)]
+    return []
+
+
+def _shard(identity: Identity, state: ShardState, old_status: dict[str, Any]) -> dict[str, Any]:
+    """A row of the shard table: every broker that is asked for or reported, whether it speaks or not. What was lost once
+    stays told while nobody speaks."""
+    recovery = None if state.view.recovery is None else msgspec.to_builtins(state.view.recovery)
+    for row in old_status.get("shards", []):
+        if row.get("id") == state.view.id and recovery is None:
+            recovery = row.get("recovery")
     view = state.view
     members = {
         name: {"name": name, "role": UNKNOWN, "inSync": False, "lagBytes": 0} for name in state.expected
@@ -173,6 +204,7 @@ def _shard(identity: Identity, state: ShardState) -> dict[str, Any]:
         "leader": view.leader or "",
         "epoch": view.epoch,
         "members": list(members.values()),
+        **({"recovery": recovery} if recovery is not None else {}),
     }
 
 

@@ -14,6 +14,7 @@ from penstock_operator.plan.actions import (
     PatchSettings,
     RecreateStatefulSet,
     RestartBroker,
+    TrustMember,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ async def act(
             await _broker(action.pod, brokers, snapshot).patch_settings(action.settings)
         case HandOver():
             await _broker(action.pod, brokers, snapshot).hand_over(action.to)
+        case TrustMember():
+            await _broker(action.pod, brokers, snapshot).trust(action.shard_uid)
         case RestartBroker():
             await kube.evict(namespace, action.pod, action.uid)
         case _:

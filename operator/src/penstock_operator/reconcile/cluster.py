@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -19,7 +19,15 @@ from penstock_operator.desired.identity import Environment, Identity
 from penstock_operator.desired.scale import settle_replicas
 from penstock_operator.kube import KubeApi
 from penstock_operator.kube_errors import KubeError
-from penstock_operator.plan.actions import Action, ExpandClaim, HandOver, Plan
+from penstock_operator.plan.actions import (
+    Action,
+    ExpandClaim,
+    HandOver,
+    Plan,
+    RestartBroker,
+    TrustAnswer,
+    TrustMember,
+)
 from penstock_operator.plan.cluster import plan_cluster
 from penstock_operator.plan.cluster_status import broken_status, cluster_status, paused_status
 from penstock_operator.plan.conditions import transitions
@@ -45,6 +53,11 @@ ROUNDS_MAX: Final = 4  # observe-plan-act rounds in one pass
 WAIT_S: Final = 2.0  # while something is awaited
 TROUBLE_S: Final = 10.0  # while a problem waits for the user, or after a refusal
 _DISRUPTED: Final = 1.0  # after a restart began
+_EVENTS: Final[dict[type[Action], str]] = {
+    HandOver: "HandOver",
+    RestartBroker: "BrokerRestart",
+    TrustMember: "TrustMember",
+}
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +78,12 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     message: str
     is_delay: bool = False
+    pod: str | None = None  # whose copy is not trusted
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether it stands in the way until the user solves it."""
+        return not self.is_delay and self.pod is None
 
 
 class Brokers(Protocol):
@@ -156,17 +175,19 @@ class ClusterReconciler:
                 failures.append(failure)
                 if not isinstance(action, ExpandClaim):
                     break  # what comes next may rely on it; nothing relies on a bigger volume
-            if any(isinstance(action, HandOver) for action in done):
+            if any(isinstance(action, HandOver | TrustMember) for action in done):
                 break  # the new leader needs a moment; seen in it, the shard would look as if it had none
         delays = [failure.message for failure in failures if failure.is_delay]
+        given_up = any(not failure.is_problem for failure in failures)
         plan = msgspec.structs.replace(
             plan,
-            actions=[action for action in plan.actions if not (delays and action.disruptive)],
+            actions=[action for action in plan.actions if not (given_up and action.disruptive)],
             holds=[*delays, *plan.holds],
             problems=[
-                *((failure.reason, failure.message) for failure in failures if not failure.is_delay),
+                *((failure.reason, failure.message) for failure in failures if failure.is_problem),
                 *plan.problems,
             ],
+            trust=_trust_answer(done, failures) or plan.trust,
         )
         return Outcome(
             cluster=cluster,
@@ -198,6 +219,10 @@ class ClusterReconciler:
             return Failure(reason="RefusedByKubernetes", message=message)
         except AdminError as error:
             message = f"{action.why}, but the broker refuses: {error.detail}"
+            if isinstance(action, TrustMember):
+                return Failure(
+                    reason="TrustRefused", message=message, is_delay=error.status >= 500, pod=action.pod
+                )
             # A leader that changed meanwhile, or that cannot hand over now, is asked again later.
             delay = action.disruptive or error.is_not_leader
             return Failure(reason="InvalidConfiguration", message=message, is_delay=delay)
@@ -236,17 +261,30 @@ class ClusterReconciler:
             await self._store.write_status(resource, status)
 
 
+def _trust_answer(done: list[Action], failures: list[Failure]) -> TrustAnswer | None:
+    """What came of the wish to trust a broker in this pass."""
+    for action in done:
+        if isinstance(action, TrustMember):
+            return TrustAnswer(pod=action.pod, outcome="Done", message=action.why)
+    for failure in failures:
+        if failure.pod is not None:
+            outcome: Literal["Waiting", "Refused"] = "Waiting" if failure.is_delay else "Refused"
+            return TrustAnswer(pod=failure.pod, outcome=outcome, message=failure.message)
+    return None
+
+
 def _notes(outcome: Outcome, status: dict[str, Any], old: dict[str, Any]) -> list[Note]:
     """What the user is told: restarts, hand-overs, changes of Ready, and listeners that anybody may use."""
     planned = [action for action in outcome.done if action.disruptive]
     notes = [
         Note(
             type="Normal",
-            reason="HandOver" if isinstance(action, HandOver) else "BrokerRestart",
+            reason=_EVENTS[type(action)],
             message=action.why,
         )
         for action in planned
     ]
+    notes += _recovery_notes(status["conditions"], old.get("conditions", []))
     for condition in transitions(status["conditions"], old.get("conditions", [])):
         if condition["type"] == "Ready" and condition["reason"] not in ("Reconciling",):
             reason = condition["reason"]
@@ -264,3 +302,17 @@ def _notes(outcome: Outcome, status: dict[str, Any], old: dict[str, Any]) -> lis
             )
             notes.append(Note(type="Warning", reason="ListenerWithoutAuthentication", message=message))
     return notes
+
+
+def _recovery_notes(new: list[dict[str, Any]], old: list[dict[str, Any]]) -> list[Note]:
+    """That a broker was trusted or not, and what may be gone; a second recovery says so with the same reason."""
+    before = {condition.get("type"): condition.get("message") for condition in old}
+    return [
+        Note(
+            type="Warning",
+            reason=condition["type"] if condition["status"] == "True" else condition["reason"],
+            message=condition["message"],
+        )
+        for condition in new
+        if condition["type"] == "UncleanRecovery" and before.get("UncleanRecovery") != condition["message"]
+    ]

@@ -44,6 +44,9 @@ class ClusterBroker(Protocol):
     async def hand_over(self, to: str) -> None:
         """Give the leadership of the broker's shard to another member."""
 
+    async def trust(self, shard_uid: str) -> None:
+        """Have the shard go on from this broker's copy."""
+
 
 async def observe(kube: KubeApi, brokers: Brokers, cluster: MessageCluster) -> ClusterSnapshot:
     """One consistent enough look; a broker that cannot be asked is reported as unknown, not as an error."""

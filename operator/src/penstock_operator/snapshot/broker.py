@@ -42,6 +42,18 @@ class MemberReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     address: dict[str, str] = msgspec.field(default_factory=dict)  # listener -> what clients are told
 
 
+class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The last time that a shard went on from one trusted copy; see `api.cluster.Recovery`."""
+
+    generation: int
+    broker: str
+    epoch: int = 0
+    last_index: int = 0
+    last_epoch: int = 0
+    commit_index: int = 0
+    at: str = ""
+
+
 class ShardReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One shard, as its brokers report it."""
 
@@ -50,6 +62,7 @@ class ShardReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     leader: str | None = None
     epoch: int = 0
     members: list[MemberReport] = msgspec.field(default_factory=list)
+    recovery: RecoveryReport | None = None
 
 
 class ClusterReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from penstock_operator.snapshot.broker import MemberReport
+from penstock_operator.snapshot.broker import MemberReport, RecoveryReport
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -31,6 +31,7 @@ class ShardView(msgspec.Struct, frozen=True, kw_only=True):
     from_leader: bool = (
         False  # whether the leader itself said so; only then `in_sync` and `lag_bytes` are exact
     )
+    recovery: RecoveryReport | None = None  # the newest that any broker knows of
 
     def member(self, name: str) -> MemberReport | None:
         """The member of this name."""
@@ -54,12 +55,14 @@ def shard_view(shard: int, reports: Mapping[str, ClusterReport]) -> ShardView:
         return ShardView(id=shard)
     speaker, best = max(said, key=_weight)
     leader = best.leader or None
+    recoveries = [report.recovery for _, report in said if report.recovery is not None]
     return ShardView(
         id=shard,
         leader=leader,
         epoch=best.epoch,
         members=best.members,
         from_leader=leader is not None and speaker == leader,
+        recovery=max(recoveries, key=lambda recovery: recovery.generation, default=None),
     )
 
 

@@ -120,7 +120,7 @@ class HttpApplication:
     async def _serve(
         self, route: Route[Any, Any], queries: QueryDecoder, request: web.Request
     ) -> web.StreamResponse:
-        passes_on = not route.local and not self._leader.leads
+        passes_on = not route.local and not await self._leader.leads()
         if passes_on:
             self._leader.check(request)
         query = None if passes_on else queries.decode(request)

@@ -30,6 +30,7 @@ from penstock.listeners.http.limits import (
     LEADER_KEEPALIVE_SECONDS,
     RELAY_BUFFER_BYTES,
     RELAY_WRITE_SECONDS,
+    REPLACED_LEADER_SECONDS,
 )
 from penstock.listeners.http.problems import RefusalError
 from penstock.model.errors import ErrorCode
@@ -72,9 +73,11 @@ class LeaderProxy:
         self._counters = counters
         self._session: aiohttp.ClientSession | None = None
 
-    @property
-    def leads(self) -> bool:
-        """Whether this broker serves every request by itself."""
+    async def leads(self) -> bool:
+        """Whether this broker serves every request by itself. Where nobody is known to do so, an election is waited for, or
+        the end of a hand-over."""
+        if not self._leader.leads and self._leader.address(self._listener) is None:
+            await self._leader.until_settled()
         return self._leader.leads
 
     def check(self, request: web.Request) -> tuple[str, int]:
@@ -92,10 +95,27 @@ class LeaderProxy:
 
     async def pass_on(self, request: web.Request, body: bytes) -> web.StreamResponse:
         """The leader's answer, already on its way to the client. Raises RefusalError while nothing of it is."""
+        try:
+            return await self._pass_on(request, body)
+        except _ReplacedError as error:
+            if request.method not in _IDEMPOTENT:
+                raise RefusalError(
+                    ErrorCode.REQUEST_TIMED_OUT,
+                    "The shard's leader was replaced before it answered. The request may have been served and was not sent "
+                    "again; look before you send it once more.",
+                ) from error
+        try:
+            return await self._pass_on(request, body)
+        except _ReplacedError as error:
+            raise _away("The shard's leader changes; ask again in a moment.") from error
+
+    async def _pass_on(self, request: web.Request, body: bytes) -> web.StreamResponse:
         host, port = self.check(request)
         self._counters.requests_forwarded += 1
+        hurry: asyncio.Future[None] | None = None
         try:
-            async with asyncio.timeout(LEADER_ANSWER_SECONDS):
+            async with asyncio.timeout(LEADER_ANSWER_SECONDS) as bound:
+                hurry = asyncio.ensure_future(self._hurry(bound))
                 answer = await self._connected().request(
                     request.method,
                     _url(host, port, request),
@@ -104,12 +124,15 @@ class LeaderProxy:
                     headers=self._request_headers(request),
                     allow_redirects=False,
                 )
+                hurry.cancel()
             async with answer:
                 first = await answer.content.readany()
                 return await self._relay(request, answer, first)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise _away("The shard's leader cannot be reached now; ask again in a moment.") from error
         except TimeoutError as error:
+            if hurry is not None and hurry.done() and not hurry.cancelled():
+                raise _ReplacedError from error
             raise RefusalError(
                 ErrorCode.REQUEST_TIMED_OUT,
                 f"The shard's leader did not answer within {LEADER_ANSWER_SECONDS:.0f} seconds; the request may "
@@ -123,6 +146,14 @@ class LeaderProxy:
                 "The connection to the shard's leader ended before it answered. The request may have been served "
                 "and was not sent again; look before you send it once more.",
             ) from error
+        finally:
+            if hurry is not None:
+                hurry.cancel()
+
+    async def _hurry(self, bound: asyncio.Timeout) -> None:
+        """Leaves a leader that was replaced little time: it may hang, and then would not answer at all."""
+        await self._leader.until_replaced()
+        bound.reschedule(asyncio.get_running_loop().time() + REPLACED_LEADER_SECONDS)
 
     async def close(self) -> None:
         """Ends all connections to leaders."""
@@ -177,6 +208,10 @@ class LeaderProxy:
             # The client went away, or takes nothing any more: nobody is left to be told.
             _end_connection(request)
         return response
+
+
+class _ReplacedError(Exception):
+    """The leader did not answer, and another one leads."""
 
 
 class _CutOffError(Exception):

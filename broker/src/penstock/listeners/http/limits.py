@@ -49,6 +49,9 @@ LEADER_ANSWER_SECONDS: Final = 45.0
 """How long the leader may take to answer, and be silent within an answer: longer than any request makes it wait; then
 504."""
 
+REPLACED_LEADER_SECONDS: Final = 1.0
+"""How long a leader that another one has replaced may still take to answer: it hangs, or is only finishing."""
+
 LEADER_KEEPALIVE_SECONDS: Final = 30.0
 """How long an idle connection to the leader is kept: less than KEEPALIVE_SECONDS, so that the leader never closes one that
 is just being used again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +29,14 @@ class LeaderHttp(Protocol):
         """Host and port of the leader's listener of this name; None while no other broker is known to lead."""
         ...
 
+    async def until_settled(self) -> None:
+        """Waits, as long as an election may take, until it is known who leads."""
+        ...
+
+    async def until_replaced(self) -> None:
+        """Waits until somebody else leads than now."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class AlwaysLeads:
@@ -39,6 +48,13 @@ class AlwaysLeads:
     def address(self, listener: str) -> tuple[str, int] | None:
         """Nobody else leads."""
         return None
+
+    async def until_settled(self) -> None:
+        """Nobody is waited for."""
+
+    async def until_replaced(self) -> None:
+        """Nobody ever is."""
+        await asyncio.Event().wait()
 
 
 @dataclass(frozen=True, slots=True)

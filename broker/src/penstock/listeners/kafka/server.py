@@ -45,6 +45,8 @@ class KafkaListener:
         self._host = host
         self._port = port
         self._server: asyncio.Server | None = None
+        # What was asked for, and once it listens the real one, which others are told of also while it stops.
+        self.address: tuple[str, int] = (host, port)
         self._connections: set[KafkaProtocol] = set()
         self._slow: set[KafkaProtocol] = set()
         self._unsent_bytes = 0
@@ -65,15 +67,9 @@ class KafkaListener:
         self._server = await self.loop.create_server(
             lambda: KafkaProtocol(self), self._host, self._port, backlog=ACCEPT_BACKLOG
         )
-        self._sweeper = self.loop.call_later(SWEEP_MS / 1000, self._sweep)
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port that are listened on."""
-        if self._server is None:
-            raise RuntimeError(f"listener {self.name} is not started")
         host, port = self._server.sockets[0].getsockname()[:2]
-        return str(host), int(port)
+        self.address = (str(host), int(port))
+        self._sweeper = self.loop.call_later(SWEEP_MS / 1000, self._sweep)
 
     async def stop(self) -> None:
         """Accepts no more, answers what is in flight within `stop_ms_max`, flushes, closes. May be called again."""

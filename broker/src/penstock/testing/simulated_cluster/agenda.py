@@ -5,8 +5,8 @@ Nothing waits for real. Two runs that put the same things on the agenda do the s
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any
 
 
@@ -37,9 +37,11 @@ class Agenda:
 
     def at(self, when: float, call: Callable[..., Any], *args: Any) -> Planned:
         """Calls at that time, or as soon as possible when it is past; of two at one time the first one planned goes first."""
-        planned = Planned(max(when, self.now), call, args)
+        if when < self.now:
+            when = self.now
+        planned = Planned(when, call, args)
         self._number += 1
-        heapq.heappush(self._planned, (planned.when, self._number, planned))
+        heappush(self._planned, (when, self._number, planned))
         return planned
 
     def after(self, seconds: float, call: Callable[..., Any], *args: Any) -> Planned:
@@ -50,10 +52,10 @@ class Agenda:
         """Everything up to that time."""
         planned = self._planned
         while planned and planned[0][0] <= when:
-            _, _, item = heapq.heappop(planned)
-            if item.call is None:
-                continue
-            self.now = item.when
-            self.steps += 1
-            item.call(*item.args)
+            at, _, item = heappop(planned)
+            call = item.call
+            if call is not None:
+                self.now = at
+                self.steps += 1
+                call(*item.args)
         self.now = max(self.now, when)

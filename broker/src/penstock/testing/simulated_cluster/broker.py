@@ -16,6 +16,7 @@ import msgspec
 
 from penstock.groups.machine import GroupsMachine
 from penstock.log.disk import Disk
+from penstock.log.errors import DataFolderError
 from penstock.log.recovery import LogOptions
 from penstock.process.group_ports import ShardPositions
 from penstock.replication.comparing import ComparingOptions
@@ -57,6 +58,10 @@ class ClusterOptions(msgspec.Struct, frozen=True):
     sync: bool
     segment_bytes: int = 8192
     election_timeout_ms: int = 1000
+
+
+class LeftBehindError(DataFolderError):
+    """The copy is of before the shard was recovered without it: the process ends and leaves it as it is."""
 
 
 class WallClock(Clock):
@@ -105,6 +110,9 @@ class Observer:
 
     def ended(self, broker: SimulatedBroker, error: BaseException | None) -> None:
         """Its process is gone; with the error that it ended for, if it did so by itself."""
+
+    def stopped_to_restart(self, broker: SimulatedBroker) -> None:
+        """It has stopped in order, and wants to be started anew."""
 
     def failed(self, broker: SimulatedBroker, error: BaseException) -> None:
         """Something was raised that nobody caught."""
@@ -182,6 +190,8 @@ class SimulatedBroker:
         self.threads = SimulatedThreads(loop, self.chance, self.pace, self._power_went)
         self.folder = VolumeFolder(self.disk)
         meta = self.folder.load_meta() or self._new_meta()
+        if meta.left_behind:
+            raise LeftBehindError(meta.left_behind)
         options = ShardOptions(
             LogOptions(
                 segment_bytes=self._options.segment_bytes, cache_bytes_max=4096, sync=self._options.sync
@@ -247,6 +257,7 @@ class SimulatedBroker:
         member.replica.on_leading = self._began_leading
         member.replica.on_following = self._stopped_leading
         member.seeding.on_begun_anew = checkpoints.begin_anew
+        member.recoveries.on_restart = self._restart_soon
         return member
 
     def _began_leading(self) -> None:
@@ -333,6 +344,13 @@ class SimulatedBroker:
 
         with loop.running():
             loop.create_task(self._stop()).add_done_callback(stopped)
+
+    def _restart_soon(self) -> None:
+        self._agenda.after(0, self._restart)
+
+    def _restart(self) -> None:
+        if self.loop is not None:
+            self.stop(lambda: self._observer.stopped_to_restart(self))
 
     def _stopped(self, loop: VirtualLoop, then: Callable[[], None]) -> None:
         if self.loop is loop:

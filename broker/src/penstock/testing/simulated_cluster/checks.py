@@ -38,6 +38,8 @@ class _Seen:
         self.checked = 0
         self.led = 0
         self.voters: tuple[int, ...] = ()
+        # All that the checks of a turn look at, as of the last one.
+        self.standing: tuple[object, ...] = ()
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -53,6 +55,8 @@ class Checks:
     def __init__(self) -> None:
         # The committed log: (epoch, checksum) by index - 1.
         self.committed: list[tuple[int, int]] = []
+        # For each of these, the epoch of who applied it first: it was committed in that one or before.
+        self._applied_in: list[int] = []
         # Values by partition key, in the order of offsets from 0 on.
         self.values: dict[int, list[bytes]] = {}
         self._leaders: dict[int, int] = {}
@@ -74,7 +78,24 @@ class Checks:
         seen = self._seen.get(broker.ordinal)
         if seen is None or seen.loop is not broker.loop:
             seen = self._seen[broker.ordinal] = _Seen(broker)
-        core = broker.member.replica.core
+        replica, shard = broker.member.replica, broker.shard
+        core = replica.core
+        role = core.role
+        if role is not Role.LEADER and not replica.is_leader:
+            self._check_nothing_staged(broker)
+        standing = (
+            shard.stored_index,
+            shard.commit_index,
+            core.committed_index,
+            core.epoch,
+            role,
+            core.configuration,
+            core,
+        )
+        if standing == seen.standing:
+            # Most turns move nothing of this.
+            return
+        seen.standing = standing
         if core.epoch < seen.epoch:
             raise Violation(f"{_name(broker)} went back from epoch {seen.epoch} to {core.epoch}")
         seen.epoch = core.epoch
@@ -82,10 +103,8 @@ class Checks:
         if level > broker.feature_level:
             raise Violation(f"{_name(broker)} knows level {broker.feature_level}, its shard uses {level}")
         self._note_stored(broker, seen)
-        if core.role is Role.LEADER:
+        if role is Role.LEADER:
             self._check_leader(broker, seen)
-        elif not broker.member.replica.is_leader:
-            self._check_nothing_staged(broker)
         self._check_committed(broker, seen)
         seen.voters = core.configuration.voters
 
@@ -105,7 +124,7 @@ class Checks:
             raise Violation(f"epoch {core.epoch} has two leaders: {owner} and {member}")
         if seen.led != core.epoch:
             seen.led = core.epoch
-            last = len(self.committed)
+            last = self._last_committed_before(core.epoch)
             if last >= log.next_index or (
                 last >= max(log.first_index - 1, 1) and log.epoch_of(last) != self.committed[last - 1][0]
             ):
@@ -114,6 +133,14 @@ class Checks:
             raise Violation(
                 f"{_name(broker)} committed entry {core.committed_index} of an earlier epoch in epoch {core.epoch}"
             )
+
+    def _last_committed_before(self, epoch: int) -> int:
+        """What a leader of that epoch must hold. Votes may reach it late, when the next epoch has committed entries that it
+        has never heard of: nobody follows it any more, and nothing it holds can be committed."""
+        last = len(self.committed)
+        while last and self._applied_in[last - 1] >= epoch:
+            last -= 1
+        return last
 
     def _check_nothing_staged(self, broker: SimulatedBroker) -> None:
         machines = broker.shard.machines
@@ -164,6 +191,7 @@ class Checks:
                     raise Violation(f"{_name(broker)} applied entry {index} before {len(self.committed) + 1}")
                 self._check_majority(broker, seen, header)
                 self.committed.append(found)
+                self._applied_in.append(seen.epoch)
                 if header.kind == KIND_BATCH:
                     self._learn(header, view[position + ENTRY_HEADER_SIZE : end])
             position = end

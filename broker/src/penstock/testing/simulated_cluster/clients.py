@@ -20,6 +20,7 @@ from penstock.service.group_api import OffsetToCommit
 from penstock.testing.simulated_cluster.agenda import Agenda
 from penstock.testing.simulated_cluster.broker import CONTEXT, SimulatedBroker
 from penstock.testing.simulated_cluster.checks import Checks, Violation
+from penstock.testing.simulated_cluster.faults import Shape
 from penstock.testing.simulated_cluster.virtual_loop import VirtualLoop
 
 T = TypeVar("T")
@@ -51,7 +52,7 @@ class Unanswered(Exception):  # noqa: N818 (not a defect: the fate of the reques
 
 
 class Clients:
-    """What all clients share: the way to the brokers, the judge, and what was promised. `topic_partitions` of one topic."""
+    """What all clients share: the way to the brokers, the judge, and what was promised. There is one topic."""
 
     def __init__(
         self,
@@ -60,14 +61,15 @@ class Clients:
         brokers: list[SimulatedBroker],
         checks: Checks,
         on_error: Callable[[BaseException], None],
-        topic_partitions: int,
+        shape: Shape,
     ) -> None:
         self.agenda = agenda
         self.chance = chance
         self.brokers = brokers
         self.checks = checks
         self.loop = VirtualLoop(agenda, chance, on_error=on_error)  # type: ignore[abstract]
-        self.topic_partitions = topic_partitions
+        self.shape = shape
+        self.topic_partitions = shape.partitions
         self.keys: list[int] = []
         self.stopped = False
         self.acknowledged = 0
@@ -75,23 +77,47 @@ class Clients:
         self.answers_lost = 0.0
         # Positions by partition: the one acknowledged last, and every one that was tried since.
         self.positions: dict[int, tuple[int, set[int]]] = {}
+        # Partitions' ends that somebody was told of, by an acknowledgement or a read.
+        self.ends: dict[int, int] = {}
         # Log starts that were asked for.
         self.trimmed: dict[int, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._values = 0
 
-    def start(self, *, producers: int, idempotent: int, trims: bool) -> None:
+    def start(self) -> None:
         """Begins everybody's work."""
         with self.loop.running():
-            self._tasks.append(self.loop.create_task(self._work(producers, idempotent, trims=trims)))
+            self._tasks.append(self.loop.create_task(self._work()))
 
-    async def _work(self, producers: int, idempotent: int, *, trims: bool) -> None:
+    async def _work(self) -> None:
         await self._make_topic()
-        for number in range(producers):
-            self._tasks.append(self.loop.create_task(Producer(self, idempotent=number < idempotent).run()))
+        for number in range(self.shape.producers):
+            producer = Producer(self, idempotent=number < self.shape.idempotent)
+            self._tasks.append(self.loop.create_task(producer.run()))
         self._tasks.append(self.loop.create_task(Consumer(self).run()))
-        if trims:
+        if self.shape.trims:
             self._tasks.append(self.loop.create_task(self._trim()))
+
+    def write_alone(self, broker: SimulatedBroker, batches: int) -> None:
+        """Clients of this broker's side write so many batches for which one copy is enough."""
+        if self.keys:
+            with self.loop.running():
+                self._tasks.append(self.loop.create_task(self._write_alone(broker, batches)))
+
+    async def _write_alone(self, broker: SimulatedBroker, batches: int) -> None:
+        for _ in range(batches):
+            batch = bytes(build_batch([Record(value=self.value(), timestamp=1000)], 0, BatchOptions()))
+
+            async def produce(broker: SimulatedBroker, batch: bytes = batch) -> ErrorCode:
+                item = ProduceBatches(TOPIC, 0, memoryview(batch))
+                (result,) = await broker.data.produce(CONTEXT, [item], 1, 1000)
+                return result.error
+
+            try:
+                if await self.ask(broker, produce) is not ErrorCode.NONE:
+                    return
+            except (PenstockError, Unanswered):
+                return
 
     @property
     def done(self) -> bool:
@@ -115,6 +141,10 @@ class Clients:
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 return
+
+    def told_end(self, number: int, end: int) -> None:
+        """No read that is asked for from now on may end before it."""
+        self.ends[number] = max(self.ends.get(number, 0), end)
 
     def value(self) -> bytes:
         """One that nobody wrote before."""
@@ -223,7 +253,7 @@ class Producer:
                 if error.code not in RETRIABLE:
                     raise Violation(f"a producer was refused: {error.code.name}: {error.sentence}") from error
                 await asyncio.sleep(RETRY_SECONDS)
-            await asyncio.sleep(self._chance.random() * 0.15)
+            await asyncio.sleep(self._chance.random() * clients.shape.pause_seconds)
 
     async def _become_known(self) -> None:
         async def init(broker: SimulatedBroker) -> tuple[int, int]:
@@ -259,7 +289,7 @@ class Producer:
         if self._idempotent:
             acks = -1
 
-        async def produce(broker: SimulatedBroker) -> None:
+        async def produce(broker: SimulatedBroker) -> int:
             item = ProduceBatches(TOPIC, number, memoryview(batch.data))
             (result,) = await broker.data.produce(CONTEXT, [item], acks, 1000)
             if result.error is not ErrorCode.NONE:
@@ -269,8 +299,11 @@ class Producer:
                 clients.checks.observe(broker)
                 clients.checks.acknowledged(clients.keys[number], result.base_offset, batch.values)
                 clients.acknowledged += len(batch.values)
+            return result.base_offset + len(batch.values)
 
-        await clients.ask(clients.any_broker(), produce)
+        end = await clients.ask(clients.any_broker(), produce)
+        if acks == -1:
+            clients.told_end(number, end)
 
 
 class Consumer:
@@ -296,28 +329,27 @@ class Consumer:
                 if error.code not in RETRIABLE:
                     raise Violation(f"a consumer was refused: {error.code.name}: {error.sentence}") from error
                 await asyncio.sleep(RETRY_SECONDS)
-            await asyncio.sleep(self._chance.random() * 0.1)
+            await asyncio.sleep(self._chance.random() * clients.shape.pause_seconds)
 
     async def _read(self, number: int) -> None:
         clients = self._clients
+        told = clients.ends.get(number, 0)
 
-        async def fetch(broker: SimulatedBroker) -> int:
+        async def fetch(broker: SimulatedBroker) -> tuple[int, int]:
             offset = self._offsets[number]
             asked = FetchPartition(TOPIC, number, offset, self._chance.randint(1, 4000))
             (result,) = await broker.data.fetch(
-                CONTEXT, [asked], min_bytes=1, max_bytes=1 << 20, max_wait_ms=200
+                CONTEXT, [asked], min_bytes=1, max_bytes=1 << 20, max_wait_ms=self._chance.choice((0, 200))
             )
+            if result.error not in (ErrorCode.NONE, ErrorCode.OFFSET_OUT_OF_RANGE):
+                raise PenstockError(result.error, "")
+            end = result.high_watermark
+            if end < told:
+                raise Violation(f"a read of partition {number} ended at {end}, {told} was known before")
             if result.error is ErrorCode.OFFSET_OUT_OF_RANGE:
-                if offset > result.high_watermark and offset <= len(
-                    clients.checks.values[clients.keys[number]]
-                ):
-                    # It does not know yet what is committed.
-                    return offset
                 if result.log_start_offset > clients.trimmed.get(number, 0):
                     raise Violation(f"partition {number} begins at {result.log_start_offset} unasked")
-                return max(result.log_start_offset, offset)
-            if result.error is not ErrorCode.NONE:
-                raise PenstockError(result.error, "")
+                return max(result.log_start_offset, offset), end
             clients.checks.observe(broker)
             for view in split_batches(memoryview(b"".join(result.records))):
                 for record in read_records(view):
@@ -327,9 +359,10 @@ class Consumer:
                             raise Violation(f"partition {number} offset {offset} was passed over")
                         offset += 1
                         clients.read += 1
-            return offset
+            return offset, end
 
-        self._offsets[number] = await clients.ask(clients.any_broker(), fetch)
+        self._offsets[number], end = await clients.ask(clients.any_broker(), fetch)
+        clients.told_end(number, end)
 
     async def _commit(self, number: int) -> None:
         clients, offset = self._clients, self._offsets[number]

@@ -2,7 +2,8 @@
 
 | fault | promise (ARCHITECTURE.md, sections 2 and 5) |
 | --- | --- |
-| messages lost, late, repeated, reordered; connections that end; partitions, also in one direction | Raft's |
+| messages lost, late, repeated, reordered; connections that end, also under a snapshot; partitions, also in one direction | Raft's |
+| a leader that is cut off and goes on alone while two others follow each other (a fork of the log) | Raft's |
 | a process that ends, stands still, or is stopped in order | the same |
 | the power goes, also in the middle of a write; unsynced writes are lost or torn (`flush: sync` alone) | a copy counts only once it is on disk; votes and epochs are always synced |
 | a sync that fails, in one copy at a time | the broker exits and has forgotten: it comes back as another member |
@@ -30,8 +31,17 @@ from penstock.testing.simulated_cluster.network import LATENCY_SECONDS_MAX, Diso
 if TYPE_CHECKING:
     from penstock.testing.simulated_cluster.world import World
 
+# Of short lives there are more in the same time, long ones get further.
+FAULTS_SECONDS = (3.5, 5.0, 6.5, 9.5)
+PAUSE_SECONDS = (0.1, 0.2, 0.3)
 # The longest that one fault is left as it is, in seconds.
 DURATION_SECONDS_MAX = 3.0
+# A leader that goes on alone does so at least this long, most often until the others elect one, and writes this much.
+FORK_SECONDS_MIN = 1.5
+FORK_BATCHES_MAX = 60
+LOOK_SECONDS = 0.05
+# How long connections end under snapshots, in seconds.
+SNAPSHOTS_CUT_SECONDS_MAX = 5.0
 SEGMENT_HEADER_BYTES = 64
 
 
@@ -47,6 +57,9 @@ class Shape(msgspec.Struct, frozen=True):
     trims: bool
     segment_bytes: int
     power_cycle_at_end: bool
+    # For how long there are faults, and at most how long a client waits before its next request, in seconds.
+    faults_seconds: float = 9.5
+    pause_seconds: float = 0.15
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -73,11 +86,14 @@ def shape_of(seed: int) -> Shape:
         trims=chance.random() < 0.5,
         segment_bytes=chance.choice((4096, 8192)),
         power_cycle_at_end=sync and chance.random() < 0.3,
+        faults_seconds=chance.choice(FAULTS_SECONDS),
+        pause_seconds=chance.choice(PAUSE_SECONDS),
     )
 
 
-def plan(seed: int, shape: Shape, begin: float, end: float) -> list[Fault]:
+def plan(seed: int, shape: Shape, begin: float) -> list[Fault]:
     """The faults of a life, in order."""
+    end = begin + shape.faults_seconds
     chance = random.Random(f"faults {seed}")
     kinds = [kind for kind, (alone, _) in KINDS.items() if shape.brokers > 1 or alone]
     if not shape.sync:
@@ -208,6 +224,32 @@ def _latency(world: World, chance: random.Random) -> None:
     world.agenda.after(_seconds(chance), setattr, world.network, "latency_seconds_max", LATENCY_SECONDS_MAX)
 
 
+def _fork(world: World, chance: random.Random) -> None:
+    """A leader is cut off and goes on alone for a while, and whoever leads next is gone before its log is as long."""
+    leading = [broker for broker in world.brokers if broker.up and broker.shard.leading]
+    if not leading:
+        return
+    alone, seconds = leading[0], FORK_SECONDS_MIN + chance.random() * DURATION_SECONDS_MAX
+    others = [broker.ordinal for broker in world.brokers if broker is not alone]
+    pairs = [(alone.ordinal, other) for other in others] + [(other, alone.ordinal) for other in others]
+    world.block(pairs, seconds)
+    world.clients.write_alone(alone, chance.randint(10, FORK_BATCHES_MAX))
+    _depose(world, chance, alone, world.agenda.now + seconds)
+
+
+def _depose(world: World, chance: random.Random, spared: SimulatedBroker, until: float) -> None:
+    """Ends the leadership of somebody else than the one that is spared, as soon as there is one."""
+    for broker in world.brokers:
+        if broker is not spared and broker.up and broker.shard.leading:
+            if chance.random() < 0.5:
+                world.hand_over(broker)
+            else:
+                world.crash(broker, power=world.shape.sync, announced=True, back_after=0.1)
+            return
+    if world.agenda.now < until:
+        world.agenda.after(LOOK_SECONDS, _depose, world, chance, spared, until)
+
+
 # --- disks -----------------------------------------------------------------------------------------
 
 
@@ -267,6 +309,12 @@ def _volume(world: World, chance: random.Random) -> None:
         broker.replace_volume()
 
 
+def _lost_snapshot(world: World, chance: random.Random) -> None:
+    world.say("connections end under snapshots")
+    world.network.snapshots_cut_until = world.agenda.now + chance.random() * SNAPSHOTS_CUT_SECONDS_MAX
+    _volume(world, chance)
+
+
 # --- the list --------------------------------------------------------------------------------------
 
 # Whether a broker that is alone can bear it, and how it is made.
@@ -284,10 +332,12 @@ KINDS: dict[str, tuple[bool, Callable[[World, random.Random], None]]] = {
     "cut": (False, _cut),
     "disorder": (False, _disorder),
     "latency": (False, _latency),
+    "fork": (False, _fork),
     "fsync": (True, _fsync),
     "full": (True, _full),
     "slow": (True, _slow),
     "hung": (True, _hung),
     "flip": (False, _flip),
     "volume": (False, _volume),
+    "lost_snapshot": (False, _lost_snapshot),
 }

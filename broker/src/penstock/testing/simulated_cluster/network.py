@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.codec.peer import KIND_CONSENSUS, Buffer
+from penstock.codec.peer import KIND_CONSENSUS, KIND_SEED, Buffer
 from penstock.testing.simulated_cluster.agenda import Agenda
 from penstock.testing.simulated_cluster.virtual_loop import VirtualLoop
 
@@ -25,6 +25,8 @@ UNACKNOWLEDGED_SECONDS_MAX = 5.0
 # How late a message comes that is late, and a connection's end that nobody announces.
 LATE_SECONDS_MAX = 1.0
 _KIND_AT = 4
+# How probable it is that a piece of a snapshot is the last thing that its connection carries, while snapshots are cut.
+CUT_SNAPSHOT = 0.3
 
 
 class Disorder(msgspec.Struct):
@@ -45,6 +47,8 @@ class Network:
         # (from, to) that nothing gets through.
         self.blocked: set[tuple[int, int]] = set()
         self.latency_seconds_max = LATENCY_SECONDS_MAX
+        # Connections end while snapshots travel on them.
+        self.snapshots_cut_until = 0.0
         self.watch: Callable[[int, bytes], None] = lambda node, data: None
         self._servers: dict[int, tuple[VirtualLoop, Callable[[], asyncio.Protocol]]] = {}
         self._sockets: dict[Socket, None] = {}
@@ -66,6 +70,11 @@ class Network:
         for socket in list(self._sockets):
             if socket.node == first and socket.peer_node == second:
                 socket.fail(errno.ECONNRESET)
+
+    def snapshot_sent(self, socket: Socket) -> None:
+        """A piece of a snapshot is about to leave: it, or what comes behind it, may not arrive."""
+        if self.agenda.now < self.snapshots_cut_until and self.chance.random() < CUT_SNAPSHOT:
+            self.agenda.after(self.latency(), self.cut, socket.node, socket.peer_node)
 
     def leave(self, node: int, *, announced: bool) -> None:
         """A process ended; `announced`: its kernel says so at once."""
@@ -195,6 +204,8 @@ class Socket(asyncio.Transport):
         data = b"".join(list_of_data)
         self._network.watch(self.node, data)
         disorder, chance = self._network.disorder, self._network.chance
+        if data[_KIND_AT] == KIND_SEED:
+            self._network.snapshot_sent(self)
         if data[_KIND_AT] == KIND_CONSENSUS and (disorder.lost or disorder.late or disorder.repeated):
             if chance.random() < disorder.lost:
                 return

@@ -13,12 +13,14 @@ from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple
 
-from penstock.testing.simulated_cluster.agenda import Agenda
+from penstock.testing.simulated_cluster.agenda import Agenda, Planned
 
 if TYPE_CHECKING:
     from penstock.testing.simulated_cluster.network import SimulatedServer, Socket
+
+_Ts = TypeVarTuple("_Ts")
 
 # How long after something became ready the next turn begins, at most.
 TURN_SECONDS_MAX = 0.0003
@@ -34,6 +36,48 @@ class Sockets(Protocol):
     ) -> tuple[Socket, asyncio.Protocol]: ...
 
     def listen(self, factory: Callable[[], asyncio.Protocol]) -> SimulatedServer: ...
+
+
+class _Handle(asyncio.TimerHandle):
+    """Something that is ready, or will be, without what asyncio's keeps for debugging: a life makes tens of thousands."""
+
+    __slots__ = ("_arguments", "_call", "_own_context", "planned")
+
+    def __init__(
+        self, call: Callable[..., object], arguments: tuple[Any, ...], context: contextvars.Context | None
+    ) -> None:
+        self._call: Callable[..., object] | None = call
+        self._arguments = arguments
+        self._own_context = context if context is not None else contextvars.copy_context()
+        # On the agenda, where it has to wait for its time.
+        self.planned: Planned | None = None
+
+    def when(self) -> float:
+        """See asyncio."""
+        assert self.planned is not None
+        return self.planned.when
+
+    def cancel(self) -> None:
+        """See asyncio."""
+        self._call = None
+        self._arguments = ()
+        if self.planned is not None:
+            self.planned.cancel()
+
+    def cancelled(self) -> bool:
+        """See asyncio."""
+        return self._call is None
+
+    def run(self, on_error: Callable[[BaseException], None]) -> None:
+        """Calls it, unless it was called off."""
+        if self._call is None:
+            return
+        try:
+            self._own_context.run(self._call, *self._arguments)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # as asyncio's loops do
+            on_error(error)
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
@@ -56,7 +100,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._on_error = on_error
         self._on_turn = on_turn
         self._sockets = sockets
-        self._ready: deque[asyncio.Handle] = deque()
+        self._ready: deque[_Handle] = deque()
         self._turn_planned = False
         self._paused_until = 0.0
         # In order, so that what ends at a kill ends in the same order every time.
@@ -93,8 +137,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             for _ in range(LAST_TURNS_MAX):
                 ready, self._ready = self._ready, deque()
                 for handle in ready:
-                    if not handle.cancelled():
-                        handle._run()
+                    handle.run(self._raised)
         self._ready.clear()
 
     def _plan_turn(self) -> None:
@@ -111,11 +154,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._turn_planned = False
         ready, self._ready = self._ready, deque()
         self.in_turn = True
-        with self.running():
-            while ready and not self.dead:
-                handle = ready.popleft()
-                if not handle.cancelled():
-                    handle._run()
+        before = events._get_running_loop()
+        events._set_running_loop(self)
+        while ready and not self.dead:
+            ready.popleft().run(self._raised)
+        events._set_running_loop(before)
         self.in_turn = False
         if self.dead:
             # For `kill`, which lets tasks end that have not even begun.
@@ -129,50 +172,48 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Virtual seconds."""
         return self.agenda.now
 
-    def call_soon(  # type: ignore[override]  # typeshed's is generic in the arguments
-        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    def call_soon(
+        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         """See asyncio."""
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Handle(callback, args, context)
         self._ready.append(handle)
-        self._plan_turn()
+        if not self._turn_planned:
+            self._plan_turn()
         return handle
 
-    def call_soon_threadsafe(  # type: ignore[override]  # typeshed's is generic in the arguments
-        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    def call_soon_threadsafe(
+        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         """The same: there are no threads."""
         return self.call_soon(callback, *args, context=context)
 
-    def call_later(  # type: ignore[override]  # typeshed's is generic in the arguments
+    def call_later(
         self,
         delay: float,
-        callback: Callable[..., Any],
-        *args: Any,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         """See asyncio."""
-        return self.call_at(self.time() + delay, callback, *args, context=context)
+        return self.call_at(self.agenda.now + delay, callback, *args, context=context)
 
-    def call_at(  # type: ignore[override]  # typeshed's is generic in the arguments
+    def call_at(
         self,
         when: float,
-        callback: Callable[..., Any],
-        *args: Any,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         """See asyncio."""
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
-        self.agenda.at(when, self._timer_due, timer)
+        timer = _Handle(callback, args, context)
+        timer.planned = self.agenda.at(when, self._timer_due, timer)
         return timer
 
-    def _timer_due(self, timer: asyncio.TimerHandle) -> None:
-        if not timer.cancelled() and not self.dead:
+    def _timer_due(self, timer: _Handle) -> None:
+        if not self.dead:
             self._ready.append(timer)
             self._plan_turn()
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """It is passed over when its time comes."""
 
     def create_future(self) -> asyncio.Future[Any]:
         """See asyncio."""
@@ -187,8 +228,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """What nobody caught."""
+        self._raised(context.get("exception") or RuntimeError(context["message"]))
+
+    def _raised(self, error: BaseException) -> None:
         if not self.dead:
-            self._on_error(context.get("exception") or RuntimeError(context["message"]))
+            self._on_error(error)
 
     def get_debug(self) -> bool:
         """Never."""
