@@ -73,6 +73,7 @@ def test_votes_that_come_late_make_a_leader_of_the_past(scene: Scene) -> None:
     leader = scene.leader
     assert leader is not None
     late, third = [broker for broker in scene.brokers if broker is not leader]
+    scene.pass_time(0.1)  # Every member has heard by then that the last change of the members is committed.
     replica = late.member.replica
     epoch = replica.core.epoch
     scene.network.block(leader.ordinal, late.ordinal)
