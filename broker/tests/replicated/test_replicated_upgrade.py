@@ -169,7 +169,7 @@ def test_a_shard_is_upgraded_broker_by_broker_under_load(
         print(verdict.line(f"upgraded broker by broker, {whose}"))
         assert verdict.good, verdict.examples
         assert (verdict.received, verdict.duplicated) == (verdict.sent, 0), verdict
-    assert len(shard.agreed()["machines"]) >= 5
+    assert len(shard.agreed().machines) >= 5
 
 
 def test_a_release_that_knows_less_than_the_shard_uses_is_kept_out(
