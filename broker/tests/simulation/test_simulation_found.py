@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
@@ -15,11 +16,12 @@ from simulation_scene import SECONDS_MAX, Scene
 
 
 @pytest.fixture
-def scene() -> Scene:
+def scene() -> Iterator[Scene]:
     found = Scene()
     found.until(lambda: found.clients.keys)
     found.clients.stopped = True
-    return found
+    yield found
+    found.end()
 
 
 def test_a_leader_that_is_deposed_in_the_turn_of_an_append_knows_of_it(scene: Scene) -> None:

@@ -37,7 +37,9 @@ class _Seen:
         self.stored = 0
         self.checked = 0
         self.led = 0
+        # By the newest change of the members that it knew before the turn, and by the one before that.
         self.voters: tuple[int, ...] = ()
+        self.voters_before: tuple[int, ...] = ()
         # All that the checks of a turn look at, as of the last one.
         self.standing: tuple[object, ...] = ()
 
@@ -106,7 +108,8 @@ class Checks:
         if role is Role.LEADER:
             self._check_leader(broker, seen)
         self._check_committed(broker, seen)
-        seen.voters = core.configuration.voters
+        if seen.voters != core.configuration.voters:
+            seen.voters_before, seen.voters = seen.voters, core.configuration.voters
 
     def _note_stored(self, broker: SimulatedBroker, seen: _Seen) -> None:
         log, member = broker.shard.log, broker.member.own_member
@@ -197,9 +200,11 @@ class Checks:
             position = end
 
     def _check_majority(self, broker: SimulatedBroker, seen: _Seen, header: EntryHeader) -> None:
-        """The voters of before the turn or behind it: one of its entries may have changed them."""
+        """The voters of before the turn or behind it: one of its entries may have changed them. Or those of one change before:
+        a leader goes by a change only when its disk knows that it is committed, and others may have applied it by then."""
         holders = self._holders.get((header.log_index, header.epoch), set())
-        for voters in (seen.voters, broker.member.replica.core.configuration.voters):
+        now = broker.member.replica.core.configuration.voters
+        for voters in (seen.voters_before, seen.voters, now):
             if voters and len(holders & set(voters)) > len(voters) // 2:
                 return
         raise Violation(

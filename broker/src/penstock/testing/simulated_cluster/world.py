@@ -297,6 +297,14 @@ class World(Observer):
             except Violation as violation:
                 self.violation = violation
 
+    def end(self) -> None:
+        """Nothing runs any more, and no task is left to Python's collector."""
+        for broker in self.brokers:
+            if broker.loop is not None:
+                broker.disk.switch_off()
+                broker.loop.kill()
+        self.clients.loop.kill()
+
     def ended(self, broker: SimulatedBroker, error: BaseException | None) -> None:
         """See `Observer`."""
         if error is None:
@@ -372,11 +380,7 @@ def run_life(seed: int, faults: Sequence[Fault] | None = None) -> Outcome:
             violation = Violation(f"seed {seed}: {error}\n{_last_events(world)}")
             raise violation from error
         finally:
-            for broker in world.brokers:
-                if broker.loop is not None:
-                    broker.disk.switch_off()
-                    broker.loop.kill()
-            world.clients.loop.kill()
+            world.end()
 
 
 def _last_events(world: World) -> str:
