@@ -14,6 +14,7 @@ from penstock.codec.kafka.generated.create_partitions import CreatePartitionsTop
 from penstock.codec.kafka.generated.delete_records import DeleteRecordsPartition, DeleteRecordsTopic
 from penstock.codec.kafka.generated.delete_topics import DeleteTopicState
 from penstock.codec.kafka.generated.describe_configs import DescribeConfigsResource
+from penstock.codec.kafka.generated.init_producer_id import InitProducerIdRequest
 from penstock.codec.kafka.generated.join_group import JoinGroupRequestProtocol
 from penstock.codec.kafka.generated.leave_group import MemberIdentity
 from penstock.codec.kafka.generated.offset_commit import (
@@ -29,6 +30,8 @@ from penstock.codec.kafka.generated.offset_for_leader_epoch import (
     OffsetForLeaderTopic,
 )
 from penstock.codec.kafka.generated.sync_group import SyncGroupRequestAssignment
+from penstock.listeners.kafka.errors import Refusal
+from penstock.listeners.kafka.handlers.producers import refuse_init_producer_id
 from penstock.model.errors import ErrorCode
 from penstock.testing.kafka_wire import (
     ServedWire,
@@ -314,3 +317,9 @@ async def test_producer_ids_for_the_idempotent_only(broker: ServedWire, version:
     assert (given.error_code, given.producer_id, given.producer_epoch) == (0, 1, 0)
     refused = await broker.wire.ask("InitProducerId", version, transactional_id="tx")
     assert refused.error_code == ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+
+
+async def test_a_producer_that_finds_no_leader_is_told_to_try_again() -> None:
+    away = Refusal(ErrorCode.NOT_LEADER_OR_FOLLOWER, "nobody leads now")
+    refused = refuse_init_producer_id(InitProducerIdRequest(), 4, away)
+    assert refused.error_code == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from penstock.codec.kafka.generated.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 from penstock.listeners.kafka.errors import Refusal, wire_code
 from penstock.listeners.kafka.services import Call
+from penstock.model.errors import ErrorCode
 
 API_KEY = 22
 NO_EPOCH = -1
@@ -21,7 +22,9 @@ async def init_producer_id(call: Call, request: InitProducerIdRequest) -> InitPr
 def refuse_init_producer_id(
     request: InitProducerIdRequest, version: int, refusal: Refusal
 ) -> InitProducerIdResponse:
-    """An error as a whole."""
-    return InitProducerIdResponse(
-        error_code=wire_code(API_KEY, version, refusal.code), producer_epoch=NO_EPOCH
-    )
+    """An error as a whole. While nobody leads producers are told what makes each of them try again: an error of leaders is
+    not one that they expect here."""
+    code = refusal.code
+    if code == ErrorCode.NOT_LEADER_OR_FOLLOWER:
+        code = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+    return InitProducerIdResponse(error_code=wire_code(API_KEY, version, code), producer_epoch=NO_EPOCH)
