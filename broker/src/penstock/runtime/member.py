@@ -123,6 +123,7 @@ class ShardMember:
         self.requests = PeerRequests(self.links)
         shipping = Shipping(self.shard, self.links)
         self.replica = Replica(self.shard, self.meta, store, shipping, clock, options.election_timeout_ms)
+        self.replica.on_leader = self.requests.led_by
         self.seeding = Seeding(
             self.shard, opened_shard.snapshots, self.links, covered, quiet, self._report_snapshot
         )

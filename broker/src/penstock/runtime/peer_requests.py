@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 OPEN_MAX = 1_000
 ANSWER_SECONDS_MAX = 30.0
+# How long a leader that another one has replaced may still take to answer: it hangs, or is only finishing.
+REPLACED_SECONDS = 1.0
 REQUEST_BYTES_MAX = 16 * 1024 * 1024
 
 
@@ -93,6 +95,12 @@ class PeerRequests:
             if asked == member and not future.done():
                 future.set_exception(_leader_away())
 
+    def led_by(self, leader: int) -> None:
+        """Somebody leads: what others were asked when they did is not waited for much longer."""
+        late = [future for asked, future in self._open.values() if asked != leader]
+        if late:
+            asyncio.get_running_loop().call_later(REPLACED_SECONDS, _give_up, late)
+
     def received(self, greeting: Greeting, frame: PeerFrame) -> None:
         """An ASK or ANSWER frame came in."""
         try:
@@ -118,6 +126,12 @@ class PeerRequests:
             found[1].set_result(bytes(data))
         else:
             found[1].set_exception(_leader_away())
+
+
+def _give_up(late: Sequence[asyncio.Future[bytes]]) -> None:
+    for future in late:
+        if not future.done():
+            future.set_exception(_leader_away())
 
 
 def _leader_away() -> PenstockError:

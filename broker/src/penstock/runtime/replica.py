@@ -77,6 +77,8 @@ class Replica:
         self.on_leading: Callable[[], None] = lambda: None
         self.on_following: Callable[[], None] = lambda: None
         self.on_member_changed: Callable[[], None] = lambda: None
+        # Told who leads, whenever that is known anew.
+        self.on_leader: Callable[[int], None] = lambda member: None
         # Told of a request for a vote, or an answer, before it is taken or sent.
         self.on_vote: Callable[[VoteRequest | VoteResponse], None] = lambda message: None
         self.core: RaftCore
@@ -385,6 +387,8 @@ class Replica:
             self._reads.leadership_changed()
         if leadership.leader not in (0, before.leader, self.own_member):
             logger.info("following member %d in epoch %d", leadership.leader, leadership.epoch)
+        if leadership.leader:
+            self.on_leader(leadership.leader)
         self.settling.moved()
 
     def _begin_epoch(self, index: int) -> None:
