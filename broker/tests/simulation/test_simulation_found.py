@@ -281,6 +281,30 @@ def test_a_follower_that_was_restarted_keeps_its_vote_back(scene: Scene) -> None
     assert core.epoch == request.epoch
 
 
+def test_a_log_that_begins_anew_is_not_taken_for_level(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tick came when the disk had the leader's state already, and the shard was still the one of before."""
+    leader = scene.leader
+    assert leader is not None
+    follower = next(broker for broker in scene.brokers if broker is not leader)
+    scene.crash(follower, power=False, announced=True, back_after=1000)
+    fill(scene, leader)
+    scene._start(follower)
+    assert follower.loop is not None
+    snapshots, level, note = follower.opened.snapshots, [], follower.opened.snapshots.seeded
+
+    def seeded() -> None:
+        level.append(follower.shard.log.durable_index >= snapshots.covered_index)
+        note()
+
+    monkeypatch.setattr(snapshots, "seeded", seeded)
+    scene.until(lambda: snapshots.seeding, step=0.00001)
+    assert follower.shard.state_index < snapshots.covered_index
+    with follower.loop.running():
+        follower.member.seeding.tick()
+    scene.until(lambda: level and not snapshots.seeding)
+    assert all(level)
+
+
 def test_a_snapshot_waits_until_the_disk_has_room(scene: Scene) -> None:
     """The broker does not end for it, neither while it takes the snapshot nor when it notes that its log has reached it."""
     leader = scene.leader

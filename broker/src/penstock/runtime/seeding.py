@@ -204,6 +204,8 @@ class Seeding:
 
     def tick(self) -> None:
         """Once the log has reached what the state covers, an end before it is damage again."""
+        if self._tasks:
+            return  # The disk has the new state, and log and state here may still be those of before.
         if self._snapshots.seeding and self._shard.log.durable_index >= self._shard.state_index:
             task = asyncio.ensure_future(self._shard.threads.background(self._snapshots.seeded))
             task.add_done_callback(self._seeded)
