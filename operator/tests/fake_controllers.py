@@ -70,7 +70,8 @@ class FakeControllers:
             if labels.items() <= item["spec"]["template"]["metadata"]["labels"].items()
         )
         healthy = len([pod for pod in pods if is_ready(pod)])
-        desired = spec.get("minAvailable", expected - spec.get("maxUnavailable", 0))
+        # There may be no StatefulSet yet.
+        desired = max(0, spec.get("minAvailable", expected - spec.get("maxUnavailable", 0)))
         status = {
             "observedGeneration": budget["metadata"]["generation"],
             "disruptionsAllowed": max(0, healthy - desired),

@@ -11,6 +11,7 @@ from penstock.model.errors import ErrorCode
 from penstock.raft.messages import Heartbeat, TimeoutNow, VoteRequest
 from penstock.service.api import FetchedPartition, FetchPartition
 from penstock.testing.simulated_cluster.broker import CAPACITY_BYTES, CONTEXT, SimulatedBroker
+from penstock.testing.simulated_cluster.ending import is_settled
 from penstock.testing.simulated_cluster.network import Socket
 from simulation_scene import SECONDS_MAX, Scene
 
@@ -360,3 +361,17 @@ def half_open(scene: Scene, silent: SimulatedBroker, other: SimulatedBroker) -> 
         for socket in scene.network._sockets
         if socket.other in waiting and socket.node == silent.ordinal
     ]
+
+
+def test_a_life_goes_on_while_a_broker_is_to_end(scene: Scene) -> None:
+    """It stood still when it was told so, looked well, and ended while the judge read."""
+    leader = scene.leader
+    assert leader is not None
+    assert leader.loop is not None
+    scene.until(lambda: is_settled(scene))
+    leader.loop.pause(1)
+    scene.restart_in_order(leader, 0.1)
+    assert not is_settled(scene)
+    scene.until(lambda: is_settled(scene))
+    assert leader.loop is not None
+    assert not leader.stopping

@@ -134,6 +134,8 @@ class SimulatedBroker:
         # What its release knows; whoever comes back was upgraded meanwhile.
         self.feature_level = FEATURE_LEVEL
         self.loop: VirtualLoop | None = None
+        # The process that was told to end in order.
+        self._stopping: VirtualLoop | None = None
         self.volume = 0
         self.disk: SimulatedDisk
         # What the current volume met, so that what follows from it is expected.
@@ -331,10 +333,15 @@ class SimulatedBroker:
         self.disk.switch_off()
         loop.kill()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether its process was told to end, and has not yet."""
+        return self.loop is not None and self._stopping is self.loop
+
     def stop(self, then: Callable[[], None]) -> None:
         """Ends in order: hands over, lets go of its links, leaves a checkpoint."""
         assert self.loop is not None
-        loop = self.loop
+        loop = self._stopping = self.loop
 
         def stopped(task: asyncio.Task[None]) -> None:
             if not loop.dead and self.loop is loop:

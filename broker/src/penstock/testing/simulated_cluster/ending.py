@@ -21,7 +21,7 @@ READING_SECONDS_MAX = 20.0
 def is_settled(world: World) -> bool:
     """Whether there is one leader that serves, every broker is a voter, and all have applied the same log."""
     brokers = world.brokers
-    if not world.clients.done or not all(broker.up for broker in brokers):
+    if not world.clients.done or not all(broker.up and not broker.stopping for broker in brokers):
         return False
     leading = [broker for broker in brokers if broker.shard.leading]
     if len(leading) != 1:
