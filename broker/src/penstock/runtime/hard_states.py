@@ -1,4 +1,5 @@
-"""Puts epochs and votes on the disk, in order; what must not leave before them waits for `stored`."""
+"""Puts epochs and votes on the disk, one after the other and never an older one behind a newer; what must not leave before
+them waits for `stored`."""
 
 from __future__ import annotations
 
@@ -12,34 +13,55 @@ from penstock.runtime.shard import Shard
 
 
 class HardStates:
-    """`begun` counts what was asked for, `stored` what is durable; `on_stored` is called with each of the latter."""
+    """`begun` counts what was asked for, `stored` what is durable; `on_stored` is called with the newest of the latter.
 
-    def __init__(self, shard: Shard, store: MetaStore, on_stored: Callable[[HardState], None]) -> None:
+    What comes while the disk is busy is stored together, as the newest: `meta` gives the identity as it is by then, with
+    the newest epoch and vote in it.
+    """
+
+    def __init__(
+        self,
+        shard: Shard,
+        store: MetaStore,
+        meta: Callable[[], Meta],
+        on_stored: Callable[[HardState], None],
+    ) -> None:
         self.begun = 0
         self.stored = 0
         self._shard = shard
         self._store = store
+        self._meta = meta
         self._on_stored = on_stored
+        self._newest: HardState | None = None
+        self._busy = False
 
-    def keep(self, state: HardState, meta: Meta) -> None:
-        """`meta` has the state's epoch and vote in it."""
+    def keep(self, state: HardState) -> None:
+        """`meta` gives its epoch and vote from now on."""
         self.begun += 1
-        self._save(state, partial(self._store.save_meta, meta))
+        self._newest = state
+        if not self._busy:
+            self._save()
 
-    def _save(self, state: HardState, save: Callable[[], None]) -> None:
-        self._shard.threads.writer.submit(save, lambda _, error: self._kept(state, save, error))
+    def _save(self) -> None:
+        number, state = self.begun, self._newest
+        assert state is not None
+        self._busy = True
+        self._shard.threads.writer.submit(
+            partial(self._store.save_meta, self._meta()), lambda _, error: self._saved(number, state, error)
+        )
 
-    def _kept(self, state: HardState, save: Callable[[], None], error: BaseException | None) -> None:
+    def _saved(self, number: int, state: HardState, error: BaseException | None) -> None:
         log = self._shard.log
         if isinstance(error, OSError) and disk_is_full(error) and log.spares:
             # Without an epoch nobody leads, and without a leader nothing is retired: a spare gives its room.
             spare = log.spares.pop()
-            self._shard.threads.writer.submit(
-                partial(log.disk.remove, spare), lambda *_: self._save(state, save)
-            )
+            self._shard.threads.writer.submit(partial(log.disk.remove, spare), lambda *_: self._save())
             return
         if error is not None:
             self._shard.fail(error)
             return
-        self.stored += 1
+        self.stored = number
+        self._busy = False
+        if self.begun > number:
+            self._save()
         self._on_stored(state)

@@ -101,7 +101,7 @@ class Replica:
         self.settling = Settling(lambda: self.settled)
         self._pieces: deque[Piece] = deque()
         self._held_back = HeldBack()
-        self._hard_states = HardStates(shard, store, self._kept)
+        self._hard_states = HardStates(shard, store, lambda: self.meta, self._kept)
         self._promise = Promise(election_timeout_ms, clock.monotonic_ms())
         self._reads = ReadGate(
             shard,
@@ -475,7 +475,7 @@ class Replica:
 
     def _keep(self, state: HardState) -> None:
         self.meta = msgspec.structs.replace(self.meta, epoch=state.epoch, vote=state.vote)
-        self._hard_states.keep(state, self.meta)
+        self._hard_states.keep(state)
 
     def _kept(self, state: HardState) -> None:
         self.core.hard_state_stored(state)
