@@ -49,6 +49,8 @@ class Network:
         self.latency_seconds_max = LATENCY_SECONDS_MAX
         # Connections end while snapshots travel on them.
         self.snapshots_cut_until = 0.0
+        # When a connection was ended last by nobody at its ends.
+        self.last_cut = float("-inf")
         self.watch: Callable[[int, bytes], None] = lambda node, data: None
         self._servers: dict[int, tuple[VirtualLoop, Callable[[], asyncio.Protocol]]] = {}
         self._sockets: dict[Socket, None] = {}
@@ -67,6 +69,7 @@ class Network:
 
     def cut(self, first: int, second: int) -> None:
         """Ends every connection between two nodes."""
+        self.last_cut = self.agenda.now
         for socket in list(self._sockets):
             if socket.node == first and socket.peer_node == second:
                 socket.fail(errno.ECONNRESET)

@@ -40,6 +40,8 @@ SETTLING_SECONDS_MAX = 60.0
 GROWTH_AT = 3.0
 RETRY_START_SECONDS = 0.5
 EVENTS_KEPT = 400
+# As long as a leader may take for granted that nobody else leads: less than an election timeout.
+LEASE_SECONDS_MAX = 1.0
 # Faults that a broker which is to grow into a shard of three cannot bear yet.
 NEED_OTHERS = ("isolate", "one_way", "cut", "fork", "volume", "flip", "lost_snapshot")
 
@@ -77,6 +79,7 @@ class World(Observer):
         self.clients = Clients(
             self.agenda, self.chance, self.brokers, self.checks, self._client_failed, self.shape
         )
+        self.clients.lease_in_doubt = lambda: self.agenda.now < self.network.last_cut + LEASE_SECONDS_MAX
         self.violation: BaseException | None = None
         self.events: deque[tuple[float, str, tuple[Any, ...]]] = deque(maxlen=EVENTS_KEPT)
         self._faults_are_over = False
@@ -233,15 +236,16 @@ class World(Observer):
         self.agenda.after(seconds, self.network.heal)
 
     def may_lose_volume(self, broker: SimulatedBroker) -> bool:
-        """Whether the shard can bear the loss of this copy: it has all others, whole."""
+        """Whether the shard can bear the loss of this copy: it has all others, whole, and each of them knows that it votes. One
+        that does not know yet goes by the members of before until it is started anew."""
         if len(self.brokers) < 3 or not self._grown or any(other.damaged for other in self.brokers):
             return False
         leading = [other for other in self.brokers if other.up and other.shard.leading]
         if not broker.up or len(leading) != 1 or not all(other.up for other in self.brokers):
             return False
         members = {other.member.own_member for other in self.brokers}
-        configuration = leading[0].shard.machines.members.configuration
-        return broker.formed and set(configuration.voters) == members and not configuration.learners
+        known = [other.member.replica.core.configuration for other in self.brokers]
+        return broker.formed and all(set(each.voters) == members and not each.learners for each in known)
 
     def _replace(self, broker: SimulatedBroker) -> None:
         self.say("the damaged volume of broker %d is replaced by an empty one", broker.ordinal)
