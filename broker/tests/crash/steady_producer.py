@@ -57,6 +57,12 @@ class SteadyProducer:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    def has_more_than(self, acked: int) -> bool:
+        """Whether more messages were acknowledged. Raises what ended the sending, which nobody else would tell."""
+        if self._failure is not None:
+            raise self._failure
+        return self.ledger.acked > acked
+
     def send_no_more(self) -> None:
         """Numbers no further message; those that were numbered are still sent."""
         self._stopping.set()

@@ -53,7 +53,7 @@ def test_kill_at_random_moments(policy: str, tmp_path: Path) -> None:
             _create(broker.kafka, f"round-{number}", 1)
             _commit(broker.kafka, number)
             acked = producer.ledger.acked
-            _wait(lambda acked=acked: producer.ledger.acked > acked, f"an answer in round {number}; {seed}")
+            _wait(lambda acked=acked: producer.has_more_than(acked), f"an answer in round {number}; {seed}")
             time.sleep(moments.uniform(SHORTEST_LIFE_S, LONGEST_LIFE_S))
             producer.ledger.interrupt(now_ms())
             broker.kill()
