@@ -29,6 +29,7 @@ from confluent_kafka.admin import AdminClient
 import show
 from kafka_load import KafkaLoad, LoadError, LoadPlan
 from penstock.testing.ledger import Ledger
+from penstock.testing.replicas import DisagreementError, replicas_agree
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "raft.yaml"
@@ -121,21 +122,12 @@ class LocalPenstock:
     def agreement(self) -> str:
         """Waits until all replicas have committed the same, and compares them; a sentence for the table."""
         deadline = time.monotonic() + UP_SECONDS_MAX
-        while time.monotonic() < deadline:
-            try:
-                digests = self._digests()
-            except OSError:
-                digests = []  # one is still starting
-            if len({digest["commitIndex"] for digest in digests}) == 1 and len(digests) == BROKERS:
-                different = len({json.dumps(digest, sort_keys=True) for digest in digests})
-                if different > 1:
-                    raise DemoError(f"the replicas differ: {digests}")
-                return f"{len(digests)} logs and states are the same"
+        while len(admins := self._admins()) < BROKERS:
+            if time.monotonic() > deadline:
+                raise DemoError(f"only {len(admins)} of {BROKERS} brokers came back")
             time.sleep(POLL_SECONDS)
-        raise DemoError("the replicas did not come level")
-
-    def _digests(self) -> list[dict[str, Any]]:
-        return [_get(admin, "/v1/shard/digest") for admin in self._admins()]
+        agreed = replicas_agree([f"http://{admin}" for admin in admins], timeout_s=UP_SECONDS_MAX)
+        return f"{len(agreed.replicas)} logs and states are the same"
 
     def _admins(self) -> list[str]:
         """Addresses of the admin APIs of the brokers that run; one that is starting has none yet."""
@@ -201,7 +193,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="penstock-demo-") as folder, LocalPenstock(Path(folder)) as up:
         try:
             return carry_out(up, arguments.messages)
-        except (DemoError, LoadError) as error:
+        except (DemoError, LoadError, DisagreementError) as error:
             print(
                 f"{up.log_tail()}\ndemo: {error}; the end of penstock up's output is above", file=sys.stderr
             )

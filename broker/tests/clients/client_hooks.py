@@ -44,7 +44,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             continue
         opt_out = f"PENSTOCK_SKIP_{mark.upper()}"
         if os.environ.get(opt_out) == "1":
-            pytest.skip(f"{opt_out}=1")
+            pytest.skip(f"{opt_out}=1 says that this machine has no {mark}")
         try:
             needed()
         except missing as error:

@@ -24,7 +24,7 @@ def needs_namespaces() -> None:
     if not missing and os.geteuid() == 0:
         return
     if os.environ.get("PENSTOCK_SKIP_NAMESPACES") == "1":
-        pytest.skip("PENSTOCK_SKIP_NAMESPACES=1")
+        pytest.skip("PENSTOCK_SKIP_NAMESPACES=1 says that this machine lets nobody make network namespaces")
     needed = ", ".join(["root", *missing])
     pytest.fail(
         f"network namespaces need {needed} (Debian's packages: iproute2, util-linux, iptables);"

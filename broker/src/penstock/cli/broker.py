@@ -78,8 +78,9 @@ def broker(
       penstock broker --data /tmp/penstock
       penstock broker --data /tmp/penstock --listen kafka=0.0.0.0:9092 --advertise kafka=myhost:9092
 
-    Exit codes: 0 stopped, 2 wrong usage or configuration, 3 the data folder is in use by another broker, 4 the data is
-    damaged.
+    Exit codes: 0 stopped, 1 an address or a file cannot be had, 2 wrong usage or configuration, 3 the data folder cannot be
+    used (another broker runs on it, it is of a newer release, or its shard went on without it), 4 the data is damaged, 5 the
+    storage failed or held a wrong state.
     """
     from penstock.config.broker_config import ConfigError, load_config
     from penstock.telemetry.logs import configure_logging

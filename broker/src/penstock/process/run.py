@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 EXIT_OK = 0
 EXIT_CANNOT_LISTEN = 1
-EXIT_USAGE = 2
 EXIT_DATA_FOLDER = 3
 EXIT_DAMAGED = 4
 EXIT_STORAGE = 5

@@ -21,7 +21,6 @@ from penstock.model.snapshots import encode_list
 
 BATCHES_REMEMBERED = 5
 SEQUENCE_MODULUS = 2**31
-PRODUCER_EPOCH_MAX = 2**15 - 1
 # A producer id is (shard, counter): the shard in the upper bits, so that shards hand them out without asking.
 SHARD_SHIFT = 40
 # (partition, producer) pairs that are remembered; beyond it those that have not written for longest are forgotten.

@@ -40,10 +40,6 @@ class KafkaCounters:
         """Started requests by Kafka's name of the API."""
         return {api.name: self.requests[key] for key, api in APIS.items()}
 
-    def refusals_by_api(self) -> dict[str, int]:
-        """Requests answered with an error as a whole, by Kafka's name of the API."""
-        return {api.name: self.refusals[key] for key, api in APIS.items()}
-
     def shared(self) -> ProtocolCounters:
         """The same numbers in the form that all protocols share; APIs that were never asked for are left out."""
         counters = ProtocolCounters()
