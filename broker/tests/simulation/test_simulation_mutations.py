@@ -11,7 +11,7 @@ import pytest
 from penstock.log.snapshots import Snapshot
 from penstock.model.record_batch import BatchHeader
 from penstock.partition.partition import Partition
-from penstock.raft import election, follower, leader
+from penstock.raft import election, follower, leader, modes
 from penstock.raft.epochs import EpochLog
 from penstock.raft.messages import Append, AppendResponse, Span, VoteRequest
 from penstock.raft.ready import HardState
@@ -36,7 +36,7 @@ Mutation = Callable[[pytest.MonkeyPatch], None]
 
 def commits_without_a_majority(patch: pytest.MonkeyPatch) -> None:
     """What one member holds is committed."""
-    patch.setattr(leader, "agreed_index", max)
+    patch.setattr(modes, "agreed_index", max)
 
 
 def commits_an_older_epoch_by_count(patch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from penstock.raft import election, follower, leader, sending, validation
+from penstock.raft import election, follower, leader, mastership, sending, validation
 from penstock.raft.configuration import Change, Configuration
 from penstock.raft.epochs import EpochLog
 from penstock.raft.messages import (
@@ -29,9 +29,10 @@ from penstock.raft.messages import (
     VoteRequest,
     VoteResponse,
 )
+from penstock.raft.modes import RAFT
 from penstock.raft.options import RaftOptions
 from penstock.raft.ready import Generation, HardState, Leadership, Ready, Role
-from penstock.raft.state import LogPort, State
+from penstock.raft.state import CommitSets, LogPort, Mode, State
 from penstock.raft.status import Status, status_of
 
 ANSWERS = (AppendResponse, HeartbeatResponse, VoteResponse)
@@ -54,6 +55,7 @@ class RaftCore:
         applied: int,
         port: LogPort,
         jitter: Callable[[int], int],
+        mode: Mode = RAFT,
     ) -> None:
         """A follower, as it was recovered: all of `log` is durable, `configuration` is as of `applied`.
 
@@ -70,6 +72,7 @@ class RaftCore:
             applied=applied,
             port=port,
             jitter=jitter,
+            mode=mode,
         )
         # What the driver knows already.
         self._hard_state = self._hard_state_now()
@@ -121,6 +124,8 @@ class RaftCore:
         """
         state = self._state
         validation.check(state, message)
+        if state.forked is not None:
+            return  # It waits for its end.
         if isinstance(message, ANSWERS) and message.sender not in state.configuration:
             return  # It was removed, and may not know yet; nothing it says counts any more, its epoch neither.
         if message.epoch == state.epoch or self._meet_epoch(message):
@@ -144,7 +149,7 @@ class RaftCore:
             # Left without an answer, members that all have newer epochs and older logs could block each other.
             election.respond(state, message, granted=False)
         elif isinstance(message, Append | Heartbeat) and (
-            state.options.check_quorum or state.options.pre_vote
+            state.options.check_quorum or state.options.pre_vote or not state.mode.elects
         ):
             # A leader of an old epoch that nobody's vote request will depose: this answer's epoch does.
             state.messages_after.append(AppendResponse(message.sender, state.member, state.epoch, 0))
@@ -212,6 +217,28 @@ class RaftCore:
         """
         return leader.transfer(self._state, to)
 
+    def take_epoch(self, epoch: int) -> Refusal | None:
+        """Where nobody is elected by votes: this member is to lead in `epoch`, and whatever is older is refused from now on.
+        When `hard_state_stored` has told of it, `lead` may."""
+        return mastership.take_epoch(self._state, epoch)
+
+    def lead(self, epoch: int, sets: CommitSets) -> Refusal | None:
+        """Leads in an epoch that was taken; `sets` are the in-sync sets, each with this member in it."""
+        return mastership.lead(self._state, epoch, sets)
+
+    def set_commit_sets(self, sets: CommitSets) -> None:
+        """Leader: these are the in-sync sets from now on: the old and the new one while a change is unresolved."""
+        mastership.set_commit_sets(self._state, sets)
+
+    def stop_leading(self) -> None:
+        """Leader: leads no more. In this epoch it never will again."""
+        mastership.stop_leading(self._state)
+
+    @property
+    def level_transferee(self) -> int:
+        """Where nobody is elected by votes: who leadership is being handed to, once that member holds the whole log."""
+        return leader.level_transferee(self._state)
+
     def forget_leader(self) -> None:
         """Follower: the leader is known to be gone, so a vote for another need not wait for the lease on it to pass."""
         if self._state.role is Role.FOLLOWER:
@@ -256,6 +283,7 @@ class RaftCore:
     def hard_state_stored(self, hard_state: HardState) -> None:
         """This hard state is durable. Needed for all that had to be synced, welcome for others."""
         self._state.commit_stored = max(self._state.commit_stored, hard_state.commit)
+        self._state.epoch_stored = max(self._state.epoch_stored, hard_state.epoch)
         election.own_vote_stored(self._state, hard_state)
 
     def snapshot_installed(self, index: int) -> None:
@@ -317,6 +345,7 @@ class RaftCore:
             or state.unwritten.pieces
             or state.unwritten.snapshot is not None
             or state.begin_epoch is not None
+            or state.fork_due
             or state.reads
             or self._hard_state_changed()
             or self._leadership_changed()
@@ -341,6 +370,8 @@ class RaftCore:
             begin_epoch=state.begin_epoch,
             snapshot=unwritten.snapshot,
             truncate_from=unwritten.truncate_from,
+            tail=state.tail,
+            forked=state.forked if state.fork_due else None,
             appends=unwritten.pieces,
             hard_state=hard_state,
             sync_hard_state=sync,
@@ -353,6 +384,8 @@ class RaftCore:
         )
         unwritten.handed_out()
         state.begin_epoch = None
+        state.tail = None
+        state.fork_due = False
         state.messages = []
         state.messages_after = []
         state.reads = []

@@ -17,6 +17,8 @@ from penstock.raft.state import State
 
 def tick(state: State) -> None:
     """A tick of a member that does not lead."""
+    if not state.mode.elects:
+        return
     state.election_elapsed += 1
     if state.election_elapsed >= state.election_timeout and state.promotable:
         state.election_elapsed = 0
@@ -25,6 +27,8 @@ def tick(state: State) -> None:
 
 def campaign(state: State, *, pre: bool, transfer: bool = False) -> Refusal | None:
     """Starts an election, or says why not."""
+    if not state.mode.elects:
+        return Refusal("nobody is elected by votes in this mode")
     if state.role is Role.LEADER:
         return Refusal("this member leads already")
     if state.member not in state.configuration.voters:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.raft import election
+from penstock.raft import election, forks
 from penstock.raft.messages import (
     NOBODY,
     Append,
@@ -42,31 +42,59 @@ def handle_append(state: State, message: Append) -> None:
     log = state.log
     previous = message.previous_index
     if previous < state.committed:
-        _respond(state, message.sender, state.committed)
+        if state.mode.may_fork:
+            _compare(state, message)
+        else:
+            _respond(state, message.sender, state.committed)
         return
     if log.epoch_of(previous) != message.previous_epoch:
-        # Whatever here has a higher epoch than the leader's entry there cannot be in the leader's log below it.
-        index, epoch = log.could_match(min(previous, log.last), message.previous_epoch)
-        state.messages_after.append(
-            AppendResponse(message.sender, state.member, state.epoch, previous, True, index, epoch)
-        )
+        _reject(state, message)
         return
     span = message.span
-    last = previous
     if span is not None:
-        last = span.last
         first_new = log.first_difference(span)
         if first_new:
             _take(state, span, first_new)
+    _taken(state, message)
+
+
+def _reject(state: State, message: Append) -> None:
+    log, previous = state.log, message.previous_index
+    # Whatever here has a higher epoch than the leader's entry there cannot be in the leader's log below it.
+    index, epoch = log.could_match(min(previous, log.last), message.previous_epoch)
+    state.messages_after.append(
+        AppendResponse(message.sender, state.member, state.epoch, previous, True, index, epoch)
+    )
+
+
+def _taken(state: State, message: Append) -> None:
+    last = message.previous_index if message.span is None else message.span.last
     if message.commit > state.committed:
         state.commit_to(min(message.commit, last))
     _respond(state, message.sender, last)
+
+
+def _compare(state: State, message: Append) -> None:
+    """What is committed here may be missing there: takes nothing for granted, and answers for nothing that it was not told."""
+    if state.log.epoch_of(message.previous_index) not in (None, message.previous_epoch):
+        _reject(state, message)
+        return
+    span = message.span
+    if span is not None:
+        first_new = forks.difference(state.log, span)
+        if 0 < first_new <= state.committed:
+            forks.note(state, first_new)
+            return
+        if first_new:
+            _take(state, span, first_new)
+    _taken(state, message)
 
 
 def _take(state: State, span: Span, first: int) -> None:
     log = state.log
     if first <= log.last:
         assert first > state.committed, "a committed entry is never replaced"
+        forks.note_cut(state, first)
         log.truncate(first)
         if state.unwritten.truncate(first):
             state.stored = min(state.stored, first - 1)
@@ -103,10 +131,15 @@ def handle_snapshot(state: State, message: InstallSnapshot) -> None:
             state.commit_to(snapshot.index)
         else:
             _restart_from(state, snapshot)
+    elif state.mode.may_fork:
+        if not forks.note_under_snapshot(state, snapshot):
+            _respond(state, message.sender, snapshot.index)
+        return
     _respond(state, message.sender, state.committed)
 
 
 def _restart_from(state: State, snapshot: Snapshot) -> None:
+    forks.note_replaced(state)
     state.log.restart(snapshot.index, snapshot.epoch)
     state.unwritten.replace(snapshot)
     state.installing = snapshot.index

@@ -1,6 +1,7 @@
 """What a leader does: begins its epoch, appends, counts who holds what, commits, and keeps an eye on its followers.
 
-An entry is committed when a majority holds it and it is of this epoch, or lies before one that is (section 3.6.2).
+An entry is committed when enough members hold it, as the mode says, and it is of this epoch, or lies before one that is
+(section 3.6.2).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from penstock.raft.messages import (
 )
 from penstock.raft.options import RaftOptions
 from penstock.raft.progress import Progress, ProgressState
-from penstock.raft.quorum import VoteResult, agreed_index, vote_result
+from penstock.raft.quorum import VoteResult, vote_result
 from penstock.raft.ready import BeginEpoch, Role
 from penstock.raft.state import Leading, State
 
@@ -31,7 +32,7 @@ HANDING_OVER = Refusal("leadership is being handed over")
 
 
 def begin(state: State) -> None:
-    """The election is won: appends the entry that begins the epoch, and finds out how far everybody is."""
+    """This member leads: appends the entry that begins the epoch, and finds out how far everybody is."""
     state.reset(state.epoch)
     state.role = Role.LEADER
     state.leader = state.member
@@ -128,10 +129,24 @@ def transfer(state: State, to: int) -> Refusal | None:
     state.election_elapsed = 0
     leading.transferee = to
     if progress.match == state.log.last:
-        state.messages.append(TimeoutNow(to, state.member, state.epoch))
+        _tell_to_campaign(state, to)
     else:
         sending.request(state, leading, progress)
     return None
+
+
+def _tell_to_campaign(state: State, to: int) -> None:
+    """Where nobody campaigns, the driver asks who is level (`level_transferee`)."""
+    if state.mode.elects:
+        state.messages.append(TimeoutNow(to, state.member, state.epoch))
+
+
+def level_transferee(state: State) -> int:
+    """Who leadership is being handed to, once its log is level; else 0."""
+    leading = state.leading
+    if leading is None or leading.transferee == NOBODY:
+        return NOBODY
+    return leading.transferee if leading.progress[leading.transferee].match == state.log.last else NOBODY
 
 
 def read_index(state: State, context: object) -> Refusal | None:
@@ -139,6 +154,8 @@ def read_index(state: State, context: object) -> Refusal | None:
     leading = state.leading
     if leading is None:
         return NOT_LEADING
+    if not state.mode.elects:
+        return Refusal("no majority tells who leads")
     if len(leading.reads) >= state.options.reads_max:
         return Refusal("too many reads wait for their confirmation")
     if state.committed < leading.first_index:
@@ -196,7 +213,7 @@ def handle_append_response(state: State, message: AppendResponse) -> None:
             sending.request(state, leading, progress)
     sending.request_entries(state, leading, progress)
     if message.sender == leading.transferee and progress.match == state.log.last:
-        state.messages.append(TimeoutNow(message.sender, state.member, state.epoch))
+        _tell_to_campaign(state, message.sender)
 
 
 def _back_off(state: State, leading: Leading, progress: Progress, message: AppendResponse) -> None:
@@ -236,9 +253,8 @@ def own_log_stored(state: State) -> None:
 
 
 def advance_commit(state: State, leading: Leading) -> bool:
-    """Commits what a majority holds. Gives whether that is more than before."""
-    progress = leading.progress
-    index = agreed_index([progress[voter].match for voter in state.configuration.voters])
+    """Commits what enough members hold. Gives whether that is more than before."""
+    index = state.mode.agreed(state, leading)
     # Entries of earlier epochs are not committed by counting (section 3.6.2); one of this epoch takes them along.
     if index <= state.committed or index < leading.first_index:
         return False
@@ -260,7 +276,7 @@ def tick(state: State, leading: Leading) -> None:
     state.election_elapsed += 1
     if state.election_elapsed >= state.options.election_ticks:
         state.election_elapsed = 0
-        if state.options.check_quorum and not _quorum_is_active(state, leading):
+        if state.options.check_quorum and not _quorum_is_active(state, leading) and state.mode.elects:
             state.become_follower(state.epoch, NOBODY)
             return
         leading.transferee = NOBODY
@@ -328,7 +344,7 @@ def configuration_changed(state: State, leading: Leading) -> None:
     leading.progress = tracked(
         leading.progress, configuration, last_index=state.log.last, options=state.options
     )
-    if state.member not in configuration.voters:
+    if state.member not in (configuration.voters if state.mode.elects else configuration):
         if state.options.step_down_on_removal:
             state.become_follower(state.epoch, NOBODY)
         return

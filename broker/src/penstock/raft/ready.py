@@ -1,9 +1,11 @@
 """What the driver has to do next: one value, in the order in which to do it.
 
+    0. `forked`: set these entries aside, and end: this log is not the leader's, below what is committed here.
     1. `hard_state`: write it, before the entries; when `sync_hard_state`, sync it and report with `hard_state_stored`.
     2. `begin_epoch`: this member now leads; write the epoch's first, empty entry at this index, before any other.
     3. `snapshot`: install it; the log then starts behind it. Report with `snapshot_installed`.
-    4. `truncate_from`, then `appends`: cut the log, then write these entries behind it. Report with `stored`.
+    4. `truncate_from`, then `appends`: cut the log, then write these entries behind it. Report with `stored`. `tail` says what
+       is cut, or lost under a snapshot; a driver that promises to keep such entries sets them aside before.
     5. `messages`: send at once; a leader's appends need not wait for its own disk (thesis, section 10.2.1).
     6. `messages_after`: send only when all of 1 to 4 of this Ready and of every earlier one is durable.
     7. `committed`: apply, and report with `applied`; the change entries among them with `apply_change` on the way.
@@ -72,6 +74,21 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
     last: int
 
 
+class Tail(msgspec.Struct, frozen=True, gc=False):
+    """Entries `first` to `last` at the end of the own log that the leader's log lacks; `epochs` are runs, as a span's.
+    Not `exact`: the logs part at some entry that is not known, and these are what this member wrote as the last leader."""
+
+    first: int
+    last: int
+    epochs: tuple[tuple[int, int], ...]
+    exact: bool = True
+
+    @property
+    def count(self) -> int:
+        """How many entries."""
+        return self.last - self.first + 1
+
+
 class ReadState(msgspec.Struct, frozen=True, gc=False):
     """The read asked for with `context` sees everything acknowledged before it, once `index` is applied."""
 
@@ -92,6 +109,8 @@ class Ready(msgspec.Struct, frozen=True):
     begin_epoch: BeginEpoch | None = None
     snapshot: Snapshot | None = None
     truncate_from: int | None = None
+    tail: Tail | None = None
+    forked: Tail | None = None
     appends: Sequence[Piece] = ()
     hard_state: HardState | None = None
     sync_hard_state: bool = False

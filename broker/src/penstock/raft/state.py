@@ -8,7 +8,7 @@ The roles' rules are functions over this value: `election`, `follower`, `leader`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from penstock.raft.configuration import Configuration
@@ -17,7 +17,7 @@ from penstock.raft.messages import NOBODY, MessageError, PeerMessage, Snapshot, 
 from penstock.raft.options import RaftOptions
 from penstock.raft.progress import Progress
 from penstock.raft.reads import ReadQueue
-from penstock.raft.ready import BeginEpoch, HardState, ReadState, Role
+from penstock.raft.ready import BeginEpoch, HardState, ReadState, Role, Tail
 from penstock.raft.unwritten import Unwritten
 
 
@@ -40,6 +40,25 @@ class LogPort(Protocol):
         ...
 
 
+# In-sync sets, each with the master in it: two while a change is unresolved.
+CommitSets = Sequence[Sequence[int]]
+
+
+class Mode(Protocol):
+    """Who commits and who elects (`penstock.raft.modes`).
+
+    `elects`: members elect their leader by votes; else somebody outside names it, and no vote is asked for or given.
+    `may_fork`: what one member took for committed may be missing in the next leader's log.
+    """
+
+    elects: bool
+    may_fork: bool
+
+    def agreed(self, state: State, leading: Leading) -> int:
+        """How far the log is held by enough members, as the leader knows it."""
+        ...
+
+
 class Leading:
     """What only a leader keeps; gone when it steps down.
 
@@ -47,10 +66,12 @@ class Leading:
     `fresh_first` and `fresh_bytes` are what was appended since the last Ready, the usual next message to everyone.
     `due`, `heartbeat_due`: with the next Ready messages are to be made; see `Progress.due`.
     `commit_due`: followers may not know yet what is committed; what they are sent next tells them.
+    `commit_sets`: the in-sync sets, where the mode has them.
     """
 
     __slots__ = (
         "commit_due",
+        "commit_sets",
         "due",
         "first_index",
         "fresh_bytes",
@@ -76,18 +97,21 @@ class Leading:
         self.span: Span | None = None
         self.due = False
         self.commit_due = False
+        self.commit_sets: CommitSets = ()
         self.heartbeat_due = False
 
 
-def _commit_known(log: EpochLog, hard_state: HardState) -> int:
+def _commit_known(log: EpochLog, hard_state: HardState, mode: Mode) -> int:
     """How far a recovered log is certainly committed.
 
     The commit index may be lost; but the configuration must not be two changes old, for a majority of that need share
     no member with a majority of now. A change is only proposed when the one before it is applied, so of the changes
-    in a log all but the last are committed.
+    in a log all but the last are committed. Where masters commit alone, majorities mean nothing, and the changes may be such
+    as the next master lacks.
     """
     is_here = log.epoch_of(hard_state.commit) == hard_state.commit_epoch
-    return max(hard_state.commit if is_here else 0, log.changes[-2] if len(log.changes) > 1 else 0)
+    by_changes = len(log.changes) > 1 and not mode.may_fork
+    return max(hard_state.commit if is_here else 0, log.changes[-2] if by_changes else 0)
 
 
 class State:
@@ -98,6 +122,9 @@ class State:
     `commit_stored`: the last commit index that is known to be durable.
     `installing`: index of a snapshot that was taken and is not in yet, else 0.
     `messages_after` wait for storage, `messages` do not; see `Ready`.
+    `epoch_stored`: the newest epoch that is known to be durable. `led`: the last epoch that this member is known to have
+    led where nobody is elected, 0 for none.
+    `tail`, `forked`: see `Ready`; a member that is `forked` does nothing more, and `fork_due` until the driver knows.
     """
 
     __slots__ = (
@@ -109,20 +136,26 @@ class State:
         "election_elapsed",
         "election_timeout",
         "epoch",
+        "epoch_stored",
+        "fork_due",
+        "forked",
         "handed",
         "installing",
         "jitter",
         "leader",
         "leading",
+        "led",
         "log",
         "member",
         "messages",
         "messages_after",
+        "mode",
         "options",
         "port",
         "reads",
         "role",
         "stored",
+        "tail",
         "unwritten",
         "vote",
         "votes",
@@ -139,24 +172,27 @@ class State:
         applied: int,
         port: LogPort,
         jitter: Callable[[int], int],
+        mode: Mode,
     ) -> None:
         assert member != NOBODY, "0 is nobody"
         assert log.first - 1 <= applied <= log.last, (log.first, applied, log.last)
         assert log.last < log.first or hard_state.epoch >= log.last_epoch, "an epoch was forgotten"
         self.member = member
         self.options = options
+        self.mode = mode
         self.port = port
         self.jitter = jitter
         self.log = log
         self.unwritten = Unwritten()
-        self.epoch = hard_state.epoch
+        self.epoch = self.epoch_stored = hard_state.epoch
         self.vote = hard_state.vote
         self.role = Role.FOLLOWER
         self.leader = NOBODY
         self.leading: Leading | None = None
+        self.led = hard_state.epoch if not mode.elects and self.vote == member else 0
         self.votes: dict[int, bool] = {}
         self.configuration = configuration
-        self.committed = self.commit_stored = max(applied, _commit_known(log, hard_state))
+        self.committed = self.commit_stored = max(applied, _commit_known(log, hard_state, mode))
         self.handed = self.applied = applied
         self.stored = log.last
         self.installing = 0
@@ -166,6 +202,9 @@ class State:
         self.messages: list[PeerMessage] = []
         self.messages_after: list[PeerMessage] = []
         self.reads: list[ReadState] = []
+        self.tail: Tail | None = None
+        self.forked: Tail | None = None
+        self.fork_due = False
         self.reset(self.epoch)
 
     def reset(self, epoch: int) -> None:

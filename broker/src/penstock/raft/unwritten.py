@@ -25,6 +25,10 @@ class Unwritten:
         """The span's entries from `first` on go behind what is there."""
         self.pieces.append(Piece(span, first, span.last))
 
+    def told_last(self, last: int) -> int:
+        """Where the driver's log ends, when the core's ends with `last`."""
+        return self.pieces[0].first - 1 if self.pieces else last
+
     def truncate(self, index: int) -> bool:
         """Everything from `index` on goes. Gives whether that concerns what the driver was told before."""
         pieces = self.pieces

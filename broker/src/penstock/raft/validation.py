@@ -14,7 +14,9 @@ from penstock.raft.messages import (
     InstallSnapshot,
     MessageError,
     PeerMessage,
+    TimeoutNow,
     VoteRequest,
+    VoteResponse,
 )
 from penstock.raft.state import State
 
@@ -27,6 +29,10 @@ def check(state: State, message: PeerMessage) -> None:
         raise MessageError(f"a message that claims to come from member {message.sender}")
     if message.epoch < 1:
         raise MessageError(f"a message of epoch {message.epoch}: epochs start with 1")
+    if not state.mode.elects and isinstance(message, ELECTING):
+        raise MessageError(
+            f"member {message.sender} holds an election, and this shard's master is not elected by votes"
+        )
     rule = RULES.get(type(message))
     if rule is not None:
         rule(message)
@@ -93,6 +99,8 @@ def _check_append(message: Append) -> None:
     ):
         raise MessageError(f"a span from index {span.first} to {span.last} with changes at {span.changes}")
 
+
+ELECTING = (VoteRequest, VoteResponse, TimeoutNow)
 
 # By kind, because this is asked for every message.
 RULES: dict[type, Callable[[Any], None]] = {
