@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Producer
@@ -15,6 +17,20 @@ if TYPE_CHECKING:
 
 DELIVERY_TIMEOUT_MS = 60_000
 ANSWER_TIMEOUT_S = 30.0
+# What the client does with brokers, topics and its producer id; and how much of what it said last is kept.
+CLIENT_DEBUG = "broker,topic,metadata,eos,msg,protocol"
+SAID_LINES_MAX = 400
+
+
+class _Said(logging.Handler):
+    """Keeps what the client said last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: deque[str] = deque(maxlen=SAID_LINES_MAX)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.created:.3f} {record.getMessage()}")
 
 
 class SteadyProducer:
@@ -39,6 +55,9 @@ class SteadyProducer:
         self._partitions = partitions
         self._per_second = per_second
         self._value_bytes = value_bytes
+        self._said = _Said()
+        logger = logging.Logger("producer", logging.DEBUG)  # Nobody else's, so that it ends with the test.
+        logger.addHandler(self._said)
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
@@ -49,8 +68,9 @@ class SteadyProducer:
                 "queue.buffering.max.messages": queue_max,
                 "reconnect.backoff.max.ms": 100,
                 "retry.backoff.ms": 20,
-                "log_level": 0,  # That a killed broker does not answer is no news here.
-            }
+                "debug": CLIENT_DEBUG,
+            },
+            logger=logger,
         )
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
@@ -62,6 +82,10 @@ class SteadyProducer:
         if self._failure is not None:
             raise self._failure
         return self.ledger.acked > acked
+
+    def said(self) -> str:
+        """What the client said of itself last: why no answers come."""
+        return "\n".join(self._said.lines)
 
     def send_no_more(self) -> None:
         """Numbers no further message; those that were numbered are still sent."""

@@ -21,7 +21,6 @@ from penstock.testing.wire_probe import end_offsets, stored_batches
 from steady_producer import SteadyProducer, now_ms, number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from penstock.testing.ledger import Ledger
@@ -53,7 +52,7 @@ def test_kill_at_random_moments(policy: str, tmp_path: Path) -> None:
             _create(broker.kafka, f"round-{number}", 1)
             _commit(broker.kafka, number)
             acked = producer.ledger.acked
-            _wait(lambda acked=acked: producer.has_more_than(acked), f"an answer in round {number}; {seed}")
+            _await_answer(producer, acked, f"in round {number}; {seed}")
             time.sleep(moments.uniform(SHORTEST_LIFE_S, LONGEST_LIFE_S))
             producer.ledger.interrupt(now_ms())
             broker.kill()
@@ -129,8 +128,9 @@ def _committed(bootstrap: str) -> int:
         consumer.close()
 
 
-def _wait(done: Callable[[], bool], what: str) -> None:
+def _await_answer(producer: SteadyProducer, acked: int, when: str) -> None:
     deadline = time.monotonic() + CALL_TIMEOUT_S
-    while not done():
-        assert time.monotonic() < deadline, f"no {what} within {CALL_TIMEOUT_S:g} s"
+    while not producer.has_more_than(acked):
+        late = f"no answer within {CALL_TIMEOUT_S:g} s {when}; the client said last:"
+        assert time.monotonic() < deadline, f"{late}\n{producer.said()}"
         time.sleep(0.005)

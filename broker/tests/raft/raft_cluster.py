@@ -116,12 +116,16 @@ class Process:
         self.jobs: deque[Job] = deque()
         self.generation = Generation(0)
         self.commit_seen = 0
+        self.base = self.disk.snapshot
+        # As of what is applied.
+        self.configuration = self.base.configuration
+        at_start = self._in_log() if world.options.count_when_appended else self.base.configuration
         self.core = RaftCore(
             number,
             world.options,
             log=self.disk.shape(),
             hard_state=self.disk.hard_state,
-            configuration=self.disk.snapshot.configuration,
+            configuration=at_start,
             applied=self.applied,
             port=self,
             jitter=world.random.randrange,
@@ -137,6 +141,16 @@ class Process:
 
     def snapshot(self) -> Snapshot | None:
         return self.disk.snapshot if self.world.random.random() < 0.8 else None
+
+    def _in_log(self) -> Configuration:
+        """The members by the log's end."""
+        changes = [
+            record.change for record in self.log.values() if record.change and record.index > self.base.index
+        ]
+        configuration = self.base.configuration
+        for change in changes:
+            configuration = configuration.changed((change,))
+        return configuration
 
     # --- the driver --------------------------------------------------------------------------------
 
@@ -157,7 +171,7 @@ class Process:
         if ready.begin_epoch:
             job.records.append(Record(ready.begin_epoch.index, ready.begin_epoch.epoch))
         if ready.snapshot:
-            self.log = {}
+            self.log, self.base = {}, ready.snapshot
         for piece in ready.appends:
             payload = piece.span.payload
             assert isinstance(payload, tuple)
@@ -165,6 +179,8 @@ class Process:
         if ready.truncate_from is not None:
             self.log = {index: record for index, record in self.log.items() if index < ready.truncate_from}
         self.log.update((record.index, record) for record in job.records)
+        if ready.recount is not None and self.world.options.count_when_appended:
+            self.core.configure(self._in_log(), ready.recount)
         for message in ready.messages:
             self._send(message)
         job.messages = [self._with_payload(message) for message in ready.messages_after]
@@ -182,7 +198,9 @@ class Process:
             self.world.applies(record)
             self.state = (*self.state, record.value)
             if record.change:
-                self.core.apply_change(record.change)
+                if not self.world.options.count_when_appended:
+                    self.core.apply_change(record.change)
+                self.configuration = self.configuration.changed((record.change,))
         self.applied = last
         self.core.applied(last)
 
@@ -205,6 +223,7 @@ class Process:
         if job.snapshot:
             self.state = job.snapshot.payload  # type: ignore[assignment]
             self.applied = job.snapshot.index
+            self.configuration = job.snapshot.configuration
             self.core.snapshot_installed(job.snapshot.index)
         if job.hard_state:
             self.core.hard_state_stored(job.hard_state)
@@ -257,7 +276,7 @@ class Process:
         if self.applied <= self.disk.snapshot.index or any(job.snapshot for job in self.jobs):
             return
         epoch = self.log[self.applied].epoch
-        self.disk.snapshot = Snapshot(self.applied, epoch, self.core.configuration, self.state)
+        self.disk.snapshot = self.base = Snapshot(self.applied, epoch, self.configuration, self.state)
         first = self.world.random.randint(self.disk.first, self.applied + 1)
         if first > self.disk.first:
             kept = first - self.disk.first
@@ -282,6 +301,7 @@ class World:
             inflight_bytes_max=random.choice([1000, 10_000]),
             begin_epoch_bytes=ENTRY_BYTES,
             combine=random.random() < 0.8,
+            count_when_appended=random.random() < 0.7,
         )
         self.disks = {number: Disk(Snapshot(0, 0, Configuration(), ())) for number in range(1, 6)}
         for number in BOOTSTRAP.configuration.voters:

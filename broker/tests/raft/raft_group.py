@@ -98,6 +98,7 @@ class Group:
         settings["inflight_appends_max"] = int(case.value("inflight", str(UNLIMITED)))
         storage_thread = case.value("async-storage-writes", "false") == "true"
         settings["apply_before_stored"] = not storage_thread
+        settings["count_when_appended"] = False
         index = int(case.value("index", "0"))
         configuration = Configuration(case.numbers("voters"), case.numbers("learners"))
         for _ in range(int(case.words[0])):

@@ -15,6 +15,7 @@ from penstock.raft.messages import (
     Refusal,
     Snapshot,
     Span,
+    VoteRequest,
 )
 from penstock.raft.options import RaftOptions
 from penstock.raft.progress import ProgressState
@@ -30,6 +31,11 @@ from raft_cores import (
     sent,
     settle,
     turn,
+)
+
+# As etcd counts membership changes.
+APPLIED = RaftOptions(
+    pre_vote=False, check_quorum=False, begin_epoch_bytes=ENTRY_BYTES, count_when_appended=False
 )
 
 # --- snapshots: section 5 ----------------------------------------------------------------------------
@@ -189,13 +195,13 @@ def test_membership_changes_come_one_at_a_time() -> None:
     assert leader.propose_change(again, ENTRY_BYTES) == Refusal(
         "the membership change at index 2 is not applied yet"
     )
-    (message, _) = of_kind(Append, sent(turn(leader)))
+    assert leader.configuration == Configuration((1, 2, 3), (4,)), "it counts at once"
+    (message, _, new) = of_kind(Append, sent(turn(leader)))
     assert message.span is not None
     assert message.span.changes == (2,)
+    assert new.to == 4
     leader.step(AppendResponse(1, 2, 1, 2))
-    leader.apply_change(Change(ChangeKind.LEARNER, 4))
     turn(leader)
-    assert leader.configuration == Configuration((1, 2, 3), (4,))
     assert leader.propose_change(again, ENTRY_BYTES) == 3
 
 
@@ -207,10 +213,9 @@ def test_only_who_is_alone_drops_everybody_else() -> None:
     )
     single = make_leader(voters=(1,))
     assert single.propose_change(alone, ENTRY_BYTES) == 2
-    assert single.apply_change(alone) == Configuration((1,))
+    assert single.configuration == Configuration((1,))
     # Who is sent that entry goes by it, whatever the members were.
-    follower = make_core(4, voters=(1, 2, 3))
-    assert follower.apply_change(alone) == Configuration((1,))
+    assert Configuration((1, 2, 3)).changed((alone,)) == Configuration((1,))
 
 
 @pytest.mark.parametrize(
@@ -228,12 +233,58 @@ def test_a_change_that_cannot_be_made_is_refused_before_it_is_in_the_log(
     assert core.last_index == 1
 
 
-def test_no_election_while_a_committed_change_is_not_applied() -> None:
+def appended_change(index: int, epoch: int, previous: tuple[int, int] = (0, 0), commit: int = 0) -> Append:
+    """One entry from member 1 to member 2, a membership change."""
+    return Append(2, 1, epoch, *previous, commit, Span(index, index, ((epoch, index),), changes=(index,)))
+
+
+def test_no_election_by_the_members_of_before_a_change_in_the_log() -> None:
     core = make_core(2)
+    core.step(appended_change(1, 1))
+    assert core.campaign() == Refusal("a membership change does not count here yet")
+    (ready,) = turn(core)
+    assert ready.recount == 1
+    assert core.campaign() == Refusal("a membership change does not count here yet")
+    core.configure(Configuration((1, 2, 3, 4)), ready.recount)
+    assert core.campaign() is None
+    assert {message.to for message in of_kind(VoteRequest, sent(turn(core)))} == {1, 3, 4}
+
+
+def test_no_election_by_a_change_that_was_cut_off_the_log() -> None:
+    core = make_core(2)
+    core.step(appended_change(1, 1))
+    (first,) = turn(core)
+    core.step(Append(2, 3, 2, 0, 0, 0, Span(1, 1, ((2, 1),))))
+    assert first.recount is not None
+    core.configure(Configuration((1, 2, 3, 4)), first.recount)
+    assert core.campaign() == Refusal("a membership change does not count here yet")
+    (second,) = turn(core)
+    assert second.recount is not None
+    core.configure(Configuration((1, 2, 3)), second.recount)
+    assert core.campaign() is None
+
+
+def test_who_was_promoted_last_elects_though_only_it_knows() -> None:
+    """The leader and its volume are lost right after it committed the promotion: who holds it wins with the other's vote."""
+    stays, promoted = make_core(2, voters=(1, 2), learners=(3,)), make_core(3, voters=(1, 2), learners=(3,))
+    leader = make_leader(stays, promoted, voters=(1, 2), learners=(3,))
+    assert leader.propose_change(Change(ChangeKind.VOTER, 3), ENTRY_BYTES) == 2
+    (append,) = (message for message in of_kind(Append, sent(turn(leader))) if message.to == 3)
+    promoted.step(append)
+    leader.step(of_kind(AppendResponse, sent(turn(promoted)))[0])
+    assert leader.committed_index == 2
+    promoted.configure(Configuration((1, 2, 3)), 1)
+    assert promoted.campaign() is None
+    settle(promoted, stays)
+    assert promoted.role is Role.LEADER
+
+
+def test_no_election_while_a_committed_change_is_not_applied() -> None:
+    core = make_core(2, options=APPLIED)
     core.step(Append(2, 1, 1, 0, 0, 1, Span(1, 1, ((1, 1),), changes=(1,))))
     ready = core.ready()
     assert ready is not None
-    assert core.campaign() == Refusal("a membership change is committed but not applied here")
+    assert core.campaign() == Refusal("a membership change does not count here yet")
     assert ready.sync_hard_state
     core.stored(1, ready.generation)
     assert core.ready() is None, "a change is applied only when it cannot be forgotten again"
@@ -272,8 +323,24 @@ def test_a_commit_index_counts_after_a_restart_only_for_the_entry_it_was_of() ->
     assert make_core(2, epochs=[1, 1, 2], hard_state=HardState(2, 0, 3, 2)).committed_index == 3
 
 
-def test_a_removed_leader_steps_down_when_it_applies_that() -> None:
+def test_a_leader_that_is_to_go_hands_over_first() -> None:
     leader = make_leader(make_core(2), make_core(3))
+    for kind in (ChangeKind.REMOVE, ChangeKind.LEARNER):
+        refusal = leader.propose_change(Change(kind, 1), ENTRY_BYTES)
+        assert refusal == Refusal("a leader that is to go hands over first")
+
+
+def test_who_goes_is_not_sent_that_it_goes() -> None:
+    """It would hold the longer log, not campaign, and not vote for those who may need its vote yet."""
+    leader = make_leader(make_core(2), make_core(3))
+    demotion = leader.propose_change(Change(ChangeKind.LEARNER, 3), ENTRY_BYTES)
+    assert demotion == Refusal("a voter is removed first, and comes back as a learner")
+    assert leader.propose_change(Change(ChangeKind.REMOVE, 3), ENTRY_BYTES) == 2
+    assert {message.to for message in of_kind(Append, sent(turn(leader)))} == {2}
+
+
+def test_a_removed_leader_steps_down_when_it_applies_that() -> None:
+    leader = make_leader(make_core(2), make_core(3), options=APPLIED)
     removal = Change(ChangeKind.REMOVE, 1)
     assert leader.propose_change(removal, ENTRY_BYTES) == 2
     turn(leader)
@@ -285,7 +352,7 @@ def test_a_removed_leader_steps_down_when_it_applies_that() -> None:
 
 def test_a_group_of_two_appends_nothing_behind_a_change() -> None:
     """Who stays alone may need the vote of who goes, and gets it only for a log that is no shorter."""
-    leader = make_leader(make_core(2), voters=(1, 2))
+    leader = make_leader(make_core(2), voters=(1, 2), options=APPLIED)
     assert leader.propose_change(Change(ChangeKind.REMOVE, 1), ENTRY_BYTES) == 2
     refusal = Refusal("a membership change of a group of two is under way")
     assert leader.append(1, ENTRY_BYTES) == refusal

@@ -25,13 +25,13 @@ ENTRY_BYTES = len(BATCH) + ENTRY_HEADER_SIZE
 
 
 async def leader_of_silent() -> SimulatedShard:
-    """Leads two voters of which the other one has never answered; nothing is committed any more."""
+    """Leads two voters of which the other one says nothing since it was added; nothing is committed any more."""
     shard = SimulatedShard(SimulatedDisk(0), random.Random(0), ManualClock(), uncommitted_bytes_max=BYTES_MAX)
     await shard.lead()
     await shard.wait(shard.topics.create_topics(CONTEXT, [NewTopic("t", 1)]))
     assert shard.member.replica.propose_change(MemberChanged(ChangeKind.VOTER, SILENT)) is None
+    answer(shard)
     await shard.until(lambda: SILENT in shard.shard.machines.members.configuration.voters)
-    await shard.until(lambda: shard.shard.leading)
     await shard.until(lambda: shard.threads.idle)
     return shard
 

@@ -1,8 +1,8 @@
 """Who the members are, and the single steps by which that changes.
 
 A change moves at most one voter, so that any majority before it and any majority after it share a member (thesis,
-section 4.1); it takes effect on each member when that member applies it, and the next may only be proposed then. Joint
-configurations, which move several voters at once, are not built.
+section 4.1); it takes effect on each member as soon as that member's log holds it, and the next may only be proposed when
+it is applied. Joint configurations, which move several voters at once, are not built.
 """
 
 from __future__ import annotations

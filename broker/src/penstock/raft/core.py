@@ -42,7 +42,7 @@ FROM_LEADER = (Append, Heartbeat, InstallSnapshot)
 class RaftCore:
     """State, and the calls that change it. `jitter(n)` gives a number from 0 to n-1, any time, for election timeouts."""
 
-    __slots__ = ("_hard_state", "_leadership", "_state")
+    __slots__ = ("_hard_state", "_leadership", "_recount", "_state")
 
     def __init__(
         self,
@@ -57,7 +57,8 @@ class RaftCore:
         jitter: Callable[[int], int],
         mode: Mode = RAFT,
     ) -> None:
-        """A follower, as it was recovered: all of `log` is durable, `configuration` is as of `applied`.
+        """A follower, as it was recovered: all of `log` is durable, `configuration` is as of its end (without
+        `count_when_appended` as of `applied`).
 
         A new group begins with a snapshot: its first members start with `applied` 1 and a log behind it, so that a
         member added later, which starts empty and without a configuration, is sent a snapshot with the members in it.
@@ -77,6 +78,7 @@ class RaftCore:
         # What the driver knows already.
         self._hard_state = self._hard_state_now()
         self._leadership = self._leadership_now()
+        self._recount = 0
 
     # --- what is -------------------------------------------------------------------------------------
 
@@ -107,7 +109,7 @@ class RaftCore:
 
     @property
     def configuration(self) -> Configuration:
-        """The members, as of what is applied."""
+        """The members, as of the log's end."""
         return self._state.configuration
 
     def status(self) -> Status:
@@ -202,8 +204,8 @@ class RaftCore:
     def propose_change(self, change: Change, size_bytes: int) -> int | Refusal:
         """Leader: a membership change goes to the log's end as one entry; the driver puts it there like others.
 
-        Gives its index. One at a time: refused while an earlier one in the log is not applied. Who is removed is
-        needed (as a voter) until most of those who remain have applied that; a leader that is to go hands over first.
+        Gives its index; the change counts from here on. One at a time: refused while an earlier one in the log is not
+        applied. A leader that is to go hands over first.
         """
         return leader.propose_change(self._state, change, size_bytes)
 
@@ -295,18 +297,21 @@ class RaftCore:
             state.stored = max(state.stored, index)
 
     def apply_change(self, change: Change) -> Configuration:
-        """A committed change entry is being applied. Gives the configuration from now on. Raises `ChangeError`."""
+        """A committed change entry is being applied, without `count_when_appended`. Gives the configuration from now on.
+        Raises `ChangeError`."""
         state = self._state
         state.configuration = state.configuration.changed((change,))
         if state.leading is not None:
             leader.configuration_changed(state, state.leading)
         return state.configuration
 
-    def configure(self, configuration: Configuration) -> None:
-        """Follower: the members are these. For a driver that counted a change in the log when it made the core, and has
-        now cut it off."""
-        assert self._state.leading is None
-        self._state.configuration = configuration
+    def configure(self, configuration: Configuration, recount: int) -> None:
+        """Follower: these are the members by the log as the Ready with this `recount` has left it."""
+        state = self._state
+        assert state.leading is None
+        assert state.recounted <= recount <= state.recount, (state.recounted, recount, state.recount)
+        state.configuration = configuration
+        state.recounted = recount
 
     def applied(self, index: int) -> None:
         """Everything up to `index` is applied."""
@@ -378,6 +383,7 @@ class RaftCore:
             messages=state.messages,
             messages_after=state.messages_after,
             committed=committed,
+            recount=self._next_recount(),
             reads=state.reads,
             last_index=state.log.last,
             generation=unwritten.generation,
@@ -392,7 +398,7 @@ class RaftCore:
         return ready
 
     def advance(self, ready: Ready) -> None:
-        """For a synchronous driver: all of `ready` is durable and applied, its changes with `apply_change`."""
+        """For a synchronous driver: all of `ready` is durable and applied."""
         if ready.hard_state is not None:
             self.hard_state_stored(ready.hard_state)
         if ready.snapshot is not None:
@@ -406,21 +412,29 @@ class RaftCore:
         return state.committed != known.commit or state.epoch != known.epoch or state.vote != known.vote
 
     def _next_hard_state(self) -> tuple[HardState | None, bool]:
-        """The hard state if it is another than the driver knows, and whether it has to be durable: a new epoch or vote,
-        or a membership change that is committed.
+        """The hard state if it is another than the driver knows, and whether it has to be durable: a new epoch or vote, or
+        (without `count_when_appended`) a membership change that is committed.
         """
         if not self._hard_state_changed():
             return None, False
         state, known = self._state, self._hard_state
         self._hard_state = self._hard_state_now()
         binds = (state.epoch, state.vote) != (known.epoch, known.vote)
-        return self._hard_state, binds or bool(state.log.changes_between(known.commit + 1, state.committed))
+        if not binds and not state.options.count_when_appended:
+            binds = bool(state.log.changes_between(known.commit + 1, state.committed))
+        return self._hard_state, binds
 
     def _hard_state_now(self) -> HardState:
         state = self._state
         commit_epoch = state.log.epoch_of(state.committed)
         assert commit_epoch is not None, "the log never starts behind what is committed"
         return HardState(state.epoch, state.vote, state.committed, commit_epoch)
+
+    def _next_recount(self) -> int | None:
+        if self._recount == self._state.recount:
+            return None
+        self._recount = self._state.recount
+        return self._recount
 
     def _leadership_now(self) -> Leadership:
         state = self._state

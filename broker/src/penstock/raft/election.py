@@ -35,8 +35,8 @@ def campaign(state: State, *, pre: bool, transfer: bool = False) -> Refusal | No
         return Refusal("this member is no voter")
     if state.installing:
         return Refusal("this member is installing a snapshot")
-    if state.has_unapplied_change():
-        return Refusal("a membership change is committed but not applied here")
+    if state.has_uncounted_change():
+        return Refusal("a membership change does not count here yet")
     _ask_for_votes(state, pre=pre, transfer=transfer)
     return None
 

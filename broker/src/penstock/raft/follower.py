@@ -92,6 +92,9 @@ def _compare(state: State, message: Append) -> None:
 
 def _take(state: State, span: Span, first: int) -> None:
     log = state.log
+    changes = log.changes
+    if (changes and changes[-1] >= first) or (span.changes and span.changes[-1] >= first):
+        state.recount += 1
     if first <= log.last:
         assert first > state.committed, "a committed entry is never replaced"
         forks.note_cut(state, first)

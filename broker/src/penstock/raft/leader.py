@@ -72,6 +72,8 @@ def append_refusal(state: State) -> Refusal | None:
         return HANDING_OVER
     if state.member not in leading.progress:
         return REMOVED
+    if state.options.count_when_appended:
+        return None
     if len(state.configuration.voters) == 2 and state.has_pending_change():
         # Should the change leave one voter, who does not know yet, that one will need the vote of the other, and gets
         # it only if the other's log is no longer than its own.
@@ -104,12 +106,32 @@ def propose_change(state: State, change: Change, size_bytes: int) -> int | Refus
     if change.kind is ChangeKind.ALONE and state.configuration.voters != (change.member,):
         return Refusal("only a member that is alone may drop the others")
     try:
-        state.configuration.changed((change,))
+        configuration = state.configuration.changed((change,))
     except ChangeError as error:
         return Refusal(error.sentence)
+    if state.options.count_when_appended:
+        refusal = _count_now(state, change, configuration)
+        if refusal is not None:
+            return refusal
     # Noted before it is appended, because messages are made as it is, and they say where changes are.
     state.log.changes.append(state.log.last + 1)
     return _append(state, 1, size_bytes)[0]
+
+
+def _count_now(state: State, change: Change, configuration: Configuration) -> Refusal | None:
+    """The leader goes by a change that it is about to append.
+
+    Who no longer votes is not sent it, before it is committed at least: by its own log it would not campaign, and with the
+    longer log not vote for those who still need its vote, should this leader be lost.
+    """
+    if state.member not in configuration.voters:
+        return Refusal("a leader that is to go hands over first")
+    if change.kind is ChangeKind.LEARNER and change.member in state.configuration.voters:
+        return Refusal("a voter is removed first, and comes back as a learner")
+    assert state.leading is not None
+    state.configuration = configuration
+    configuration_changed(state, state.leading)
+    return None
 
 
 def transfer(state: State, to: int) -> Refusal | None:

@@ -20,6 +20,9 @@ class RaftOptions(msgspec.Struct, frozen=True):
     `begin_epoch_bytes`: size of the entry with which a leader begins its epoch.
     `reads_max`: reads that may wait for their confirmation.
     `step_down_on_removal`: a leader that is removed or made a learner steps down when it applies that.
+    `count_when_appended`: a membership change takes effect on each member as soon as its log holds it (thesis, section 4.1),
+    so that whoever can be elected knows the members by its log alone. Off, it does when it is applied, as etcd's
+    transcripts want it; then a member whose leader is lost right after it committed a change may not know whom to ask.
     `apply_before_stored`: committed entries may be handed out before the own log holds them. Only right where a Ready
     is written before its entries are applied, as in a synchronous loop.
     `combine`: messages to followers are made with the Ready, one where several would say no more than the last, and none
@@ -38,6 +41,7 @@ class RaftOptions(msgspec.Struct, frozen=True):
     catch_up_bytes_max: int = 2 * MIB
     begin_epoch_bytes: int = 0
     reads_max: int = 4096
+    count_when_appended: bool = True
     apply_before_stored: bool = False
     combine: bool = True
 

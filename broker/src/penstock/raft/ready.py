@@ -8,7 +8,9 @@
        is cut, or lost under a snapshot; a driver that promises to keep such entries sets them aside before.
     5. `messages`: send at once; a leader's appends need not wait for its own disk (thesis, section 10.2.1).
     6. `messages_after`: send only when all of 1 to 4 of this Ready and of every earlier one is durable.
-    7. `committed`: apply, and report with `applied`; the change entries among them with `apply_change` on the way.
+       `recount`: what the log says of the members is another since; report with `configure` how it is behind this Ready's
+       entries.
+    7. `committed`: apply, and report with `applied`.
     8. `reads`: each may be served when this member has applied its index.
 
 Storage may answer much later, and other Readys may be taken meanwhile, as long as they are written in order.
@@ -117,4 +119,5 @@ class Ready(msgspec.Struct, frozen=True):
     messages: Sequence[PeerMessage] = ()
     messages_after: Sequence[PeerMessage] = ()
     committed: tuple[int, int] | None = None
+    recount: int | None = None
     reads: Sequence[ReadState] = ()

@@ -120,6 +120,8 @@ class State:
     `committed` >= `handed` >= `applied`: what a majority holds, what Readys have handed out to be applied, what the
     driver said is applied. `stored`: up to here the own log holds the entries of `log`, as the driver said.
     `commit_stored`: the last commit index that is known to be durable.
+    `recount` counts how often what the log says of the members became another, but by the own proposals, and `recounted`
+    is up to where `configuration` follows it.
     `installing`: index of a snapshot that was taken and is not in yet, else 0.
     `messages_after` wait for storage, `messages` do not; see `Ready`.
     `epoch_stored`: the newest epoch that is known to be durable. `led`: the last epoch that this member is known to have
@@ -153,6 +155,8 @@ class State:
         "options",
         "port",
         "reads",
+        "recount",
+        "recounted",
         "role",
         "stored",
         "tail",
@@ -196,6 +200,7 @@ class State:
         self.handed = self.applied = applied
         self.stored = log.last
         self.installing = 0
+        self.recount = self.recounted = 0
         self.election_elapsed = 0
         self.election_timeout = 0
         self.begin_epoch: BeginEpoch | None = None
@@ -251,7 +256,7 @@ class State:
             return self.committed
         index = min(self.committed, self.stored)
         changes = self.log.changes
-        if changes and changes[-1] > self.commit_stored:
+        if changes and changes[-1] > self.commit_stored and not self.options.count_when_appended:
             # Who goes by a new configuration must not forget after a restart that it holds: a voter whom the change
             # removed may be gone for good by then, or have a longer log and refuse its vote.
             waiting = self.log.changes_between(self.commit_stored + 1, index)
@@ -259,8 +264,11 @@ class State:
                 return max(waiting[0] - 1, self.handed)
         return index
 
-    def has_unapplied_change(self) -> bool:
-        """Whether a membership change is committed but not applied: then the configuration is out of date."""
+    def has_uncounted_change(self) -> bool:
+        """Whether the configuration is out of date: a membership change is in the log, or was cut off it, and is not counted
+        yet."""
+        if self.options.count_when_appended:
+            return self.recounted != self.recount
         changes = self.log.changes
         return bool(changes) and bool(self.log.changes_between(self.applied + 1, self.committed))
 

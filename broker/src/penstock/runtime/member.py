@@ -289,8 +289,7 @@ class ShardMember:
         """The leader's process ended, or its machine is cut off: another one is needed now, not in a second."""
         if greeting.member != self.replica.leader_member:
             return
-        voters = self.shard.machines.members.configuration.voters
-        self._successor.leader_is_gone(greeting.member, voters)
+        self._successor.leader_is_gone(greeting.member, self.replica.core.configuration.voters)
 
     def _received(self, greeting: Greeting, frame: PeerFrame) -> None:
         self._heard[greeting.member] = self._ticks

@@ -93,7 +93,7 @@ class Replica:
         self._began_index = 0
         # The epoch in which this broker began to serve last.
         self.serving_since_epoch = 0
-        # Changes of the members up to here were counted when the core was made.
+        # The core's configuration is the committed one as of this entry while the log is not as long: a snapshot told it.
         self._configured_index = 0
         self._turning = False
         self._telling_commit = False
@@ -114,14 +114,14 @@ class Replica:
         shard.on_appended = self._appended
         shard.on_stored = self._stored
         shard.on_dropped = self._dropped
-        shard.on_member_changed = self._member_changed
+        shard.on_member_changed = lambda: self.on_member_changed()
         shard.on_led = self._led
 
     def attach(self, core: RaftCore, seeding: SeedingPort) -> None:
         """The core to be driven from now on, with the configuration as of the log's end; another one takes its place
         when a broker founds its shard."""
         self.core, self.seeding = core, seeding
-        self._configured_index = self._told = self.shard.log.next_index - 1
+        self._told = self.shard.log.next_index - 1
         self._told_bytes = self.shard.appended_bytes
 
     # --- what happens ----------------------------------------------------------------------------
@@ -221,8 +221,6 @@ class Replica:
         if isinstance(index, Refusal):
             return index
         self._append_own([command], index)
-        # The core may want nothing appended until the change is applied.
-        self.shard.leading = self.core.append_refusal() is None
         self.turn()
         return None
 
@@ -259,11 +257,6 @@ class Replica:
 
     def _dropped(self) -> None:
         self.core.compacted(self.shard.log.first_index)
-
-    def _member_changed(self, index: int, command: MembershipCommand) -> None:
-        if index > self._configured_index:
-            self.core.apply_change(Change(command.change, command.member))
-        self.on_member_changed()
 
     def _led(self, index: int, command: LeadershipBegan) -> None:
         if self.is_leader and index == self._began_index:
@@ -346,6 +339,8 @@ class Replica:
             asyncio.get_running_loop().call_later(DISK_FULL_RETRY_SECONDS, self._retry, ready)
             self._waiting = True
             return
+        if ready.recount is not None:
+            self._recount(ready.recount)
         self._release()
         self._commit(ready)
 
@@ -419,15 +414,14 @@ class Replica:
             read = self.shard.threads.read(partial(load_index, sealed.segment))
             read.add_done_callback(partial(self._loaded, ready))
             return False
-        self._cut()
+        self._told = self.shard.log.next_index - 1
         return True
 
-    def _cut(self) -> None:
-        """What was counted of the log's end may be gone, a change of the members with it."""
-        self._told = self.shard.log.next_index - 1
-        if self._told < self._configured_index:
-            self._configured_index = self._told
-            self.core.configure(self.shard.configuration_in_log())
+    def _recount(self, recount: int) -> None:
+        """The log says something else of the members than before."""
+        told = self._told < self._configured_index
+        configuration = self.core.configuration if told else self.shard.configuration_in_log()
+        self.core.configure(configuration, recount)
 
     def _loaded(self, ready: Ready, read: asyncio.Future) -> None:  # type: ignore[type-arg]
         self._waiting = False
@@ -437,7 +431,7 @@ class Replica:
             return
         assert ready.truncate_from is not None
         self.shard.truncate(ready.truncate_from, read.result())
-        self._cut()
+        self._told = self.shard.log.next_index - 1
         self._write(ready)
         self.turn()
 

@@ -29,7 +29,6 @@ from penstock.replication.members import (
     FeatureLevelRaised,
     LeadershipBegan,
     MemberChanged,
-    MembershipCommand,
     ShardRecovered,
 )
 from penstock.runtime.command_codec import CommandCodec
@@ -96,7 +95,7 @@ class Shard:
         # Calls back once reads may be answered, or refused (`ReadGate.when_sure`).
         self.when_sure: Callable[[Callable[[], None]], None] = lambda then: then()
         # Told of a change of the members, and of the first entry of a leadership, when they are applied.
-        self.on_member_changed: Callable[[int, MembershipCommand], None] = lambda index, command: None
+        self.on_member_changed: Callable[[], None] = lambda: None
         self.on_led: Callable[[int, LeadershipBegan], None] = lambda index, command: None
         # Told of the entries at which replicas compare their state, and when a leader's state replaced this one.
         self.on_state_hashed: Callable[[int, StateHashed], None] = lambda index, command: None
@@ -129,8 +128,10 @@ class Shard:
     def configuration_in_log(self) -> Configuration:
         """The members as of the log's end, committed or not: one step ahead of the committed ones at most."""
         configuration = self.machines.members.configuration
-        for _, command in self.in_flight.changes():
-            configuration = configuration.changed([Change(command.change, command.member)])
+        for index, command in self.in_flight.changes():
+            # A leader's state may cover entries that follow it.
+            if index > self.state_index:
+                configuration = configuration.changed([Change(command.change, command.member)])
         return configuration
 
     def check_leading(self) -> None:
@@ -400,7 +401,7 @@ class Shard:
                     if moved is not None:
                         moved.move_start(start)
             case MemberChanged() | ShardRecovered():
-                self.on_member_changed(index, command)
+                self.on_member_changed()
             case LeadershipBegan():
                 self.on_led(index, command)
             case FeatureLevelRaised():

@@ -37,9 +37,8 @@ class _Seen:
         self.stored = 0
         self.checked = 0
         self.led = 0
-        # By the newest change of the members that it knew before the turn, and by the one before that.
+        # By the newest change of the members in its log before the turn.
         self.voters: tuple[int, ...] = ()
-        self.voters_before: tuple[int, ...] = ()
         # All that the checks of a turn look at, as of the last one.
         self.standing: tuple[object, ...] = ()
 
@@ -108,8 +107,7 @@ class Checks:
         if role is Role.LEADER:
             self._check_leader(broker, seen)
         self._check_committed(broker, seen)
-        if seen.voters != core.configuration.voters:
-            seen.voters_before, seen.voters = seen.voters, core.configuration.voters
+        seen.voters = core.configuration.voters
 
     def _note_stored(self, broker: SimulatedBroker, seen: _Seen) -> None:
         log, member = broker.shard.log, broker.member.own_member
@@ -200,11 +198,10 @@ class Checks:
             position = end
 
     def _check_majority(self, broker: SimulatedBroker, seen: _Seen, header: EntryHeader) -> None:
-        """The voters of before the turn or behind it: one of its entries may have changed them. Or those of one change before:
-        a leader goes by a change only when its disk knows that it is committed, and others may have applied it by then."""
+        """The voters of before the turn or behind it: one of its entries may have changed them."""
         holders = self._holders.get((header.log_index, header.epoch), set())
         now = broker.member.replica.core.configuration.voters
-        for voters in (seen.voters_before, seen.voters, now):
+        for voters in (seen.voters, now):
             if voters and len(holders & set(voters)) > len(voters) // 2:
                 return
         raise Violation(

@@ -236,16 +236,15 @@ class World(Observer):
         self.agenda.after(seconds, self.network.heal)
 
     def may_lose_volume(self, broker: SimulatedBroker) -> bool:
-        """Whether the shard can bear the loss of this copy: it has all others, whole, and each of them knows that it votes. One
-        that does not know yet goes by the members of before until it is started anew."""
+        """Whether the shard can bear the loss of this copy: it has all others, whole, as voters."""
         if len(self.brokers) < 3 or not self._grown or any(other.damaged for other in self.brokers):
             return False
         leading = [other for other in self.brokers if other.up and other.shard.leading]
         if not broker.up or len(leading) != 1 or not all(other.up for other in self.brokers):
             return False
         members = {other.member.own_member for other in self.brokers}
-        known = [other.member.replica.core.configuration for other in self.brokers]
-        return broker.formed and all(set(each.voters) == members and not each.learners for each in known)
+        configuration = leading[0].shard.machines.members.configuration
+        return broker.formed and set(configuration.voters) == members and not configuration.learners
 
     def _replace(self, broker: SimulatedBroker) -> None:
         self.say("the damaged volume of broker %d is replaced by an empty one", broker.ordinal)
