@@ -18,8 +18,10 @@ from penstock.raft.configuration import Change, ChangeKind, Configuration
 from penstock.raft.core import RaftCore
 from penstock.raft.epochs import EpochLog
 from penstock.raft.messages import Append, PeerMessage, Refusal, Snapshot
+from penstock.raft.modes import RAFT
 from penstock.raft.options import RaftOptions
 from penstock.raft.ready import Generation, HardState, Ready, Role
+from penstock.raft.state import Mode
 
 BOOTSTRAP = Snapshot(1, 1, Configuration((1, 2, 3)), ())
 ENTRY_BYTES = 10
@@ -129,6 +131,7 @@ class Process:
             applied=self.applied,
             port=self,
             jitter=world.random.randrange,
+            mode=world.mode,
         )
 
     # --- what the core asks ------------------------------------------------------------------------
@@ -162,6 +165,7 @@ class Process:
             self._take(ready)
 
     def _take(self, ready: Ready) -> None:
+        self.world.takes(self, ready)
         self.generation = ready.generation
         if ready.leadership and ready.leadership.role is Role.LEADER:
             self.world.leads(self.number, ready.leadership.epoch)
@@ -289,7 +293,8 @@ class Process:
 class World:
     """Members 1 to 5, of which 1 to 3 are voters at first."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, mode: Mode = RAFT) -> None:
+        self.mode = mode
         self.random = random = Random(seed)
         self.options = RaftOptions(
             election_ticks=random.choice([5, 10]),
@@ -329,6 +334,9 @@ class World:
             f"epoch {epoch} was led by {self.leaders[epoch]}, and now by {number}"
         )
         self.leaders[epoch] = number
+
+    def takes(self, process: Process, ready: Ready) -> None:
+        """A process is about to do what a Ready says."""
 
     def applies(self, record: Record) -> None:
         assert self.history.setdefault(record.index, record) == record, (
@@ -438,6 +446,7 @@ class World:
                     process.report_lost_snapshots()
                 while process.jobs:
                     process.store()
+            self.while_healing()
             waiting, self.messages = self.messages, []
             for message in waiting:
                 process = self.processes[message.to]
@@ -457,3 +466,6 @@ class World:
                 assert all(p.state == leader.state for p in members), "states differ"
                 return
         raise AssertionError("the group did not come together again")
+
+    def while_healing(self) -> None:
+        """Once in each round."""

@@ -9,8 +9,10 @@ from penstock.raft.configuration import Configuration
 from penstock.raft.core import RaftCore
 from penstock.raft.epochs import EpochLog
 from penstock.raft.messages import Append, PeerMessage, Refusal, Snapshot, Span
+from penstock.raft.modes import RAFT
 from penstock.raft.options import RaftOptions
 from penstock.raft.ready import HardState, Ready
+from penstock.raft.state import Mode
 
 Kind = TypeVar("Kind")
 ENTRY_BYTES = 10
@@ -41,8 +43,10 @@ def make_core(
     options: RaftOptions | None = None,
     port: Port | None = None,
     jitter: Callable[[int], int] = lambda n: 0,
+    mode: Mode = RAFT,
+    applied: int = 0,
 ) -> RaftCore:
-    """A follower whose log holds entries with these epochs, from index 1 on, and has applied none."""
+    """A follower whose log holds entries with these epochs, from index 1 on, and has applied none, or up to `applied`."""
     runs = [
         (epoch, index) for index, epoch in enumerate(epochs, 1) if index == 1 or epochs[index - 2] != epoch
     ]
@@ -52,9 +56,10 @@ def make_core(
         log=EpochLog(1, len(epochs), runs),
         hard_state=hard_state or HardState(max(epochs, default=0)),
         configuration=Configuration(tuple(voters), tuple(learners)),
-        applied=0,
+        applied=applied,
         port=port or Port(),
         jitter=jitter,
+        mode=mode,
     )
 
 

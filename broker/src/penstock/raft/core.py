@@ -112,6 +112,16 @@ class RaftCore:
         """The members, as of the log's end."""
         return self._state.configuration
 
+    @property
+    def mode(self) -> Mode:
+        """Who commits and who elects."""
+        return self._state.mode
+
+    @property
+    def transferee(self) -> int:
+        """Leader: who leadership is being handed to, or 0."""
+        return self._state.leading.transferee if self._state.leading is not None else NOBODY
+
     def status(self) -> Status:
         """Everything, for people. Not for every turn."""
         return status_of(self._state)

@@ -48,6 +48,8 @@ def _refusal(state: State, epoch: int) -> Refusal | None:
         return Refusal("this member is not in the configuration")
     if state.installing:
         return Refusal("this member is installing a snapshot")
+    if state.has_uncounted_change():
+        return Refusal("a membership change does not count here yet")
     if state.forked is not None:
         return Refusal("this member's log is not the shard's")
     return None

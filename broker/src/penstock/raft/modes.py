@@ -31,21 +31,14 @@ class Raft:
 
 
 class MasterSlaveSync:
-    """`min_in_sync`: a smaller set commits nothing; but while the shard has fewer voters than that, all of them are enough,
-    or it could not be founded."""
+    """How small a set may be is not asked here: a shard that lost a copy for good must still be able to take in another one.
+    Who gives the sets refuses what clients write meanwhile."""
 
     elects = False
     may_fork = False
 
-    def __init__(self, min_in_sync: int = 1) -> None:
-        assert min_in_sync >= 1, min_in_sync
-        self._min_in_sync = min_in_sync
-
     def agreed(self, state: State, leading: Leading) -> int:
         """See `Mode.agreed`. A member of a set that is no member of the shard any more holds nothing."""
-        needed = min(self._min_in_sync, len(state.configuration.voters))
-        if min(len(members) for members in leading.commit_sets) < needed:
-            return 0
         progress = leading.progress
         return min(
             progress[member].match if member in progress else 0
@@ -66,3 +59,10 @@ class MasterSlaveAsync:
 
 
 RAFT: Mode = Raft()
+
+
+def mode_named(mode: str, replication: str) -> Mode:
+    """The mode of the settings `mode` (Raft, MasterSlave) and `replication` (sync, async)."""
+    if mode == "Raft":
+        return RAFT
+    return MasterSlaveSync() if replication == "sync" else MasterSlaveAsync()

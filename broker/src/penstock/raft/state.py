@@ -8,7 +8,7 @@ The roles' rules are functions over this value: `election`, `follower`, `leader`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from penstock.raft.configuration import Configuration
@@ -41,7 +41,7 @@ class LogPort(Protocol):
 
 
 # In-sync sets, each with the master in it: two while a change is unresolved.
-CommitSets = Sequence[Sequence[int]]
+CommitSets = Sequence[Collection[int]]
 
 
 class Mode(Protocol):
