@@ -166,6 +166,29 @@ class Leader(Wire):
     epoch: int
 
 
+class ForkedOffsets(Wire):
+    """Messages of one partition; `topic` is empty and `partition` -1 where the partition is gone."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    last_offset: int
+    messages: int
+
+
+class ForkedTail(Wire):
+    """Entries that this broker had written as the master and the next one lacked. They stand in `file` in the folder of the
+    log, as far as they fit: `keptEntries` of `entries`. Not `exact`: some may be in the shard's log too."""
+
+    file: str
+    first_index: int
+    last_index: int
+    entries: int
+    kept_entries: int
+    exact: bool
+    partitions: list[ForkedOffsets]
+
+
 class Broker(Wire):
     name: str
     node_id: int
@@ -179,6 +202,7 @@ class Broker(Wire):
     rates: Rates
     role: str = "Leader"
     shard_uid: str = ""
+    forked_tails: list[ForkedTail] = []
 
 
 # --- topics -----------------------------------------------------------------------------------------

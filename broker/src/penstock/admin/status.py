@@ -12,6 +12,8 @@ from penstock.admin.models import (
     Digest,
     DigestRange,
     DiskStatus,
+    ForkedOffsets,
+    ForkedTail,
     HandOver,
     Leader,
     Listener,
@@ -27,9 +29,7 @@ from penstock.listeners.http.routes import Call, NoBody, NoQuery, Reply, Route, 
 if TYPE_CHECKING:
     from penstock.listeners.http.services import HttpServices
     from penstock.replication import recovery as replication
-    from penstock.service.api import BrokerStatus
-
-MODE_RAFT = "Raft"
+    from penstock.service.api import BrokerStatus, ForkedTailStatus
 
 
 class StatusRoutes:
@@ -150,7 +150,7 @@ def cluster_view(status: BrokerStatus) -> Cluster:
         cluster_id=status.cluster_id,
         cluster_name=status.cluster_name,
         version=status.version,
-        mode=MODE_RAFT,
+        mode=status.mode,
         shards=[shard],
     )
 
@@ -185,4 +185,21 @@ def broker_view(status: BrokerStatus, now_ms: int) -> Broker:
         rates=Rates(status.messages_in_per_second, status.bytes_in_per_second, status.bytes_out_per_second),
         role=status.role,
         shard_uid=status.shard_uid,
+        forked_tails=[forked_view(tail) for tail in status.forked],
+    )
+
+
+def forked_view(tail: ForkedTailStatus) -> ForkedTail:
+    """What is not in the shard's log any more."""
+    return ForkedTail(
+        file=tail.file,
+        first_index=tail.first_index,
+        last_index=tail.last_index,
+        entries=tail.entries,
+        kept_entries=tail.kept_entries,
+        exact=tail.exact,
+        partitions=[
+            ForkedOffsets(each.topic, each.partition, each.first_offset, each.last_offset, each.messages)
+            for each in tail.partitions
+        ],
     )

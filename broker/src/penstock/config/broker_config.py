@@ -83,6 +83,10 @@ def load_config(
     peers = _peers(str(values.get("shard.peers", "")))
     config = BrokerConfig(data, _advertised(listeners, advertise), values, ready_file, peers)
     _check_shard(config)
+    if config.text("mode") != "Raft":
+        raise ConfigError(
+            "mode MasterSlave is not built yet: this release elects nobody by a Lease; use mode Raft"
+        )
     return config
 
 

@@ -26,6 +26,7 @@ from penstock.model.commands import Command
 from penstock.process.group_ports import LoopClock, ShardPositions
 from penstock.process.opening import MemberOpening, broker_name, other_peers
 from penstock.process.peers import LeaderAddress, LeaderRequests, PeerListener, ServedRequests
+from penstock.raft.modes import mode_named
 from penstock.replication.comparing import ComparingOptions
 from penstock.runtime.data_folder import DataFolder
 from penstock.runtime.maintenance import Maintenance, MaintenanceOptions
@@ -168,6 +169,7 @@ class Broker:
                 comparing=ComparingOptions(
                     config.integer("state.hash.entries"), config.integer("state.hash.interval.ms")
                 ),
+                mode=mode_named(config.text("mode"), config.text("replication")),
             ),
             MemberIdentity(broker_name(config, meta), __version__, "{}:{}".format(*own) if own else ""),
             self.clock,
@@ -244,6 +246,7 @@ class Broker:
                 storage_id=str(meta.storage_id),
                 version=__version__,
                 started_at_ms=self.clock.now_ms(),
+                mode=config.text("mode"),
             ),
             shard,
             self._maintenance,

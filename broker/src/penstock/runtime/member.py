@@ -7,7 +7,6 @@ moments: at every tick, and when a peer comes or goes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,12 +19,10 @@ from penstock.codec.peer import KIND_CONSENSUS, KIND_SEED, KIND_STATE, PeerFrame
 from penstock.model.commands import Command
 from penstock.model.errors import PenstockError
 from penstock.raft.configuration import ChangeKind, Configuration
-from penstock.raft.core import RaftCore
-from penstock.raft.epochs import EpochLog
 from penstock.raft.messages import MessageError, Refusal
-from penstock.raft.options import RaftOptions
+from penstock.raft.modes import RAFT
 from penstock.raft.progress import ProgressState
-from penstock.raft.ready import HardState
+from penstock.raft.state import Mode
 from penstock.replication.announcing import due_announcements
 from penstock.replication.comparing import ComparingOptions
 from penstock.replication.features import FEATURE_LEVEL
@@ -34,9 +31,12 @@ from penstock.replication.members import MemberChanged, MembershipCommand, Shard
 from penstock.replication.membership import Peer, Roster, Standing, Step, next_change
 from penstock.runtime.clock import Clock
 from penstock.runtime.comparing import StateComparison
+from penstock.runtime.core_making import TICKS_PER_ELECTION, CoreMaker
 from penstock.runtime.data_folder import MetaStore
+from penstock.runtime.forked_tails import ForkedTails
+from penstock.runtime.handing_over import HandingOver
 from penstock.runtime.links import Address, Links
-from penstock.runtime.log_port import MemberLogPort
+from penstock.runtime.mastership import Elector, Mastership, led_outside
 from penstock.runtime.opening import OpenedShard
 from penstock.runtime.peer_requests import PeerRequests
 from penstock.runtime.recoveries import Recoveries
@@ -50,12 +50,9 @@ from penstock.telemetry.logs import fields
 
 logger = logging.getLogger(__name__)
 
-TICKS_PER_ELECTION = 10
 # Election timeouts for which a follower stands again and again after the leader's connection ended: one that has not
 # noticed refuses it for one of them.
 SUCCESSION_TIMEOUTS = 2
-# Election timeouts that a hand-over, and the election of the new leader, may take.
-HAND_OVER_TIMEOUTS = 3
 
 # The entry that begins an epoch, and some room around it.
 LEADING_BYTES_MAX = 256
@@ -75,6 +72,7 @@ class MemberOptions(msgspec.Struct, frozen=True):
     election_timeout_ms: int
     peers: Mapping[int, Address]
     comparing: ComparingOptions = ComparingOptions()
+    mode: Mode = RAFT
 
 
 class BrokerIdentity(msgspec.Struct, frozen=True):
@@ -88,7 +86,7 @@ class BrokerIdentity(msgspec.Struct, frozen=True):
 
 class ShardMember:
     """See the module's text. `quiet` is `Seeding`'s, `listeners` gives the advertised addresses by Kafka listener,
-    `http` the bound ones by HTTP listener."""
+    `http` the bound ones by HTTP listener. `elector` says who leads, in a mode that elects nobody by votes."""
 
     def __init__(
         self,
@@ -103,6 +101,7 @@ class ShardMember:
         covered: Callable[[], int],
         quiet: Callable[[], Awaitable[Callable[[], None]]],
         chance: random.Random,
+        elector: Elector | None = None,
     ) -> None:
         self.shard = opened_shard.shard
         self.meta = opened_shard.meta
@@ -111,7 +110,6 @@ class ShardMember:
         self._identity = identity
         self._clock = clock
         self._listeners, self._http = listeners, http
-        self._chance = chance
         self.links = Links(
             options.peers,
             self.greeting,
@@ -122,22 +120,44 @@ class ShardMember:
         )
         self.requests = PeerRequests(self.links)
         shipping = Shipping(self.shard, self.links)
-        self.replica = Replica(self.shard, self.meta, store, shipping, clock, options.election_timeout_ms)
+        self.forked_tails = ForkedTails(self.shard, opened_shard.forked)
+        self.replica = Replica(
+            self.shard,
+            self.meta,
+            store,
+            shipping,
+            clock,
+            options.election_timeout_ms,
+            led_outside(options.mode, elector, self.forked_tails),
+        )
         self.replica.on_leader = self.requests.led_by
         self.seeding = Seeding(
             self.shard, opened_shard.snapshots, self.links, covered, quiet, self._report_snapshot
         )
         shipping.on_snapshot = self.seeding.send
+        self._cores = CoreMaker(self.shard, lambda: self.replica.meta, self.seeding, options.mode, chance)
         self.recoveries = Recoveries(self.replica, store, self.links, identity.name)
         self.comparison = StateComparison(
             self.shard, self.links, self.replica, self.own_member, clock, options.comparing
         )
-        self.replica.attach(self._make_core(self.recoveries.configuration()), self.seeding)
+        self.replica.attach(self._cores.make(self.recoveries.configuration()), self.seeding)
         self.waiting_for: str | None = "the broker is starting"
         self._ticker: asyncio.Task[None] | None = None
         # When, in ticks, each member was heard of last.
         self._ticks = 0
         self._heard: dict[int, int] = {}
+        self.mastership: Mastership | None = None
+        if elector is not None:
+            self.mastership = Mastership(
+                self.replica, elector, store, clock, can_lead=lambda: self._can_lead, is_heard=self._is_heard
+            )
+        self._handing_over = HandingOver(
+            self.replica,
+            self.mastership or self.replica,
+            self.links,
+            self.standings,
+            options.election_timeout_ms,
+        )
         self._successor = Successor(
             self.replica,
             chance,
@@ -156,7 +176,14 @@ class ShardMember:
     def begin(self) -> None:
         """What needs no peer: a broker that is alone leads at once."""
         self._consider_founding()
-        if self.recoveries.configuration().voters == (self.own_member,) and self._can_lead:
+        if self.recoveries.configuration().voters == (self.own_member,):
+            self._stand()
+
+    def _stand(self) -> None:
+        """Alone, this broker need not wait, but for the Lease where that says who leads."""
+        if self.mastership is not None:
+            self.mastership.found()
+        elif self._can_lead:
             self.replica.campaign()
 
     @property
@@ -192,6 +219,8 @@ class ShardMember:
             self.replica.tick()
         else:
             self.waiting_for = "the disk has no room for another entry: free space or grow the volume"
+        if self.mastership is not None:
+            self.mastership.tick()
         if self.shard.leading:
             self.look_after_members()
         self.comparison.tick()
@@ -216,34 +245,10 @@ class ShardMember:
             peers_founded=peers,
         )
         self.waiting_for = decision.sentence or "the shard's leader has to take this broker in"
-        if decision.step is FoundingStep.FOUND:
+        if decision.step is FoundingStep.FOUND and not self.replica.core.configuration.voters:
             logger.info("founding the shard", extra=fields(shard=str(self.meta.shard_uid)))
-            self.replica.attach(self._make_core(Configuration((self.own_member,))), self.seeding)
-            if self._can_lead:
-                self.replica.campaign()
-
-    def _make_core(self, configuration: Configuration) -> RaftCore:
-        log = self.shard.log
-        changes = [index for index, _ in self.shard.in_flight.changes()]
-        first = log.first_index
-        epochs = EpochLog(
-            first,
-            log.next_index - 1,
-            log.epoch_runs,
-            epoch_before=log.epoch_of(first - 1) if first > 1 else 0,
-            changes=changes,
-        )
-        applied = self.shard.commit_index
-        return RaftCore(
-            self.own_member,
-            RaftOptions(election_ticks=TICKS_PER_ELECTION),
-            log=epochs,
-            hard_state=HardState(self.meta.epoch, self.meta.vote, applied),
-            configuration=configuration,
-            applied=applied,
-            port=MemberLogPort(log, self.seeding),
-            jitter=self._chance.randrange,
-        )
+            self.replica.attach(self._cores.make(Configuration((self.own_member,))), self.seeding)
+            self._stand()
 
     # --- links -----------------------------------------------------------------------------------
 
@@ -288,6 +293,9 @@ class ShardMember:
     def _gone(self, greeting: Greeting) -> None:
         """The leader's process ended, or its machine is cut off: another one is needed now, not in a second."""
         if greeting.member != self.replica.leader_member:
+            return
+        if self.mastership is not None:
+            self.mastership.leader_gone()
             return
         self._successor.leader_is_gone(greeting.member, self.replica.core.configuration.voters)
 
@@ -356,6 +364,9 @@ class ShardMember:
 
     def _count_copies(self) -> None:
         """This one counts also before the shard's founding is committed."""
+        if self.mastership is not None:
+            self.shard.in_sync_count = self.mastership.copies()
+            return
         self.shard.in_sync_count = max(len(self.in_sync_members()), 1)
 
     def _announcements(self) -> list[Command]:
@@ -429,6 +440,8 @@ class ShardMember:
         voters = self.shard.machines.members.configuration.voters
         if not self.replica.is_leader:
             return list(voters)
+        if self.mastership is not None:
+            return self.mastership.in_sync_members()
         level = {
             item.member
             for item in self.replica.core.status().followers
@@ -459,34 +472,8 @@ class ShardMember:
         return log.span_bytes(match + 1, last)
 
     async def hand_over(self, to: int | None = None) -> Refusal | None:
-        """Gives the leadership to `to`, or to the follower that holds most; or says why not. Returns once it moved."""
-        connected = self._connected()
-        candidates = sorted(
-            (
-                (standing.match, member)
-                for member, standing in self.standings().items()
-                if standing.active and member in connected
-            ),
-            reverse=True,
-        )
-        voters = self.replica.core.configuration.voters
-        chosen = to or next((member for _, member in candidates if member in voters), 0)
-        if not chosen:
-            return Refusal("no other voter can be reached")
-        if chosen not in connected:
-            return Refusal("the other broker cannot be reached")
-        refusal = self.replica.hand_over(chosen)
-        if refusal is not None:
-            return refusal
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(HAND_OVER_TIMEOUTS * self._options.election_timeout_ms / 1000):
-                await self.replica.settling.until(
-                    lambda: self.replica.settled or chosen not in self._connected()
-                )
-        return Refusal("the other broker did not take it") if self.replica.is_leader else None
-
-    def _connected(self) -> set[int]:
-        return {greeting.member for greeting in self.links.members()}
+        """See `HandingOver.hand_over`."""
+        return await self._handing_over.hand_over(to)
 
     async def until_settled(self) -> None:
         """See `service.cluster.Leadership`."""

@@ -25,9 +25,11 @@ from penstock.log.snapshots import SnapshotStore
 from penstock.model.commands import StateMachine
 from penstock.partition.partition import RunCache
 from penstock.partition.table import PartitionTable
+from penstock.replication.forked_tail import ForkedTail
 from penstock.replication.members import Members
 from penstock.runtime.command_codec import CommandCodec
 from penstock.runtime.data_folder import Meta
+from penstock.runtime.forked_tails import load_reports
 from penstock.runtime.in_flight import CommandInFlight, InFlight, batch_in_flight
 from penstock.runtime.machines import Machines
 from penstock.runtime.shard import Shard
@@ -64,6 +66,8 @@ class OpenedShard(msgspec.Struct):
     snapshots: SnapshotStore
     report: RecoveryReport
     meta: Meta
+    # What was set aside of logs that this folder held.
+    forked: Sequence[ForkedTail] = ()
 
 
 def open_shard(
@@ -112,7 +116,7 @@ def open_shard(
         uncommitted_bytes_max=options.uncommitted_bytes_max,
         on_fatal=on_fatal,
     )
-    return OpenedShard(shard, store, report, meta)
+    return OpenedShard(shard, store, report, meta, load_reports(disk))
 
 
 def _save_meta(folder: MemberFolder, meta: Meta, log: CommitLog) -> None:

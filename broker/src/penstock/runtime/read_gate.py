@@ -10,12 +10,29 @@ down.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
 from penstock.replication.lease import Lease
 from penstock.runtime.clock import Clock
 from penstock.runtime.shard import Shard
+
+
+class Gate(Protocol):
+    """What a replica tells its gate; see `ReadGate` for each."""
+
+    def when_sure(self, then: Callable[[], None]) -> None: ...
+
+    def renew(self) -> None: ...
+
+    def answered(self, question: object) -> None: ...
+
+    def doubt(self) -> None: ...
+
+    def hand_over(self) -> None: ...
+
+    def leadership_changed(self) -> None: ...
 
 
 class _Question(msgspec.Struct, eq=False):
@@ -104,4 +121,43 @@ class ReadGate:
         question, self._question = self._question, None
         waiting, self._waiting = self._waiting, []
         for then in [*(question.waiting if question is not None else ()), *waiting]:
+            then()
+
+
+class LeaseGate:
+    """Reads pass while the Lease is surely this broker's: `may_serve` tells, for the moment given in milliseconds of the
+    monotonic clock. Others wait until it is renewed, or this broker leads no more, which is soon: it cannot lead without."""
+
+    def __init__(self, shard: Shard, clock: Clock, may_serve: Callable[[int], bool]) -> None:
+        self._shard = shard
+        self._clock = clock
+        self._may_serve = may_serve
+        self._waiting: list[Callable[[], None]] = []
+
+    def when_sure(self, then: Callable[[], None]) -> None:
+        """See `ReadGate.when_sure`."""
+        if not self._shard.leading or self._may_serve(self._clock.monotonic_ms()):
+            then()
+        else:
+            self._waiting.append(then)
+
+    def renew(self) -> None:
+        """A tick of the leader."""
+        if self._waiting and self._may_serve(self._clock.monotonic_ms()):
+            self.leadership_changed()
+
+    def answered(self, question: object) -> None:
+        """Nobody is ever asked."""
+        raise AssertionError("a question that was never put")
+
+    def doubt(self) -> None:
+        """A member that cannot be reached does not lead without the Lease."""
+
+    def hand_over(self) -> None:
+        """The Lease is not given away before this broker has stopped to lead."""
+
+    def leadership_changed(self) -> None:
+        """Who waits looks again."""
+        waiting, self._waiting = self._waiting, []
+        for then in waiting:
             then()

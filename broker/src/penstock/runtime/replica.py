@@ -1,26 +1,20 @@
 """One member of a shard's group: does what the consensus core says with log, state, disk and links.
 
-Everything happens on the loop. `turn` takes the core's Readys one after the other and carries each out; only three
-things make it wait, and then the core gathers what comes meanwhile: a cut through a sealed segment whose index has to be
-read first, a log that has no room for more entries, and a snapshot that is being installed. What may leave only when it
-is on disk is kept in order and sent as the disk answers.
+Everything happens on the loop. `turn` takes the core's Readys one after the other and carries each out; what a leader sent
+may have to wait (`runtime.following`), and then the core gathers what comes meanwhile. What may leave only when it is on disk
+is kept in order and sent as the disk answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import msgspec
 
 from penstock.codec.entry import ENTRY_HEADER_SIZE
 from penstock.codec.peer import PeerFrame
-from penstock.log.errors import DiskFullError, EntriesRefusedError, ReleaseTooOldError
-from penstock.log.reader import load_index
-from penstock.log.truncation import SealedSegmentError
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.raft.configuration import Change
 from penstock.raft.core import RaftCore
@@ -30,20 +24,24 @@ from penstock.raft.messages import (
     MessageError,
     PeerMessage,
     Refusal,
+    Snapshot,
     Span,
     VoteRequest,
     VoteResponse,
 )
-from penstock.raft.ready import Generation, HardState, Leadership, Piece, Ready, Role
+from penstock.raft.ready import Generation, HardState, Leadership, Ready, Role
+from penstock.raft.state import CommitSets
 from penstock.replication.lease import Lease, Promise
 from penstock.replication.members import LeadershipBegan, MembershipCommand, member_id
 from penstock.replication.wire import decode_message
 from penstock.runtime.clock import Clock
 from penstock.runtime.data_folder import Meta, MetaStore
+from penstock.runtime.following import Following
+from penstock.runtime.forked_tails import ForkedTails
 from penstock.runtime.hard_states import HardStates
 from penstock.runtime.held_back import HeldBack
-from penstock.runtime.read_gate import ReadGate
-from penstock.runtime.received import ReceivedEntries, check_span, entries_of
+from penstock.runtime.read_gate import Gate, LeaseGate, ReadGate
+from penstock.runtime.received import ReceivedEntries, check_span
 from penstock.runtime.seed import Seed, SeedingPort
 from penstock.runtime.settling import Settling
 from penstock.runtime.shard import Shard
@@ -54,8 +52,14 @@ logger = logging.getLogger(__name__)
 # How long followers may not know what is committed, when nothing else is sent to them: a message for that alone would
 # double the messages of a light load. Where commands are among it, they are told at once, for clients ask them about these.
 TELL_COMMIT_SECONDS = 0.01
-# How long a follower whose disk is full waits before it tries again.
-DISK_FULL_RETRY_SECONDS = 0.5
+
+
+class LedOutside(msgspec.Struct, frozen=True):
+    """Where a Lease says who leads: whether it is surely this broker's, at a moment of the monotonic clock in milliseconds,
+    and who keeps what is cut, where masters acknowledge alone."""
+
+    may_serve: Callable[[int], bool]
+    aside: ForkedTails | None = None
 
 
 class Replica:
@@ -69,6 +73,7 @@ class Replica:
         shipping: Shipping,
         clock: Clock,
         election_timeout_ms: int,
+        led_outside: LedOutside | None = None,
     ) -> None:
         self.shard = shard
         self.own_member = member_id(meta.storage_id)
@@ -79,10 +84,14 @@ class Replica:
         self.on_member_changed: Callable[[], None] = lambda: None
         # Told who leads, whenever that is known anew.
         self.on_leader: Callable[[int], None] = lambda member: None
+        # Where a Lease elects: told of epochs that are durable, of writes that the log's disk has finished, and before anything
+        # that is committed is acknowledged.
+        self.on_epoch_stored: Callable[[int], None] = lambda epoch: None
+        self.on_log_progress: Callable[[], None] = lambda: None
+        self.before_commit: Callable[[], None] = lambda: None
         # Told of a request for a vote, or an answer, before it is taken or sent.
         self.on_vote: Callable[[VoteRequest | VoteResponse], None] = lambda message: None
         self.core: RaftCore
-        self.seeding: SeedingPort
         self._shipping = shipping
         self._clock = clock
         self._generation = Generation(0)
@@ -97,19 +106,17 @@ class Replica:
         self._configured_index = 0
         self._turning = False
         self._telling_commit = False
-        self._waiting = False
         self.settling = Settling(lambda: self.settled)
-        self._pieces: deque[Piece] = deque()
+        self._following = Following(
+            shard,
+            led_outside.aside if led_outside is not None else None,
+            on_installed=self._installed,
+            on_done=self._followed,
+        )
         self._held_back = HeldBack()
         self._hard_states = HardStates(shard, store, lambda: self.meta, self._kept)
         self._promise = Promise(election_timeout_ms, clock.monotonic_ms())
-        self._reads = ReadGate(
-            shard,
-            clock,
-            Lease(election_timeout_ms),
-            ask=lambda question: self.core.read_index(question) is None,
-            turn=self.turn,
-        )
+        self._reads = self._gate(election_timeout_ms, led_outside)
         shard.when_sure = self._reads.when_sure
         shard.on_appended = self._appended
         shard.on_stored = self._stored
@@ -117,10 +124,21 @@ class Replica:
         shard.on_member_changed = lambda: self.on_member_changed()
         shard.on_led = self._led
 
+    def _gate(self, election_timeout_ms: int, led_outside: LedOutside | None) -> Gate:
+        if led_outside is not None:
+            return LeaseGate(self.shard, self._clock, led_outside.may_serve)
+        return ReadGate(
+            self.shard,
+            self._clock,
+            Lease(election_timeout_ms),
+            ask=lambda question: self.core.read_index(question) is None,
+            turn=self.turn,
+        )
+
     def attach(self, core: RaftCore, seeding: SeedingPort) -> None:
         """The core to be driven from now on, with the configuration as of the log's end; another one takes its place
         when a broker founds its shard."""
-        self.core, self.seeding = core, seeding
+        self.core, self._following.seeding = core, seeding
         self._told = self.shard.log.next_index - 1
         self._told_bytes = self.shard.appended_bytes
 
@@ -200,6 +218,35 @@ class Replica:
         self.core.campaign()
         self.turn()
 
+    def take_epoch(self, epoch: int) -> Refusal | None:
+        """Where a Lease elects: this member is to lead in this epoch once it is durable."""
+        self._tell_if_leading()
+        refusal = self.core.take_epoch(epoch)
+        self.turn()
+        return refusal
+
+    def lead(self, epoch: int, sets: CommitSets) -> Refusal | None:
+        """Leads in an epoch that was taken, or says why not now."""
+        if self._following.waiting:
+            return Refusal("what another leader sent is still being taken in")
+        refusal = self.core.lead(epoch, sets)
+        self.turn()
+        return refusal
+
+    def set_commit_sets(self, sets: CommitSets) -> None:
+        """Leader: these in-sync sets decide on commits from now on."""
+        self._tell_if_leading()
+        self.core.set_commit_sets(sets)
+        self.turn()
+
+    def stop_leading(self) -> None:
+        """Nothing is acknowledged or taken any more, at once."""
+        if self.is_leader:
+            self._tell()
+            self.shard.stop_leading(_not_leading())
+            self.core.stop_leading()
+            self.turn()
+
     def hand_over(self, to: int) -> Refusal | None:
         """Stops taking requests and hands leadership to a voter; or says why not. It is taken back when the other one
         does not lead within an election timeout."""
@@ -251,6 +298,7 @@ class Replica:
             self._told, self._told_bytes = last, self.shard.appended_bytes
 
     def _stored(self) -> None:
+        self.on_log_progress()
         self.core.stored(self.shard.stored_index, self._generation)
         self._release()
         self.turn()
@@ -290,7 +338,7 @@ class Replica:
             return
         self._turning = True
         try:
-            while not self._waiting and self.core.has_ready:
+            while not self._following.waiting and self.core.has_ready:
                 ready = self.core.ready()
                 if ready is None:
                     break
@@ -325,35 +373,33 @@ class Replica:
         self._generation = ready.generation
         if ready.messages_after:
             self._held_back.hold(ready.last_index, self._hard_states.begun, ready.messages_after)
-        if ready.snapshot is not None:
-            self._waiting = True
-            self.seeding.install(ready.snapshot, partial(self._installed, ready))
-            return
-        if ready.truncate_from is not None and not self._truncate(ready):
-            return
-        self._write(ready)
+        if self._following.take(ready):
+            self._go_on(ready)
 
-    def _write(self, ready: Ready) -> None:
-        self._pieces.extend(ready.appends)
-        if not self._write_pieces():
-            asyncio.get_running_loop().call_later(DISK_FULL_RETRY_SECONDS, self._retry, ready)
-            self._waiting = True
-            return
+    def _followed(self, ready: Ready) -> None:
+        """What a leader sent had to wait, and is in the log now."""
+        self._go_on(ready)
+        self.turn()
+
+    def _installed(self, snapshot: Snapshot) -> None:
+        self._told = self.shard.log.next_index - 1
+        assert isinstance(snapshot.payload, Seed)
+        self._configured_index = snapshot.payload.configured_index
+        self.core.snapshot_installed(snapshot.index)
+
+    def _go_on(self, ready: Ready) -> None:
+        if ready.appends or ready.truncate_from is not None:
+            self._told = self.shard.log.next_index - 1
         if ready.recount is not None:
             self._recount(ready.recount)
         self._release()
         self._commit(ready)
 
-    def _retry(self, ready: Ready) -> None:
-        self._waiting = False
-        # The pieces are kept already.
-        self._write(msgspec.structs.replace(ready, appends=[]))
-        self.turn()
-
     def _commit(self, ready: Ready) -> None:
         if ready.committed is not None:
             last = ready.committed[1]
             self._tell_if_leading()
+            self.before_commit()
             commands = self.shard.advance(last)
             self.core.applied(last)
             self.settling.moved()
@@ -369,12 +415,7 @@ class Replica:
         if led and (leadership.role is not Role.LEADER or leadership.epoch != before.epoch):
             self._began_index = 0
             served = self.serving_since_epoch == before.epoch
-            self.shard.stop_leading(
-                PenstockError(
-                    ErrorCode.NOT_LEADER_OR_FOLLOWER,
-                    "another broker leads the shard now: ask the cluster for it and send again",
-                )
-            )
+            self.shard.stop_leading(_not_leading())
             logger.info("no longer leading the shard, epoch %d", leadership.epoch)
             if served:
                 self.on_following()
@@ -404,66 +445,11 @@ class Replica:
 
     # --- following -------------------------------------------------------------------------------
 
-    def _truncate(self, ready: Ready) -> bool:
-        """False when a segment's index has to be read first; then it goes on by itself."""
-        assert ready.truncate_from is not None
-        try:
-            self.shard.truncate(ready.truncate_from)
-        except SealedSegmentError as sealed:
-            self._waiting = True
-            read = self.shard.threads.read(partial(load_index, sealed.segment))
-            read.add_done_callback(partial(self._loaded, ready))
-            return False
-        self._told = self.shard.log.next_index - 1
-        return True
-
     def _recount(self, recount: int) -> None:
         """The log says something else of the members than before."""
         told = self._told < self._configured_index
         configuration = self.core.configuration if told else self.shard.configuration_in_log()
         self.core.configure(configuration, recount)
-
-    def _loaded(self, ready: Ready, read: asyncio.Future) -> None:  # type: ignore[type-arg]
-        self._waiting = False
-        error = read.exception()
-        if error is not None:
-            self.shard.fail(error)
-            return
-        assert ready.truncate_from is not None
-        self.shard.truncate(ready.truncate_from, read.result())
-        self._told = self.shard.log.next_index - 1
-        self._write(ready)
-        self.turn()
-
-    def _write_pieces(self) -> bool:
-        """Appends what came; False when the disk has no room for the rest now."""
-        while self._pieces:
-            piece = self._pieces[0]
-            last = self.shard.log.next_index - 1
-            if last < piece.last:
-                try:
-                    last = self.shard.follow(entries_of(piece, last + 1))
-                except DiskFullError:
-                    return False
-                except (EntriesRefusedError, ReleaseTooOldError) as error:
-                    # The core took the span already; what its bytes are is a fault of the sender or of this release.
-                    self.shard.fail(error)
-                    raise
-                if last < piece.last:
-                    return False
-            self._pieces.popleft()
-            self._told = self.shard.log.next_index - 1
-        return True
-
-    def _installed(self, ready: Ready) -> None:
-        assert ready.snapshot is not None
-        self._waiting = False
-        self._told = self.shard.log.next_index - 1
-        assert isinstance(ready.snapshot.payload, Seed)
-        self._configured_index = ready.snapshot.payload.configured_index
-        self.core.snapshot_installed(ready.snapshot.index)
-        self._write(ready)
-        self.turn()
 
     # --- what waits for the disk -----------------------------------------------------------------
 
@@ -473,6 +459,7 @@ class Replica:
 
     def _kept(self, state: HardState) -> None:
         self.core.hard_state_stored(state)
+        self.on_epoch_stored(state.epoch)
         self._release()
         self.turn()
 
@@ -488,3 +475,10 @@ class Replica:
         """Nothing can be sent to it any more."""
         self._reads.doubt()
         self._unreachable(member)
+
+
+def _not_leading() -> PenstockError:
+    return PenstockError(
+        ErrorCode.NOT_LEADER_OR_FOLLOWER,
+        "another broker leads the shard now: ask the cluster for it and send again",
+    )

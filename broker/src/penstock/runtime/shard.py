@@ -163,6 +163,11 @@ class Shard:
         for partition in list(self.table):
             partition.wake()
 
+    def fail_uncommitted(self, error: PenstockError) -> None:
+        """Whoever waits for a commit is told `error`: what it waits for may be committed with fewer copies than it was
+        promised."""
+        self._committed.fail(error)
+
     # --- appending -------------------------------------------------------------------------------
 
     def append(

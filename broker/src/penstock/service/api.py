@@ -353,6 +353,30 @@ class ReplicaDigest(msgspec.Struct, frozen=True):
     machines: dict[str, str]
 
 
+class ForkedOffsets(msgspec.Struct, frozen=True):
+    """Of one partition: messages that a log held which is not the shard's any more. `topic` is empty and `partition` -1 where
+    the partition is gone."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    last_offset: int
+    messages: int
+
+
+class ForkedTailStatus(msgspec.Struct, frozen=True):
+    """Entries that this broker set aside because the new master lacked them: `kept_entries` of `entries` are in `file`. Not
+    `exact`: some of them may be in the shard's log too."""
+
+    file: str
+    first_index: int
+    last_index: int
+    entries: int
+    kept_entries: int
+    exact: bool
+    partitions: list[ForkedOffsets]
+
+
 class BrokerStatus(msgspec.Struct):
     """What GET /v1/broker and /v1/cluster are made of. `leader` is empty while no leader is known;
     `feature_level` is the shard's."""
@@ -383,6 +407,8 @@ class BrokerStatus(msgspec.Struct):
     members: list[MemberStatus] = []
     recovery: Recovery | None = None
     feature_level: int = 0
+    mode: str = "Raft"
+    forked: list[ForkedTailStatus] = []
 
 
 class BrokerService(Protocol):

@@ -11,12 +11,13 @@ import msgspec
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.model.ids import node_id
 from penstock.replication.features import FEATURE_LEVEL
+from penstock.replication.forked_tail import ForkedTail
 from penstock.replication.recovery import Recovery
 from penstock.runtime.clock import Clock
 from penstock.runtime.maintenance import Maintenance
 from penstock.runtime.member import ShardMember
 from penstock.runtime.shard import Shard
-from penstock.service.api import BrokerStatus, MemberStatus, ReplicaDigest
+from penstock.service.api import BrokerStatus, ForkedOffsets, ForkedTailStatus, MemberStatus, ReplicaDigest
 from penstock.service.cluster import ClusterView
 from penstock.service.digests import replica_digest
 from penstock.telemetry.counters import Counters
@@ -40,6 +41,7 @@ class Identity(msgspec.Struct, frozen=True):
     storage_id: str
     version: str
     started_at_ms: int
+    mode: str = "Raft"
 
 
 class BrokerServiceImpl:
@@ -120,6 +122,25 @@ class BrokerServiceImpl:
             members=self._members(),
             recovery=self._member.recoveries.in_log,
             feature_level=self._shard.machines.members.level,
+            mode=identity.mode,
+            forked=[self._forked(report) for report in self._member.forked_tails.reports],
+        )
+
+    def _forked(self, report: ForkedTail) -> ForkedTailStatus:
+        by_key = self._shard.table.by_key
+        partitions = []
+        for key, offsets in sorted(report.partitions.items()):
+            found = by_key.get(key)
+            topic, number = (found.topic, found.number) if found is not None else ("", -1)
+            partitions.append(ForkedOffsets(topic, number, offsets.first, offsets.last, offsets.messages))
+        return ForkedTailStatus(
+            report.file,
+            report.first_index,
+            report.last_index,
+            report.entries,
+            report.kept_entries,
+            report.exact,
+            partitions,
         )
 
     # --- the shard -------------------------------------------------------------------------------

@@ -76,6 +76,8 @@ class Counters:
         "_watched",
         "batches_in",
         "fetches",
+        "forked_entries",
+        "forked_messages",
         "fsync_seconds",
         "fsyncs",
         "log_append_bytes",
@@ -99,6 +101,8 @@ class Counters:
         self.loop_stall_seconds_max = 0.0
         self.state_hashes = 0
         self.state_disputes = 0
+        self.forked_entries = 0
+        self.forked_messages = 0
 
     def protocol(self, name: str) -> ProtocolCounters:
         """The counters of one protocol (`kafka`, `http`, `admin`); listeners of one protocol share them."""

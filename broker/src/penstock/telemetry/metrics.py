@@ -185,6 +185,14 @@ def _log(counters: Counters, broker: BrokerSample) -> Iterator[Metric]:
         "Comparisons in which no majority of the voters had the same state.",
         counters.state_disputes,
     )
+    yield CounterMetricFamily(
+        "penstock_log_forked_entries",
+        "Entries set aside because a new master lacked them.",
+        counters.forked_entries,
+    )
+    yield CounterMetricFamily(
+        "penstock_log_forked_messages", "Messages in such entries.", counters.forked_messages
+    )
     yield GaugeMetricFamily("penstock_log_bytes", "Size of the commit log.", broker.log_bytes)
     yield GaugeMetricFamily("penstock_log_last_index", "Last entry of the log.", broker.log_last_index)
     yield GaugeMetricFamily(
