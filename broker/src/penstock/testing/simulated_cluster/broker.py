@@ -19,11 +19,14 @@ from penstock.log.disk import Disk
 from penstock.log.errors import DataFolderError
 from penstock.log.recovery import LogOptions
 from penstock.process.group_ports import ShardPositions
+from penstock.raft.modes import RAFT
+from penstock.raft.state import Mode
 from penstock.replication.comparing import ComparingOptions
 from penstock.replication.features import FEATURE_LEVEL
 from penstock.runtime.clock import Clock
 from penstock.runtime.data_folder import FORMAT, META_NAME, Meta
 from penstock.runtime.maintenance import Maintenance, MaintenanceOptions
+from penstock.runtime.mastership import Elector
 from penstock.runtime.member import BrokerIdentity as MemberIdentity
 from penstock.runtime.member import MemberOptions, ShardMember
 from penstock.runtime.opening import OpenedShard, ShardOptions, open_shard
@@ -58,6 +61,7 @@ class ClusterOptions(msgspec.Struct, frozen=True):
     sync: bool
     segment_bytes: int = 8192
     election_timeout_ms: int = 1000
+    mode: Mode = RAFT
 
 
 class LeftBehindError(DataFolderError):
@@ -134,6 +138,8 @@ class SimulatedBroker:
         # What its release knows; whoever comes back was upgraded meanwhile.
         self.feature_level = FEATURE_LEVEL
         self.loop: VirtualLoop | None = None
+        # Who names the master, for each process anew; None where members elect.
+        self.make_elector: Callable[[SimulatedBroker], Elector] | None = None
         # The process that was told to end in order.
         self._stopping: VirtualLoop | None = None
         self.volume = 0
@@ -246,7 +252,14 @@ class SimulatedBroker:
         member = ShardMember(
             self.opened,
             self.folder,
-            MemberOptions(self.replicas, self.formed, self._options.election_timeout_ms, peers, COMPARING),
+            MemberOptions(
+                self.replicas,
+                self.formed,
+                self._options.election_timeout_ms,
+                peers,
+                COMPARING,
+                self._options.mode,
+            ),
             MemberIdentity(
                 f"broker-{self.ordinal}", "simulated", f"broker-{self.ordinal}:9190", self.feature_level
             ),
@@ -255,6 +268,7 @@ class SimulatedBroker:
             covered=lambda: checkpoints.covered_index,
             quiet=self.maintenance.quiet,
             chance=self.chance,
+            elector=self.make_elector(self) if self.make_elector is not None else None,
         )
         member.replica.on_leading = self._began_leading
         member.replica.on_following = self._stopped_leading

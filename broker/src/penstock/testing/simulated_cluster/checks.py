@@ -7,6 +7,8 @@ where the disks can tell.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from penstock.codec.entry import ENTRY_HEADER_SIZE, KIND_BATCH, EntryHeader, parse_entry_header
@@ -66,6 +68,8 @@ class Checks:
         self._holders: dict[tuple[int, int], set[int]] = {}
         self._seen: dict[int, _Seen] = {}
         self._written: dict[tuple[int, int], Written] = {}
+        # The members that have to hold what is committed, where no majority has to.
+        self.copies: Callable[[], frozenset[int]] | None = None
 
     @property
     def epochs_led(self) -> int:
@@ -182,24 +186,39 @@ class Checks:
             header = parse_entry_header(view, position)
             end = position + header.size_bytes
             index, found = header.log_index, (header.epoch, header.crc)
-            if index <= len(self.committed):
-                if self.committed[index - 1] != found:
-                    raise Violation(
-                        f"{_name(broker)} applied another entry {index}: {found}, not {self.committed[index - 1]}"
-                    )
-            else:
-                if index != len(self.committed) + 1:
-                    raise Violation(f"{_name(broker)} applied entry {index} before {len(self.committed) + 1}")
+            known = index <= len(self.committed)
+            if not known and index != len(self.committed) + 1:
+                raise Violation(f"{_name(broker)} applied entry {index} before {len(self.committed) + 1}")
+            if not known or (self.committed[index - 1] != found and self._differs(broker, seen, header)):
                 self._check_majority(broker, seen, header)
+                payload = view[position + ENTRY_HEADER_SIZE : end]
+                self._note_learned(header, payload)
                 self.committed.append(found)
                 self._applied_in.append(seen.epoch)
                 if header.kind == KIND_BATCH:
-                    self._learn(header, view[position + ENTRY_HEADER_SIZE : end])
+                    self._learn(header, payload)
             position = end
+
+    def _differs(self, broker: SimulatedBroker, seen: _Seen, header: EntryHeader) -> bool:
+        """Another entry than the committed one was applied. Gives whether it takes that one's place."""
+        raise Violation(
+            f"{_name(broker)} applied another entry {header.log_index}: {(header.epoch, header.crc)},"
+            f" not {self.committed[header.log_index - 1]}"
+        )
+
+    def _note_learned(self, header: EntryHeader, payload: memoryview) -> None:
+        """An entry is about to be learned."""
 
     def _check_majority(self, broker: SimulatedBroker, seen: _Seen, header: EntryHeader) -> None:
         """The voters of before the turn or behind it: one of its entries may have changed them."""
         holders = self._holders.get((header.log_index, header.epoch), set())
+        if self.copies is not None:
+            lacking = self.copies() - holders
+            if lacking:
+                raise Violation(
+                    f"{_name(broker)} applied entry {header.log_index}, which in-sync members {sorted(lacking)} lack"
+                )
+            return
         now = broker.member.replica.core.configuration.voters
         for voters in (seen.voters, now):
             if voters and len(holders & set(voters)) > len(voters) // 2:

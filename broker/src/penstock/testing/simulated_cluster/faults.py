@@ -12,8 +12,10 @@
 | one volume at a time replaced by an empty one, while all other copies count | comes back as another member, is caught up before it counts |
 | a wall clock that jumps | time enters only through the log |
 | leadership transfers, and growth from one broker to three | Raft's |
+| a master that is told to stop at any time | the Lease paragraph (mode MasterSlave alone) |
 
-Not made, because nothing is promised: a power loss under `flush: async`, a majority of volumes lost, damage in more than
+In mode MasterSlave no sync fails and no bit flips: the in-sync set may be down to that one copy. A volume is lost only while
+everybody is in sync. Else not made, because nothing is promised: a power loss under `flush: async`, a majority of volumes lost, damage in more than
 one copy, bytes that change on the wire below the checksums.
 """
 
@@ -60,6 +62,8 @@ class Shape(msgspec.Struct, frozen=True):
     # For how long there are faults, and at most how long a client waits before its next request, in seconds.
     faults_seconds: float = 9.5
     pause_seconds: float = 0.15
+    mode: str = "Raft"
+    replication: str = "sync"
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -91,11 +95,21 @@ def shape_of(seed: int) -> Shape:
     )
 
 
+def master_shape_of(seed: int) -> Shape:
+    """The same in mode MasterSlave, where nothing grows yet."""
+    chance = random.Random(f"masters {seed}")
+    return msgspec.structs.replace(
+        shape_of(seed), brokers=chance.choice((2, 2, 2, 3)), grows=False, mode="MasterSlave"
+    )
+
+
 def plan(seed: int, shape: Shape, begin: float) -> list[Fault]:
     """The faults of a life, in order."""
     end = begin + shape.faults_seconds
     chance = random.Random(f"faults {seed}")
     kinds = [kind for kind, (alone, _) in KINDS.items() if shape.brokers > 1 or alone]
+    if shape.mode != "Raft":
+        kinds = [kind for kind in kinds if kind not in NOT_UNDER_A_LEASE] + list(MASTERS)
     if not shape.sync:
         kinds = [kind for kind in kinds if kind not in ("power", "power_in_write", "fsync")]
     # A few kinds each, so that some lives have much of one.
@@ -111,7 +125,8 @@ def plan(seed: int, shape: Shape, begin: float) -> list[Fault]:
 
 def apply(world: World, fault: Fault) -> None:
     """Makes the fault, as far as it can be made now."""
-    KINDS[fault.kind][1](world, random.Random(fault.number))
+    make = MASTERS[fault.kind] if fault.kind in MASTERS else KINDS[fault.kind][1]
+    make(world, random.Random(fault.number))
 
 
 def _one(world: World, chance: random.Random) -> SimulatedBroker | None:
@@ -182,6 +197,12 @@ def _clock(world: World, chance: random.Random) -> None:
         jump = chance.choice((-1, 1)) * chance.choice((500, 60_000, 10 * 24 * 3600 * 1000))
         world.say(f"the wall clock of broker {broker.ordinal} jumps by {jump} ms")
         broker.clock.offset_ms += jump
+
+
+def _revoke(world: World, chance: random.Random) -> None:
+    if world.oracle is not None:
+        world.say("the master is told to stop")
+        world.oracle.revoke("somebody else is to be master")
 
 
 # --- the network -----------------------------------------------------------------------------------
@@ -341,3 +362,6 @@ KINDS: dict[str, tuple[bool, Callable[[World, random.Random], None]]] = {
     "volume": (False, _volume),
     "lost_snapshot": (False, _lost_snapshot),
 }
+# Of mode MasterSlave alone; and what it is spared.
+MASTERS: dict[str, Callable[[World, random.Random], None]] = {"revoke": _revoke}
+NOT_UNDER_A_LEASE = ("fsync", "flip")

@@ -17,7 +17,9 @@ from typing import Any
 import msgspec
 
 from penstock.log.errors import DataFolderError, LogDamagedError
+from penstock.raft.modes import mode_named
 from penstock.replication.features import FEATURE_LEVEL
+from penstock.runtime.mastership import MastershipLostError
 from penstock.testing.simulated_cluster.agenda import Agenda
 from penstock.testing.simulated_cluster.broker import (
     CAPACITY_BYTES,
@@ -31,6 +33,7 @@ from penstock.testing.simulated_cluster.clients import Clients
 from penstock.testing.simulated_cluster.ending import check_end, is_settled
 from penstock.testing.simulated_cluster.faults import Fault, Shape, apply, plan, shape_of
 from penstock.testing.simulated_cluster.network import LATENCY_SECONDS_MAX, Disorder, Network
+from penstock.testing.simulated_cluster.oracle import Oracle
 from penstock.testing.simulated_disk import PowerLossError
 
 # Virtual seconds: faults begin and end, clients go on for a while, and then everything has to settle.
@@ -71,19 +74,31 @@ class World(Observer):
         self.network = Network(self.agenda, self.chance)
         self.checks = Checks()
         self.network.watch = self._sent
-        options = ClusterOptions(seed, self.shape.sync, self.shape.segment_bytes)
+        mode = mode_named(self.shape.mode, self.shape.replication)
+        options = ClusterOptions(seed, self.shape.sync, self.shape.segment_bytes, mode=mode)
         self.brokers = [
             SimulatedBroker(ordinal, options, self.agenda, self.network, self)
             for ordinal in range(self.shape.brokers)
         ]
+        self.oracle = None if mode.elects else self._make_oracle()
         self.clients = Clients(
             self.agenda, self.chance, self.brokers, self.checks, self._client_failed, self.shape
         )
-        self.clients.lease_in_doubt = lambda: self.agenda.now < self.network.last_cut + LEASE_SECONDS_MAX
+        if self.oracle is None:
+            self.clients.lease_in_doubt = lambda: self.agenda.now < self.network.last_cut + LEASE_SECONDS_MAX
         self.violation: BaseException | None = None
         self.events: deque[tuple[float, str, tuple[Any, ...]]] = deque(maxlen=EVENTS_KEPT)
         self._faults_are_over = False
         self._grown = not self.shape.grows
+
+    def _make_oracle(self) -> Oracle:
+        oracle = Oracle(
+            self.agenda, self.chance, self.brokers, self.say, sync=self.shape.replication == "sync"
+        )
+        self.checks.copies = lambda: oracle.in_sync
+        for broker in self.brokers:
+            broker.make_elector = oracle.elector
+        return oracle
 
     # --- the life --------------------------------------------------------------------------------
 
@@ -174,13 +189,22 @@ class World(Observer):
 
     def _settle(self) -> None:
         deadline = self.agenda.now + SETTLING_SECONDS_MAX
-        while not is_settled(self):
+        while not (is_settled(self) and self._in_sync()):
             if self.agenda.now > deadline:
                 raise Violation(f"nothing settled within {SETTLING_SECONDS_MAX} s: {self._standing()}")
             self._run_until(self.agenda.now + 0.5)
 
+    def _in_sync(self) -> bool:
+        oracle = self.oracle
+        return oracle is None or len(oracle.in_sync) == len(self.brokers)
+
     def _standing(self) -> str:
         parts = []
+        if self.oracle is not None:
+            members = sorted(member % 10_000 for member in self.oracle.in_sync)
+            parts.append(
+                f"in sync: {members}, epoch {self.oracle.epoch}, a master: {self.oracle.holder is not None}"
+            )
         for broker in self.brokers:
             if not broker.up:
                 parts.append(f"broker {broker.ordinal} is down")
@@ -237,7 +261,13 @@ class World(Observer):
 
     def may_lose_volume(self, broker: SimulatedBroker) -> bool:
         """Whether the shard can bear the loss of this copy: it has all others, whole, as voters."""
-        if len(self.brokers) < 3 or not self._grown or any(other.damaged for other in self.brokers):
+        if self.oracle is not None:
+            members = {other.member.own_member for other in self.brokers if other.up}
+            if self.oracle.in_sync != members or self.oracle.pending is not None:
+                return False
+        elif len(self.brokers) < 3:
+            return False
+        if not self._grown or any(other.damaged for other in self.brokers):
             return False
         leading = [other for other in self.brokers if other.up and other.shard.leading]
         if not broker.up or len(leading) != 1 or not all(other.up for other in self.brokers):
@@ -317,7 +347,7 @@ class World(Observer):
             isinstance(error, OSError) and error.errno == errno.EIO and broker.disk.sync_fails
         ):
             self._forget(broker)
-        elif not isinstance(error, PowerLossError):
+        elif not isinstance(error, PowerLossError | MastershipLostError):
             self.failed(broker, error)
         self._start_later(broker, RETRY_START_SECONDS)
 
@@ -373,9 +403,9 @@ def recorded(world: World) -> Iterator[None]:
         logger.setLevel(before[2])
 
 
-def run_life(seed: int, faults: Sequence[Fault] | None = None) -> Outcome:
-    """Lives the seed's life. Raises Violation, with what happened last."""
-    world = World(seed, faults)
+def run_life(seed: int, faults: Sequence[Fault] | None = None, shape: Shape | None = None) -> Outcome:
+    """Lives the seed's life, in the shape that it stands for or in this one. Raises Violation, with what happened last."""
+    world = World(seed, faults, shape)
     with recorded(world):
         try:
             return world.live()
@@ -393,9 +423,14 @@ def _last_events(world: World) -> str:
     return "\n".join(lines)
 
 
-def shrink(seed: int, runs_max: int, run: Callable[[int, Sequence[Fault]], object] = run_life) -> list[Fault]:
+def shrink(
+    seed: int,
+    runs_max: int,
+    run: Callable[[int, Sequence[Fault]], object] = run_life,
+    shape: Shape | None = None,
+) -> list[Fault]:
     """Fewer faults with which this seed's life still goes wrong; all of them when none can be left out."""
-    faults = list(World(seed).faults)
+    faults = list(World(seed, shape=shape).faults)
     size = max(len(faults) // 2, 1)
     while runs_max > 0:
         for begin in range(0, len(faults), size):

@@ -1,0 +1,173 @@
+"""What single masters do, on brokers on which nothing else happens: stopping, joining, handing over, sets that are too small."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from penstock.model.errors import ErrorCode
+from penstock.runtime.mastership import Mastership
+from penstock.testing.simulated_cluster.broker import SimulatedBroker
+from simulation_scene import SHAPE, Scene
+
+MASTERS = msgspec.structs.replace(SHAPE, brokers=2, mode="MasterSlave")
+
+
+@pytest.fixture
+def scene() -> Scene:
+    scene = Scene(0, MASTERS)
+    scene.until(lambda: scene.oracle is not None and len(scene.oracle.in_sync) == 2)
+    scene.until(lambda: scene.clients.keys)
+    return scene
+
+
+def both(scene: Scene) -> tuple[SimulatedBroker, SimulatedBroker]:
+    """The master and the other one."""
+    master = scene.leader
+    assert master is not None
+    (slave,) = [broker for broker in scene.brokers if broker is not master]
+    return master, slave
+
+
+def mastership(broker: SimulatedBroker) -> Mastership:
+    found = broker.member.mastership
+    assert found is not None
+    return found
+
+
+def cut_off(scene: Scene) -> None:
+    """Nothing gets from one to the other."""
+    scene.network.block(0, 1)
+    scene.network.block(1, 0)
+
+
+def test_a_master_that_is_told_to_stop_refuses_at_once_what_waits_and_what_comes(scene: Scene) -> None:
+    master, _ = both(scene)
+    cut_off(scene)
+    answers = scene.produce(master, 2)
+    scene.pass_time(0.2)
+    assert answers == []
+    assert master.loop is not None
+    with master.loop.running():
+        mastership(master).stop_acknowledging("a test says so")
+    later = scene.produce(master, 1)
+    scene.until(lambda: len(answers) == 2 and later)
+    assert {*answers, *later} == {ErrorCode.NOT_LEADER_OR_FOLLOWER}
+    assert not master.member.replica.is_leader
+    assert master.shard.machines.producers.staged_count == 0
+
+
+def test_a_master_whose_lease_may_be_over_acknowledges_nothing(scene: Scene) -> None:
+    """What it waited for comes, and it must not tell anybody any more: another one may lead."""
+    master, _ = both(scene)
+    oracle = scene.oracle
+    assert oracle is not None
+    holder = oracle.holder
+    assert holder is not None
+    answers = scene.produce(master, 1)
+    holder.valid_until = 0.0
+    scene.until(lambda: answers, step=0.0005)
+    assert answers == [ErrorCode.NOT_LEADER_OR_FOLLOWER]
+    assert not master.shard.leading
+
+
+def test_a_slave_that_is_gone_leaves_the_set_and_comes_back_into_it(scene: Scene) -> None:
+    master, slave = both(scene)
+    oracle = scene.oracle
+    assert oracle is not None
+    scene.crash(slave, power=False, announced=True, back_after=1000)
+    answers = scene.produce(master, 1)
+    scene.pass_time(0.5)
+    assert answers == [], "the set still names both"
+    scene.until(lambda: answers)
+    assert answers == [ErrorCode.NONE]
+    assert oracle.in_sync == {master.member.own_member}
+    assert master.shard.in_sync_count == 1
+    scene._start(slave)
+    scene.until(lambda: len(oracle.in_sync) == 2)
+    scene.until(lambda: master.shard.in_sync_count == 2)
+
+
+def test_a_slave_joins_while_the_master_writes_all_the_time(scene: Scene) -> None:
+    """It is always a little behind, until commits wait for it."""
+    master, slave = both(scene)
+    oracle = scene.oracle
+    assert oracle is not None
+    scene.crash(slave, power=False, announced=True, back_after=1000)
+    scene.until(lambda: len(oracle.in_sync) == 1)
+    scene._start(slave)
+    for _ in range(2000):
+        scene.produce(master, 1)
+        scene.pass_time(0.002)
+        if len(oracle.in_sync) == 2:
+            break
+    assert len(oracle.in_sync) == 2
+
+
+def test_leadership_is_handed_over_whole(scene: Scene) -> None:
+    master, slave = both(scene)
+    answers = scene.produce(master, 5)
+    scene.until(lambda: len(answers) == 5)
+    epoch = master.member.replica.core.epoch
+    scene.hand_over(master)
+    scene.until(lambda: slave.shard.leading, step=0.001)
+    assert slave.member.replica.core.epoch == epoch + 1
+    more = scene.produce(slave, 1)
+    scene.until(lambda: more)
+    assert more == [ErrorCode.NONE]
+
+
+def test_a_hand_over_to_one_that_is_not_level_in_time_comes_to_nothing(scene: Scene) -> None:
+    master, slave = both(scene)
+    cut_off(scene)
+    scene.produce(master, 1)
+    scene.pass_time(0.05)
+    assert master.loop is not None
+    with master.loop.running():
+        assert mastership(master).hand_over(slave.member.own_member) is None
+    assert not master.shard.leading
+    scene.network.heal()
+    scene.network.block(slave.ordinal, master.ordinal)
+    scene.until(lambda: master.shard.leading)
+    assert master.member.replica.core.transferee == 0
+
+
+def test_where_too_few_copies_are_in_sync_writes_are_refused(scene: Scene) -> None:
+    """What waits is told that it may be committed with fewer copies; what comes is not taken."""
+    master, slave = both(scene)
+    cut_off(scene)
+    answers = scene.produce(master, 1)
+    scene.pass_time(0.05)
+    sets = (frozenset({master.member.own_member, slave.member.own_member}),)
+    assert master.loop is not None
+    with master.loop.running():
+        mastership(master).sets_changed(sets, "fewer copies are in sync than minInSync asks for")
+    scene.until(lambda: answers)
+    assert answers == [ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND]
+    scene.pass_time(0.2)
+    answers = scene.produce(master, 1)
+    scene.until(lambda: answers)
+    assert answers == [ErrorCode.NOT_ENOUGH_REPLICAS]
+    with master.loop.running():
+        mastership(master).sets_changed(sets)
+    scene.network.heal()
+    scene.until(lambda: master.shard.in_sync_count == 2)
+    answers = scene.produce(master, 1)
+    scene.until(lambda: answers)
+    assert answers == [ErrorCode.NONE]
+
+
+def test_an_older_epoch_is_not_taken_and_a_newer_one_ends_a_leadership(scene: Scene) -> None:
+    master, slave = both(scene)
+    epoch = master.member.replica.core.epoch
+    assert slave.loop is not None
+    stored: list[int] = []
+    with slave.loop.running():
+        assert mastership(slave).persist_epoch(epoch, lambda: stored.append(epoch)) is not None
+        assert mastership(slave).persist_epoch(epoch + 5, lambda: stored.append(epoch + 5)) is None
+    scene.until(lambda: stored)
+    assert stored == [epoch + 5]
+    meta = slave.folder.load_meta()
+    assert meta is not None
+    assert meta.epoch == epoch + 5
+    scene.until(lambda: not master.member.replica.is_leader)
