@@ -30,6 +30,7 @@ class MasterWorld(World):
         self.acknowledged_records: set[Record] = set()
         self.set_aside: set[Record] = set()
         self.forked: set[int] = set()
+        self._named: Process | None = None
         super().__init__(seed, mode)
 
     @property
@@ -73,6 +74,11 @@ class MasterWorld(World):
         if self.is_sync:
             super().applies(record)
 
+    def start(self, number: int) -> None:
+        # What was not on disk is forgotten.
+        self.epochs.pop(number, None)
+        super().start(number)
+
     # --- the oracle --------------------------------------------------------------------------------
 
     def step(self) -> None:
@@ -86,8 +92,8 @@ class MasterWorld(World):
 
     def decide(self) -> None:
         """The oracle does something."""
-        if self.master not in self.processes:
-            self.master = 0
+        if self.processes.get(self.master) is not self._named:
+            self.master = 0  # It is gone, also if it was started anew.
         if not self.master:
             self._name()
         elif self.waiting_to_lead:
@@ -112,7 +118,7 @@ class MasterWorld(World):
         self.pending = None
         assert process.core.take_epoch(self.epoch) is None
         process.turn()
-        self.waiting_to_lead = True
+        self.waiting_to_lead, self._named = True, process
         if not self.is_sync:
             self.in_sync = frozenset({self.master})
 
@@ -172,7 +178,7 @@ class MasterWorld(World):
             self.start(number)
         self.forked.clear()
         master = self.processes.get(self.master)
-        if master is None or self.waiting_to_lead or self.pending is not None:
+        if master is None or master is not self._named or self.waiting_to_lead or self.pending is not None:
             self.decide()
         elif master.core.role is not Role.LEADER:
             self.master = 0

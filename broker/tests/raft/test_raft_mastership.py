@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from penstock.raft.configuration import Change, ChangeKind
 from penstock.raft.core import RaftCore
 from penstock.raft.messages import (
     NOBODY,
@@ -257,6 +258,17 @@ def test_sets_that_change_move_the_commit_index_forward_alone() -> None:
     assert master.committed_index == 4
     master.set_commit_sets(((1,),))
     assert master.committed_index == last
+
+
+@pytest.mark.parametrize("kind", [ChangeKind.REMOVE, ChangeKind.LEARNER])
+def test_a_member_leaves_the_sets_before_it_leaves_the_shard(kind: ChangeKind) -> None:
+    master, *others = (member(number) for number in (1, 2, 3))
+    promote(master, 1, (1, 2), (1,))
+    settle(master, *others)
+    assert isinstance(master.propose_change(Change(kind, 2), 10), Refusal)
+    master.set_commit_sets(((1,),))
+    if kind is ChangeKind.REMOVE:
+        assert isinstance(master.propose_change(Change(kind, 2), 10), int)
 
 
 def test_a_set_without_its_master_is_our_own_mistake() -> None:

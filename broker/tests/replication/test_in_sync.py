@@ -118,6 +118,14 @@ def test_one_that_fell_behind_and_comes_back_while_a_set_names_it_is_told_again(
     assert watch.look_for(500) == [Changes(caught_up=(2,))]
 
 
+def test_one_that_is_no_member_any_more_fell_behind() -> None:
+    watch = Watch(waits=False)
+    watch.match[2] = 10
+    assert watch.look_for(500) == [Changes(caught_up=(2,))]
+    del watch.match[2]
+    assert watch.look_for(500) == [Changes(fell_behind=(2,))]
+
+
 def test_learners_wait_until_they_are_full_members() -> None:
     watch = Watch()
     watch.match[2] = 10

@@ -144,7 +144,6 @@ def test_where_too_few_copies_are_in_sync_writes_are_refused(scene: Scene) -> No
         mastership(master).sets_changed(sets, "fewer copies are in sync than minInSync asks for")
     scene.until(lambda: answers)
     assert answers == [ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND]
-    scene.pass_time(0.2)
     answers = scene.produce(master, 1)
     scene.until(lambda: answers)
     assert answers == [ErrorCode.NOT_ENOUGH_REPLICAS]
@@ -171,3 +170,49 @@ def test_an_older_epoch_is_not_taken_and_a_newer_one_ends_a_leadership(scene: Sc
     assert meta is not None
     assert meta.epoch == epoch + 5
     scene.until(lambda: not master.member.replica.is_leader)
+
+
+def test_what_a_former_master_alone_had_acknowledged_is_set_aside_and_told() -> None:
+    """It comes back, cuts what the new one lacks, and follows; or is sent everything, where its state has that already."""
+    scene = Scene(0, msgspec.structs.replace(MASTERS, replication="async"))
+    oracle = scene.oracle
+    assert oracle is not None
+    scene.until(lambda: len(oracle.in_sync) == 2 and scene.clients.keys)
+    master, slave = both(scene)
+    cut_off(scene)
+    answers = scene.produce(master, 3)
+    scene.until(lambda: len(answers) == 3)
+    assert set(answers) == {ErrorCode.NONE}
+    oracle.revoke("somebody else is to be master")
+    scene.until(lambda: slave.shard.leading)
+    scene.network.heal()
+    scene.until(lambda: master.up and master.member.forked_tails.reports)
+    (report,) = master.member.forked_tails.reports
+    assert report.exact
+    assert report.messages == 3
+    assert list(report.partitions) == scene.clients.keys
+    assert report.kept_entries == report.entries
+    assert master.shard.counters.forked_messages == 3
+    scene.until(lambda: len(oracle.in_sync) == 2)
+    answers = scene.produce(slave, 1)
+    scene.until(lambda: answers)
+    assert answers == [ErrorCode.NONE]
+    scene.until(lambda: master.shard.commit_index == slave.shard.commit_index)
+    scene.crash(master, power=False, announced=True, back_after=0.1)
+    scene.until(lambda: master.up)
+    assert master.member.forked_tails.reports == [report], "a later start still tells"
+
+
+def test_what_was_never_acknowledged_is_cut_without_ado(scene: Scene) -> None:
+    """Under `sync` it can be no promise that goes."""
+    master, slave = both(scene)
+    cut_off(scene)
+    scene.produce(master, 3)
+    scene.pass_time(0.1)
+    assert scene.oracle is not None
+    scene.oracle.revoke("somebody else is to be master")
+    scene.until(lambda: slave.shard.leading)
+    scene.network.heal()
+    scene.until(lambda: master.up and master.shard.commit_index == slave.shard.commit_index)
+    assert master.member.forked_tails.reports == []
+    assert not [name for name in master.disk.names() if "forked" in name]

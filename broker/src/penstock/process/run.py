@@ -21,6 +21,7 @@ from penstock.log.maintenance import disk_is_full
 from penstock.process.assembly import Broker, exit_now
 from penstock.runtime.comparing import StateDivergedError
 from penstock.runtime.forgetting import mark_diverged, mark_failed_sync
+from penstock.runtime.mastership import MastershipLostError
 from penstock.telemetry.logs import fields
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ EXIT_CANNOT_LISTEN = 1
 EXIT_DATA_FOLDER = 3
 EXIT_DAMAGED = 4
 EXIT_STORAGE = 5
+EXIT_NOT_MASTER = 6
 
 # A thread that has an answer for the loop gets its turn within this time, instead of Python's 5 ms.
 SWITCH_INTERVAL_SECONDS = 0.0005
@@ -114,6 +116,9 @@ def _fatal(data: Path, error: BaseException) -> None:
     if isinstance(error, ReleaseTooOldError):
         logger.critical("the broker ends: %s", error)
         exit_now(EXIT_DATA_FOLDER)
+    if isinstance(error, MastershipLostError):
+        logger.warning("the broker ends, to begin anew as a follower: %s", error)
+        exit_now(EXIT_NOT_MASTER)
     if isinstance(error, StateDivergedError):
         mark_diverged(data, str(error))
         logger.critical("the broker ends, and will be sent everything anew: %s", error)

@@ -71,9 +71,11 @@ class InSync:
             if member not in self._members:
                 # Whoever the sets name was in sync before this leadership.
                 self._members[member] = _Member(last, now_ms, True if member in named else None)
-        for member in self._members.keys() - set(present):
-            del self._members[member]
         caught_up, fell_behind, joining = [], [], set()
+        for member in sorted(self._members.keys() - set(present)):
+            # It is no member any more.
+            if self._members.pop(member).told:
+                fell_behind.append(member)
         for member in present:
             kept, follower = self._members[member], by_member.get(member)
             if follower is not None:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 
 import msgspec
 
@@ -31,6 +32,8 @@ FORKED_BYTES_MAX = 256 * 1024 * 1024
 # Reports that a broker shows: the newest.
 REPORTS_MAX = 16
 REPORT_BYTES_MAX = 1024 * 1024
+# Partitions of which a log line is written; the file beside the entries has all.
+PARTITIONS_LOGGED_MAX = 50
 # As much is in memory at once while a tail is set aside.
 PIECE_BYTES = 4 * 1024 * 1024
 # How long a broker whose disk is full waits before it tries again.
@@ -95,8 +98,14 @@ class ForkedTails:
             report.entries,
             report.file,
         )
-        for key, offsets in report.partitions.items():
-            logger.error("of partition %d, offsets %d to %d were set aside", key, offsets.first, offsets.last)
+        for key, offsets in islice(report.partitions.items(), PARTITIONS_LOGGED_MAX):
+            logger.error(
+                "of partition %d these are offsets %d to %d, %d messages",
+                key,
+                offsets.first,
+                offsets.last,
+                offsets.messages,
+            )
 
 
 def load_reports(disk: Disk) -> list[ForkedTail]:

@@ -114,9 +114,9 @@ class Mastership:
         self.on_exit: Callable[[str], None] = lambda why: replica.shard.fail(MastershipLostError(why))
         replica.on_epoch_stored = self._epoch_stored
         replica.on_log_progress = elector.log_progress
-        replica.before_commit = self._before_commit
+        replica.shard.before_answering = self._before_answering
 
-    def _before_commit(self) -> None:
+    def _before_answering(self) -> None:
         """A process that stood still may be about to acknowledge what came before, and another one may lead by now."""
         if self._replica.is_leader and not self._elector.may_serve(self._clock.monotonic_ms()):
             self.stop_acknowledging("the Lease may be somebody else's by now")
@@ -165,13 +165,14 @@ class Mastership:
             self._elector.log_progress()
 
     def _take(self, sets: Sets, refusal: str | None) -> None:
-        self._sets, newly = sets, refusal is not None and self._refusal is None
+        self._sets, newly = sets, self._refusal is None
         self._refusal = refusal
-        if newly and self._replica.is_leader:
-            # Fewer copies than were promised may hold it by the time it is committed.
-            self._replica.shard.fail_uncommitted(
-                PenstockError(ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND, refusal or "")
-            )
+        shard = self._replica.shard
+        if self._replica.is_leader:
+            shard.in_sync_count = self.copies()
+            if newly and refusal is not None:
+                # Fewer copies than were promised may hold it by the time it is committed.
+                shard.fail_uncommitted(PenstockError(ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND, refusal))
 
     # --- what happens ----------------------------------------------------------------------------
 

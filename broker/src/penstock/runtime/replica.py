@@ -84,11 +84,9 @@ class Replica:
         self.on_member_changed: Callable[[], None] = lambda: None
         # Told who leads, whenever that is known anew.
         self.on_leader: Callable[[int], None] = lambda member: None
-        # Where a Lease elects: told of epochs that are durable, of writes that the log's disk has finished, and before anything
-        # that is committed is acknowledged.
+        # Where a Lease elects: told of epochs that are durable, and of writes that the log's disk has finished.
         self.on_epoch_stored: Callable[[int], None] = lambda epoch: None
         self.on_log_progress: Callable[[], None] = lambda: None
-        self.before_commit: Callable[[], None] = lambda: None
         # Told of a request for a vote, or an answer, before it is taken or sent.
         self.on_vote: Callable[[VoteRequest | VoteResponse], None] = lambda message: None
         self.core: RaftCore
@@ -399,7 +397,6 @@ class Replica:
         if ready.committed is not None:
             last = ready.committed[1]
             self._tell_if_leading()
-            self.before_commit()
             commands = self.shard.advance(last)
             self.core.applied(last)
             self.settling.moved()

@@ -90,6 +90,8 @@ class Shard:
         # The replica's: before what was appended is handed to the writer, and when more of the log is stored.
         self.on_appended: Callable[[], None] = lambda: None
         self.on_stored: Callable[[], None] = lambda: None
+        # Before anybody is told that something is stored or committed.
+        self.before_answering: Callable[[], None] = lambda: None
         # The oldest entries left the log.
         self.on_dropped: Callable[[], None] = lambda: None
         # Calls back once reads may be answered, or refused (`ReadGate.when_sure`).
@@ -355,6 +357,7 @@ class Shard:
         self.counters.log_append_bytes += job.bytes_written
         self.counters.fsyncs += job.syncs
         self.counters.fsync_seconds += job.sync_seconds
+        self.before_answering()
         self._stored.reach(self.stored_index)
         self.on_stored()
         if job.fills_segment:
@@ -368,6 +371,7 @@ class Shard:
     def advance(self, commit_index: int) -> bool:
         """Applies what became committed and answers who waited for it; gives whether commands were among it. What is
         committed and not in this broker's log yet is applied when it is."""
+        self.before_answering()
         self._commit_known = max(self._commit_known, commit_index)
         commit = min(self._commit_known, self.log.next_index - 1)
         touched: dict[int, int] = {}

@@ -47,11 +47,14 @@ class AsyncChecks(Checks):
         if not holders:
             raise Violation(f"entry {header.log_index} was applied, and no disk holds it")
 
+    def _is_of_an_old_log(self, header: EntryHeader) -> bool:
+        """Epochs only rise along a log."""
+        at = min(header.log_index, len(self.committed))
+        return at > 0 and header.epoch < self.committed[at - 1][0]
+
     def _differs(self, broker: SimulatedBroker, seen: _Seen, header: EntryHeader) -> bool:
         """Whether the entry takes its place in the committed log; it is of another epoch than the one that stands there."""
         committed, _ = self.committed[header.log_index - 1]
-        if header.epoch < committed:
-            return False
         if header.epoch == committed:
             raise Violation(f"two entries {header.log_index} of epoch {committed}")
         while len(self.committed) >= header.log_index:

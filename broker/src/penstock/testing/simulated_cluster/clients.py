@@ -80,6 +80,8 @@ class Clients:
         self.positions: dict[int, tuple[int, set[int]]] = {}
         # Partitions' ends that somebody was told of, by an acknowledgement or a read.
         self.ends: dict[int, int] = {}
+        # How often the end of what was acknowledged went.
+        self.losses = 0
         # Whether a leader may read under a lease that was broken by others than the brokers.
         self.lease_in_doubt: Callable[[], bool] = lambda: False
         # Log starts that were asked for.
@@ -148,6 +150,11 @@ class Clients:
     def told_end(self, number: int, end: int) -> None:
         """No read that is asked for from now on may end before it."""
         self.ends[number] = max(self.ends.get(number, 0), end)
+
+    def lost(self) -> None:
+        """The end of what was acknowledged is gone, by a promise that was no better: others ends and positions are known."""
+        self.ends = {}
+        self.losses += 1
 
     def value(self) -> bytes:
         """One that nobody wrote before."""
@@ -353,6 +360,8 @@ class Consumer:
             if end < told and clients.ends is ends and not clients.lease_in_doubt():
                 raise Violation(f"a read of partition {number} ended at {end}, {told} was known before")
             if result.error is ErrorCode.OFFSET_OUT_OF_RANGE:
+                if offset > end and clients.losses:
+                    return end, end
                 if result.log_start_offset > clients.trimmed.get(number, 0):
                     raise Violation(f"partition {number} begins at {result.log_start_offset} unasked")
                 return max(result.log_start_offset, offset), end

@@ -15,7 +15,7 @@
 | a master that is told to stop at any time | the Lease paragraph (mode MasterSlave alone) |
 
 In mode MasterSlave no sync fails and no bit flips: the in-sync set may be down to that one copy. A volume is lost only while
-everybody is in sync. Else not made, because nothing is promised: a power loss under `flush: async`, a majority of volumes lost, damage in more than
+everybody is in sync, and not under `replication: async`: what only that one held is gone with it. Else not made, because nothing is promised: a power loss under `flush: async`, a majority of volumes lost, damage in more than
 one copy, bytes that change on the wire below the checksums.
 """
 
@@ -103,13 +103,21 @@ def master_shape_of(seed: int) -> Shape:
     )
 
 
+def async_shape_of(seed: int) -> Shape:
+    """The same under `replication: async`. What a producer's sequence is after a loss is not asked, so none is idempotent."""
+    return msgspec.structs.replace(
+        master_shape_of(seed), replication="async", idempotent=0, brokers=2 + seed % 2
+    )
+
+
 def plan(seed: int, shape: Shape, begin: float) -> list[Fault]:
     """The faults of a life, in order."""
     end = begin + shape.faults_seconds
     chance = random.Random(f"faults {seed}")
     kinds = [kind for kind, (alone, _) in KINDS.items() if shape.brokers > 1 or alone]
     if shape.mode != "Raft":
-        kinds = [kind for kind in kinds if kind not in NOT_UNDER_A_LEASE] + list(MASTERS)
+        spared = NOT_UNDER_A_LEASE if shape.replication == "sync" else (*NOT_UNDER_A_LEASE, *NOT_WHEN_ASYNC)
+        kinds = [kind for kind in kinds if kind not in spared] + list(MASTERS)
     if not shape.sync:
         kinds = [kind for kind in kinds if kind not in ("power", "power_in_write", "fsync")]
     # A few kinds each, so that some lives have much of one.
@@ -365,3 +373,4 @@ KINDS: dict[str, tuple[bool, Callable[[World, random.Random], None]]] = {
 # Of mode MasterSlave alone; and what it is spared.
 MASTERS: dict[str, Callable[[World, random.Random], None]] = {"revoke": _revoke}
 NOT_UNDER_A_LEASE = ("fsync", "flip")
+NOT_WHEN_ASYNC = ("volume", "lost_snapshot")

@@ -19,8 +19,10 @@ import msgspec
 from penstock.log.errors import DataFolderError, LogDamagedError
 from penstock.raft.modes import mode_named
 from penstock.replication.features import FEATURE_LEVEL
+from penstock.runtime.forked_tails import LogForkedError
 from penstock.runtime.mastership import MastershipLostError
 from penstock.testing.simulated_cluster.agenda import Agenda
+from penstock.testing.simulated_cluster.async_checks import AsyncChecks
 from penstock.testing.simulated_cluster.broker import (
     CAPACITY_BYTES,
     ClusterOptions,
@@ -72,7 +74,7 @@ class World(Observer):
         self.chance = random.Random(f"life {seed}")
         self.agenda = Agenda()
         self.network = Network(self.agenda, self.chance)
-        self.checks = Checks()
+        self.checks = AsyncChecks() if self.shape.replication == "async" else Checks()
         self.network.watch = self._sent
         mode = mode_named(self.shape.mode, self.shape.replication)
         options = ClusterOptions(seed, self.shape.sync, self.shape.segment_bytes, mode=mode)
@@ -95,10 +97,18 @@ class World(Observer):
         oracle = Oracle(
             self.agenda, self.chance, self.brokers, self.say, sync=self.shape.replication == "sync"
         )
-        self.checks.copies = lambda: oracle.in_sync
+        if isinstance(self.checks, AsyncChecks):
+            self.checks.on_loss = self._lost
+        else:
+            self.checks.copies = lambda: oracle.in_sync
         for broker in self.brokers:
             broker.make_elector = oracle.elector
         return oracle
+
+    def _lost(self) -> None:
+        """The end of what was acknowledged is gone: nobody is told of it again."""
+        self.say("acknowledged entries are lost")
+        self.clients.lost()
 
     # --- the life --------------------------------------------------------------------------------
 
@@ -118,6 +128,10 @@ class World(Observer):
             self._run_until(self.agenda.now + 1)
             self._settle()
         check_end(self)
+        if isinstance(self.checks, AsyncChecks):
+            for broker in self.brokers:
+                self.checks.collect(broker.disk)
+            self.checks.check_losses()
         return Outcome(
             self.seed,
             len(self.checks.committed),
@@ -343,7 +357,11 @@ class World(Observer):
         if error is None:
             return
         self.say("broker %d ends: %r", broker.ordinal, error)
-        if (isinstance(error, LogDamagedError) and broker.damaged) or (
+        if isinstance(error, LogForkedError) and isinstance(self.checks, AsyncChecks):
+            # What was set aside stays when the log goes.
+            self.checks.collect(broker.disk)
+            self._forget(broker)
+        elif (isinstance(error, LogDamagedError) and broker.damaged) or (
             isinstance(error, OSError) and error.errno == errno.EIO and broker.disk.sync_fails
         ):
             self._forget(broker)
