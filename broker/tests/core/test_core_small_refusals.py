@@ -16,6 +16,15 @@ def test_a_shard_uid_that_is_none_is_refused_with_a_sentence(tmp_path: Path) -> 
         load_config(tmp_path / "data", config_file=file)
 
 
+def test_a_mode_that_nobody_elects_for_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "broker.yaml"
+    file.write_text("mode: MasterSlave\n")
+    with pytest.raises(ConfigError, match=r"mode MasterSlave is not built yet"):
+        load_config(tmp_path / "data", config_file=file)
+    file.write_text("mode: Raft\nreplication: async\n")
+    assert load_config(tmp_path / "data", config_file=file).text("replication") == "async"
+
+
 def test_an_advertised_address_takes_its_host_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

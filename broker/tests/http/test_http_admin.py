@@ -121,6 +121,25 @@ async def status_operations(api: Api) -> None:
     broker = await api("GET", "/v1/broker")
     assert broker["startedAt"] == "2023-11-14T22:13:20Z"
     assert broker["log"] == {"firstIndex": 1, "lastIndex": 10, "commitIndex": 9, "bytes": 4096}
+    assert broker["forkedTails"] == [
+        {
+            "file": "5-2.forked",
+            "firstIndex": 5,
+            "lastIndex": 7,
+            "entries": 3,
+            "keptEntries": 2,
+            "exact": True,
+            "partitions": [
+                {
+                    "topic": "payments",
+                    "partition": 0,
+                    "firstOffset": 10,
+                    "lastOffset": 12,
+                    "messages": 3,
+                }
+            ],
+        }
+    ]
 
 
 async def topic_operations(api: Api, services: MemoryServices) -> None:

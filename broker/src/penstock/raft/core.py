@@ -438,7 +438,7 @@ class RaftCore:
         state = self._state
         commit_epoch = state.log.epoch_of(state.committed)
         assert commit_epoch is not None, "the log never starts behind what is committed"
-        return HardState(state.epoch, state.vote, state.committed, commit_epoch)
+        return HardState(state.epoch, state.vote, state.committed, commit_epoch, state.led)
 
     def _next_recount(self) -> int | None:
         if self._recount == self._state.recount:

@@ -52,13 +52,15 @@ class HardState(msgspec.Struct, frozen=True, gc=False):
     """What must survive a restart: the newest epoch, the vote in it (0: none), and how far the log is committed.
 
     `commit` may be lost, or after a crash speak of entries that are not in the log, or not yet in the place of others:
-    so `commit_epoch`, the epoch of the entry at `commit`, goes with it, and it counts only where the log has both.
+    so `commit_epoch`, the epoch of the entry at `commit`, goes with it, and it counts only where the log has both. `led` is the
+    last epoch that this member led where nobody is elected by votes, 0 for none.
     """
 
     epoch: int = 0
     vote: int = 0
     commit: int = 0
     commit_epoch: int = 0
+    led: int = 0
 
 
 class BeginEpoch(msgspec.Struct, frozen=True, gc=False):

@@ -124,8 +124,7 @@ class State:
     is up to where `configuration` follows it.
     `installing`: index of a snapshot that was taken and is not in yet, else 0.
     `messages_after` wait for storage, `messages` do not; see `Ready`.
-    `epoch_stored`: the newest epoch that is known to be durable. `led`: the last epoch that this member is known to have
-    led where nobody is elected, 0 for none.
+    `epoch_stored`: the newest epoch that is known to be durable. `led`: see `HardState`.
     `tail`, `forked`: see `Ready`; a member that is `forked` does nothing more, and `fork_due` until the driver knows.
     """
 
@@ -193,7 +192,7 @@ class State:
         self.role = Role.FOLLOWER
         self.leader = NOBODY
         self.leading: Leading | None = None
-        self.led = hard_state.epoch if not mode.elects and self.vote == member else 0
+        self.led = hard_state.led
         self.votes: dict[int, bool] = {}
         self.configuration = configuration
         self.committed = self.commit_stored = max(applied, _commit_known(log, hard_state, mode))

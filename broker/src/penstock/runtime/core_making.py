@@ -47,7 +47,7 @@ class CoreMaker(msgspec.Struct, frozen=True):
             member_id(meta.storage_id),
             RaftOptions(election_ticks=TICKS_PER_ELECTION),
             log=epochs,
-            hard_state=HardState(meta.epoch, meta.vote, applied),
+            hard_state=HardState(meta.epoch, meta.vote, applied, led=meta.led),
             configuration=configuration,
             applied=applied,
             port=MemberLogPort(log, self.seeding),

@@ -36,6 +36,8 @@ class Meta(msgspec.Struct, rename="camel"):
     epoch: int = 0
     # Who got this member's vote in `epoch`; 0 is nobody.
     vote: int = 0
+    # The last epoch that this member led in mode MasterSlave: what it wrote in it, the next master may lack.
+    led: int = 0
     # The machine's boot in which the member runs under flush: async; empty after a clean stop.
     running_boot: str = ""
     # Why the log is being thrown away; empty when it is not.

@@ -82,7 +82,7 @@ async def start_over(
     LogDamagedError when there is none."""
     generation = meta.joined[0] if meta.recovery is None else meta.recovery.generation
     fresh = msgspec.structs.replace(
-        meta, storage_id=uuid.uuid4(), vote=0, running_boot="", recovery=None, joined=(0, "")
+        meta, storage_id=uuid.uuid4(), vote=0, led=0, running_boot="", recovery=None, joined=(0, "")
     )
     logger.warning("this member has forgotten: %s; it starts over and is sent everything again", reason)
     met = asyncio.Event()

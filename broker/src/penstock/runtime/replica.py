@@ -451,7 +451,7 @@ class Replica:
     # --- what waits for the disk -----------------------------------------------------------------
 
     def _keep(self, state: HardState) -> None:
-        self.meta = msgspec.structs.replace(self.meta, epoch=state.epoch, vote=state.vote)
+        self.meta = msgspec.structs.replace(self.meta, epoch=state.epoch, vote=state.vote, led=state.led)
         self._hard_states.keep(state)
 
     def _kept(self, state: HardState) -> None:

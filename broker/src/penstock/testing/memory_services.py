@@ -24,6 +24,8 @@ from penstock.service.api import (
     DataService,
     FetchedPartition,
     FetchPartition,
+    ForkedOffsets,
+    ForkedTailStatus,
     MemberStatus,
     Position,
     PositionQuery,
@@ -320,6 +322,9 @@ class MemoryBroker:
                 MemberStatus(BROKER_NAME, 0, "Leader", True, 0, 0, {"kafka": "localhost:9092"}, 2),
             ],
             feature_level=1,
+            forked=[
+                ForkedTailStatus("5-2.forked", 5, 7, 3, 2, True, [ForkedOffsets("payments", 0, 10, 12, 3)])
+            ],
         )
 
     def not_ready_reasons(self) -> list[str]:
