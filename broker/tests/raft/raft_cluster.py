@@ -285,6 +285,7 @@ class Process:
         if first > self.disk.first:
             kept = first - self.disk.first
             self.disk.epoch_before = self.disk.records[kept - 1].epoch
+            self.world.drops(self, self.disk.records[:kept])
             del self.disk.records[:kept]
             self.disk.first = first
             self.core.compacted(first)
@@ -334,6 +335,9 @@ class World:
             f"epoch {epoch} was led by {self.leaders[epoch]}, and now by {number}"
         )
         self.leaders[epoch] = number
+
+    def drops(self, process: Process, records: list[Record]) -> None:
+        """A process drops these from its log, which its snapshot covers."""
 
     def takes(self, process: Process, ready: Ready) -> None:
         """A process is about to do what a Ready says."""

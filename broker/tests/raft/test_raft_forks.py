@@ -146,7 +146,7 @@ def test_a_snapshot_of_another_log_below_what_is_committed_ends_the_following() 
     core = follower((1, 1, 2, 2, 2), applied=5)
     core.step(snapshot(4, 3))
     ready = only(turn(core))
-    assert ready.forked == Tail(3, 5, ((2, 3),), exact=False)
+    assert ready.forked == Tail(1, 5, ((1, 1), (2, 3)), exact=False)
     assert ready.snapshot is None
 
 
@@ -160,10 +160,19 @@ def test_a_snapshot_of_this_log_is_answered_for_itself_alone() -> None:
 @pytest.mark.parametrize(("led", "told"), [(2, True), (0, False)], ids=["led", "followed"])
 def test_what_a_former_master_loses_under_a_snapshot_is_told(led: int, told: bool) -> None:
     """Also when it has heard of newer epochs since, and was restarted."""
-    core = follower((1, 1, 2, 2, 2), applied=2, hard_state=HardState(5, led=led))
-    core.step(snapshot(8, 3))
+    core = follower((1, 1, 2, 2, 3), applied=2, hard_state=HardState(5, led=led))
+    core.step(snapshot(8, 6))
     (ready,) = [ready for ready in turn(core) if ready.snapshot is not None]
-    assert ready.tail == (Tail(3, 5, ((2, 3),), exact=False) if told else None)
+    assert ready.tail == (Tail(1, 5, ((1, 1), (2, 3), (3, 5)), exact=False) if told else None)
+
+
+def test_a_former_master_whose_log_is_known_to_be_the_new_one_s_loses_nothing_under_a_snapshot() -> None:
+    core = follower((1, 1, 2, 2, 2), applied=2, hard_state=HardState(2, led=2))
+    core.step(follower_append((3, 2), [2, 2, 3], epoch=3))
+    turn(core)
+    core.step(snapshot(9, 4))
+    (ready,) = [ready for ready in turn(core) if ready.snapshot is not None]
+    assert ready.tail is None
 
 
 def test_a_former_master_finds_its_fork_by_talking_to_the_new_one() -> None:

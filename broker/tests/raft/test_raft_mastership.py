@@ -302,3 +302,18 @@ def test_everybody_follows_and_learns_what_is_committed() -> None:
     last = append(master, 5)
     settle(master, *others)
     assert [core.committed_index for core in (master, *others)] == [last] * 3
+
+
+def test_a_new_master_knows_what_is_committed_with_its_first_entry() -> None:
+    """What a restart forgot may have been acknowledged: whoever only holds what is known to be committed may lack it."""
+    core = member(1, epochs=(1, 1, 1, 1), hard_state=HardState(1))
+    assert core.take_epoch(2) is None
+    turn(core)
+    assert core.lead(2, ((1, 2),)) is None
+    core.stored(5, Generation(0))
+    assert not core.knows_commit
+    core.step(AppendResponse(1, 2, 2, 4))
+    assert not core.knows_commit
+    core.step(AppendResponse(1, 2, 2, 5))
+    assert core.knows_commit
+    assert core.committed_index == 5

@@ -159,3 +159,18 @@ def test_only_the_newest_reports_are_kept_in_mind(disk: SimulatedDisk) -> None:
     assert len(reports) == forked_tails.REPORTS_MAX
     assert reports[-1].first_index == forked_tails.REPORTS_MAX + 2
     assert reports[0].first_index == 3
+
+
+def test_of_what_is_not_known_to_be_lost_the_newest_is_kept(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        scene = Scene(disk)
+        tail = await scene.fill(6)
+        monkeypatch.setattr(forked_tails, "PIECE_BYTES", 150)
+        monkeypatch.setattr(forked_tails, "FORKED_BYTES_MAX", 350)
+        report = await scene.keep(msgspec.structs.replace(tail, exact=False))
+        assert 0 < report.kept_entries < report.entries == 6
+        assert scene.content(report) == list(range(report.kept_first_index, tail.last + 1))
+
+    asyncio.run(run())

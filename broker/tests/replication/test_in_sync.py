@@ -15,7 +15,8 @@ class Watch:
 
     def __init__(self, *, waits: bool = True, named: frozenset[int] = frozenset()) -> None:
         self.now = 0
-        self.last = self.committed = 10
+        self.last = 10
+        self.committed: int | None = 10
         self.named = named
         self.in_sync = InSync(0, waits=waits)
         self.match = {2: 0, 3: 0}
@@ -55,13 +56,23 @@ def test_a_close_member_is_waited_for_and_told_when_it_holds_what_is_committed()
         assert watch.look() == Changes()
     assert watch.in_sync.joining == {2}
     # Commits wait now.
-    watch.match[2] = watch.committed
+    watch.match[2] = watch.last
     assert watch.look() == Changes(caught_up=(2,))
     # And go on doing so until a set names it.
     assert watch.in_sync.joining == {2}
     watch.named = frozenset({2})
     assert watch.look() == Changes()
     assert watch.in_sync.joining == frozenset()
+
+
+def test_nobody_catches_up_with_what_the_master_does_not_know_to_be_committed() -> None:
+    """It was restarted, and has committed nothing in its epoch yet."""
+    watch = Watch()
+    watch.match[2] = 10
+    watch.committed = None
+    assert watch.look_for(1000) == []
+    watch.committed = 10
+    assert watch.look_for(200) == [Changes(caught_up=(2,))]
 
 
 def test_where_commits_wait_for_nobody_close_is_enough() -> None:
@@ -147,7 +158,7 @@ def test_nobody_is_proposed_who_lacks_what_is_committed() -> None:
                 if chance.random() < 0.7:
                     watch.match[member] = chance.randint(watch.match[member], watch.last)
             counted = [watch.match[member] for member in {*watch.named, *watch.in_sync.joining}]
-            watch.committed = max(watch.committed, min([watch.last, *counted]))
+            watch.committed = max(watch.committed or 0, min([watch.last, *counted]))
             watch.silent = {member for member in watch.match if chance.random() < 0.2}
             changes = watch.look()
             for member in changes.caught_up:

@@ -108,6 +108,13 @@ class RaftCore:
         return self._state.committed
 
     @property
+    def knows_commit(self) -> bool:
+        """Leader: whether all that earlier leaders committed is known to be: an entry of the own epoch is. What a restart
+        forgot of the commit index is in doubt until then."""
+        leading = self._state.leading
+        return leading is not None and self._state.committed >= leading.first_index
+
+    @property
     def configuration(self) -> Configuration:
         """The members, as of the log's end."""
         return self._state.configuration

@@ -69,6 +69,8 @@ def _reject(state: State, message: Append) -> None:
 
 def _taken(state: State, message: Append) -> None:
     last = message.previous_index if message.span is None else message.span.last
+    if state.led:
+        forks.agrees(state, last, message.epoch)
     if message.commit > state.committed:
         state.commit_to(min(message.commit, last))
     _respond(state, message.sender, last)

@@ -25,14 +25,20 @@ def note_cut(state: State, first: int) -> None:
 
 
 def note_replaced(state: State) -> None:
-    """A snapshot is about to take the place of the log. What the leader lacked of it cannot be told any more; this member can
-    only have held such entries alone if it led when they were written."""
+    """A snapshot is about to take the place of the log, which cannot be compared with the leader's any more. Whatever was
+    acknowledged stands in the log of a member that has led since it was last known to hold nothing of its own (`agrees`); so
+    such a member tells all that it has, the others nothing."""
     log = state.log
     last = state.unwritten.told_last(log.last)
-    if state.mode.may_fork and state.led and log.last_epoch == state.led and log.first <= last:
-        runs = log.runs_between(log.first, last)
-        first = runs[-1][1]
-        state.tail = Tail(first, last, runs[-1:], exact=False)
+    if state.mode.may_fork and state.led and log.first <= last:
+        state.tail = Tail(log.first, last, log.runs_between(log.first, last), exact=False)
+    state.led = 0
+
+
+def agrees(state: State, last: int, epoch: int) -> None:
+    """The log was found to be the leader's up to `last`, in this epoch: if that is all of it, nobody has to come back to it."""
+    if last >= state.log.last and epoch > state.led:
+        state.led = 0
 
 
 def difference(log: EpochLog, span: Span) -> int:
@@ -59,8 +65,7 @@ def note_under_snapshot(state: State, snapshot: Snapshot) -> bool:
     log = state.log
     if log.epoch_of(snapshot.index) in (None, snapshot.epoch):
         return False
-    runs = log.runs
-    _stop(state, min(snapshot.index, runs[-1][1]) if runs else log.first, exact=False)
+    _stop(state, log.first, exact=False)
     return True
 
 

@@ -105,9 +105,9 @@ def propose_change(state: State, change: Change, size_bytes: int) -> int | Refus
         return refusal
     if change.kind is ChangeKind.ALONE and state.configuration.voters != (change.member,):
         return Refusal("only a member that is alone may drop the others")
-    if change.kind is not ChangeKind.VOTER and any(
-        change.member in members for members in state.leading.commit_sets
-    ):
+    assert state.leading is not None
+    sets = state.leading.commit_sets
+    if change.kind is not ChangeKind.VOTER and any(change.member in members for members in sets):
         return Refusal(f"member {change.member} is in the in-sync set, which it leaves first")
     try:
         configuration = state.configuration.changed((change,))

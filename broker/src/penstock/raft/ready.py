@@ -80,7 +80,7 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
 
 class Tail(msgspec.Struct, frozen=True, gc=False):
     """Entries `first` to `last` at the end of the own log that the leader's log lacks; `epochs` are runs, as a span's.
-    Not `exact`: the logs part at some entry that is not known, and these are what this member wrote as the last leader."""
+    Not `exact`: where the logs part is not known, and these are all that this log holds."""
 
     first: int
     last: int

@@ -21,9 +21,9 @@ class Offsets(msgspec.Struct, rename="camel"):
 
 
 class ForkedTail(msgspec.Struct, rename="camel"):
-    """Entries `first_index` to `last_index` of a log, which were of these epochs: `entries` in all, of which `kept_entries` fit
-    into `file` (from the first on) with `kept_bytes`. `partitions` are all, by key, kept or not. Not `exact`: where the logs
-    part is not known, and some of this may be in the other one too."""
+    """Entries `first_index` to `last_index` of a log, which were of these epochs: `entries` in all, of which `kept_entries`, from
+    `kept_first_index` on, fit into `file` with `kept_bytes`. `partitions` are all, by key, kept or not. Not `exact`: where the
+    logs part is not known, and some of this may be in the other one too; then the newest are kept, else the oldest."""
 
     file: str
     first_index: int
@@ -31,6 +31,7 @@ class ForkedTail(msgspec.Struct, rename="camel"):
     epochs: list[int]
     exact: bool
     entries: int = 0
+    kept_first_index: int = 0
     kept_entries: int = 0
     kept_bytes: int = 0
     partitions: dict[int, Offsets] = {}

@@ -61,10 +61,16 @@ class InSync:
         self._members: dict[int, _Member] = {}
 
     def look(
-        self, now_ms: int, last: int, committed: int, followers: Sequence[Follower], named: Collection[int]
+        self,
+        now_ms: int,
+        last: int,
+        committed: int | None,
+        followers: Sequence[Follower],
+        named: Collection[int],
     ) -> Changes:
-        """Every follower as it is now, the log's end and what is committed; `named` are the members of the in-sync sets but
-        for the master, also those that follow no more. Before anybody is told of the changes, commits wait for `joining`."""
+        """Every follower as it is now, the log's end and what is committed, None while the master does not know all that its
+        predecessors committed: nobody catches up with that. `named` are the members of the in-sync sets but for the master,
+        also those that follow no more. Before anybody is told of the changes, commits wait for `joining`."""
         by_member = {each.member: each for each in followers}
         present = sorted({*by_member, *named})
         for member in present:
@@ -83,7 +89,8 @@ class InSync:
             if follower is not None and follower.votes and self._is_close(kept, now_ms):
                 if self._waits and member not in named:
                     joining.add(member)
-                if kept.told is not True and (follower.match >= committed or not self._waits):
+                holds_all = committed is not None and follower.match >= committed
+                if kept.told is not True and (holds_all or not self._waits):
                     kept.told = True
                     caught_up.append(member)
             elif kept.told and now_ms - max(kept.level_ms or 0, self._began_ms) > self._lag_ms_max:

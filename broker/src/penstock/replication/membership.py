@@ -49,7 +49,8 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Roster(msgspec.Struct, frozen=True):
-    """What the leader knows. `ordinals` maps configured members to their places; `wanted` are the shard's places."""
+    """What the leader knows. `ordinals` maps configured members to their places; `wanted` are the shard's places. `elects`:
+    majorities of the voters decide; else who may lead and what counts is kept elsewhere."""
 
     own: int
     voters: Sequence[int]
@@ -59,6 +60,7 @@ class Roster(msgspec.Struct, frozen=True):
     standings: Mapping[int, Standing]
     last_index: int
     wanted: AbstractSet[int]
+    elects: bool = True
 
 
 def next_change(roster: Roster) -> Change | None:
@@ -116,7 +118,9 @@ def _holder(roster: Roster, ordinal: int, other_than: int) -> int | None:
 
 
 def _can_lose(roster: Roster, member: int) -> bool:
-    """Whether those who remain have a majority that was heard of lately."""
+    """Whether those who remain have a majority that was heard of lately, where that matters."""
+    if not roster.elects:
+        return True
     rest = [voter for voter in roster.voters if voter != member]
     active = sum(1 for voter in rest if voter == roster.own or _is_active(roster, voter))
     return active >= len(rest) // 2 + 1

@@ -59,11 +59,11 @@ class ForkedTails:
     def keep(self, tail: Tail, then: Callable[[], None]) -> None:
         """Calls back when the entries are set aside; never if that fails, and then the broker ends."""
         log = self._shard.log
-        pieces: list[Shipment] = []
+        pieces: list[tuple[Shipment, int]] = []
         first = tail.first
         while first <= tail.last:
             last = min(log.fitting(first, PIECE_BYTES), tail.last)
-            pieces.append(log.entries(first, last))
+            pieces.append((log.entries(first, last), log.span_bytes(first, last)))
             first = last + 1
         writing = self._shard.threads.background(partial(_write, log.disk, tail, pieces))
         writing.add_done_callback(partial(self._written, tail, then))
@@ -120,8 +120,8 @@ def load_reports(disk: Disk) -> list[ForkedTail]:
     return reports
 
 
-def _write(disk: Disk, tail: Tail, pieces: Sequence[Shipment]) -> ForkedTail:
-    """In a thread."""
+def _write(disk: Disk, tail: Tail, pieces: Sequence[tuple[Shipment, int]]) -> ForkedTail:
+    """In a thread. The pieces come with about how many bytes they have."""
     name = f"{tail.first:020d}-{tail.epochs[-1][0] if tail.epochs else 0:010d}{FORKED_SUFFIX}"
     report = ForkedTail(name, tail.first, tail.last, [epoch for epoch, _ in tail.epochs], tail.exact)
     room = FORKED_BYTES_MAX - sum(
@@ -130,16 +130,19 @@ def _write(disk: Disk, tail: Tail, pieces: Sequence[Shipment]) -> ForkedTail:
     temporary = name + ".new"
     file = disk.open(temporary, create=True)
     file.truncate(0)
-    for piece in pieces:
+    left = sum(size for _, size in pieces)
+    for piece, about_bytes in pieces:
         data = memoryview(b"".join(piece.read()))
-        counted = report.entries
         count_entries(report, data)
-        if report.kept_entries == counted:
-            # Nothing was left out before, so this goes on where the file ends.
+        # What is kept has no gaps: the oldest, or the newest.
+        joins = report.kept_first_index + report.kept_entries == piece.first_index
+        if joins or (not report.kept_first_index and (tail.exact or left <= room)):
             entries, size = fitting(data, room - report.kept_bytes)
             file.write_at(report.kept_bytes, [data[:size]])
+            report.kept_first_index = report.kept_first_index or piece.first_index
             report.kept_entries += entries
             report.kept_bytes += size
+        left -= about_bytes
     file.sync()
     disk.rename(temporary, name)
     disk.write_atomic(name.removesuffix(FORKED_SUFFIX) + REPORT_SUFFIX, msgspec.json.encode(report))

@@ -219,7 +219,11 @@ class Mastership:
         ]
         before = self._in_sync.joining
         changes = self._in_sync.look(
-            self._clock.monotonic_ms(), core.last_index, core.committed_index, followers, named
+            self._clock.monotonic_ms(),
+            core.last_index,
+            core.committed_index if core.knows_commit else None,
+            followers,
+            named,
         )
         if self._in_sync.joining != before:
             self._count()
@@ -279,7 +283,7 @@ class Mastership:
                 if item.state is ProgressState.REPLICATE and self._is_heard(item.member)
             }
         else:
-            level = frozenset(voters).intersection(*self._sets)
+            level = set(voters).intersection(*self._sets)
         return [member for member in voters if member == own or member in level]
 
     def copies(self) -> int:

@@ -413,6 +413,7 @@ class ShardMember:
             standings=self.standings(),
             last_index=self.shard.log.next_index - 1,
             wanted=self._wanted,
+            elects=self._options.mode.elects,
         )
 
     # --- questions -------------------------------------------------------------------------------

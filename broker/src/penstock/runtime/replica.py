@@ -462,6 +462,8 @@ class Replica:
 
     def _release(self) -> None:
         """Sends what the disk has caught up with, in order."""
+        if self._following.replacing:
+            return
         for messages in self._held_back.due(self.shard.stored_index, self._hard_states.stored):
             self._shipping.send(messages, self._unreachable)
 
