@@ -32,6 +32,7 @@ from penstock.replication.features import FEATURE_LEVEL
 from penstock.replication.founding import FoundingStep, decide_founding
 from penstock.replication.members import MemberChanged, MembershipCommand, ShardRecovered, member_id
 from penstock.replication.membership import Peer, Roster, Standing, Step, next_change
+from penstock.replication.seniority import Heir, Seniority
 from penstock.runtime.clock import Clock
 from penstock.runtime.comparing import StateComparison
 from penstock.runtime.data_folder import MetaStore
@@ -112,6 +113,7 @@ class ShardMember:
         self._clock = clock
         self._listeners, self._http = listeners, http
         self._chance = chance
+        self._seniority = Seniority(self.own_member, clock.monotonic_ms())
         self.links = Links(
             options.peers,
             self.greeting,
@@ -272,15 +274,18 @@ class ShardMember:
             lineage=self.recoveries.lineage[1],
             members=self.recoveries.configuration().members,
             leads=self.shard.leading,
+            up_ms=self._seniority.up_ms(self._clock.monotonic_ms()),
         )
 
     def _joined(self, greeting: Greeting) -> None:
+        self._seniority.met(greeting.member, greeting.up_ms, self._clock.monotonic_ms())
         self.recoveries.joined(greeting, blank=not self.founded)
         self._consider_founding()
         if self.shard.leading:
             self.look_after_members()
 
     def _left(self, greeting: Greeting) -> None:
+        self._seniority.left(greeting.member)
         self.requests.left(greeting.member)
         self.replica.peer_left(greeting.member)
         self.replica.settling.moved()
@@ -289,7 +294,9 @@ class ShardMember:
         """The leader's process ended, or its machine is cut off: another one is needed now, not in a second."""
         if greeting.member != self.replica.leader_member:
             return
-        self._successor.leader_is_gone(greeting.member, self.replica.core.configuration.voters)
+        voters = self.replica.core.configuration.voters
+        others = [voter for voter in voters if voter != greeting.member]
+        self._successor.leader_is_gone(voters, self._seniority.rank(others))
 
     def _received(self, greeting: Greeting, frame: PeerFrame) -> None:
         self._heard[greeting.member] = self._ticks
@@ -459,21 +466,17 @@ class ShardMember:
         return log.span_bytes(match + 1, last)
 
     async def hand_over(self, to: int | None = None) -> Refusal | None:
-        """Gives the leadership to `to`, or to the follower that holds most; or says why not. Returns once it moved."""
-        connected = self._connected()
-        candidates = sorted(
-            (
-                (standing.match, member)
-                for member, standing in self.standings().items()
-                if standing.active and member in connected
-            ),
-            reverse=True,
-        )
-        voters = self.replica.core.configuration.voters
-        chosen = to or next((member for _, member in candidates if member in voters), 0)
+        """Gives the leadership to `to`, or to the follower that takes it best; or says why not. Returns once it moved."""
+        voters, in_sync = self.replica.core.configuration.voters, self.in_sync_members()
+        heirs = {
+            member: Heir(member in in_sync, standing.match)
+            for member, standing in self.standings().items()
+            if member in voters and standing.active
+        }
+        chosen = to or self._seniority.heir(heirs)
         if not chosen:
             return Refusal("no other voter can be reached")
-        if chosen not in connected:
+        if chosen not in self._connected():
             return Refusal("the other broker cannot be reached")
         refusal = self.replica.hand_over(chosen)
         if refusal is not None:
