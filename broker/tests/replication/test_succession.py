@@ -23,7 +23,8 @@ LASTING = 2.0
 
 def succession(own: int, voters: tuple[int, ...] = THREE, chance: float = 0.0) -> Succession:
     made = Succession(own)
-    assert made.begin(BEGAN, voters, GONE, lasting=LASTING, chance=chance) == []
+    rank = sum(voter < own for voter in voters if voter != GONE)
+    assert made.begin(BEGAN, voters, rank, lasting=LASTING, chance=chance) == []
     return made
 
 
@@ -74,8 +75,8 @@ def test_what_was_held_off_is_looked_at_again() -> None:
     voter.heard(old, BEGAN - HELD_SECONDS_MAX - 0.001)
     voter.heard(asks(FIRST, SECOND, pre=False), BEGAN - 0.02)
     voter.heard(new, BEGAN - 0.01)
-    assert voter.begin(BEGAN, FIVE, GONE, lasting=LASTING, chance=0.0) == [new]
-    assert voter.begin(BEGAN, FIVE, GONE, lasting=LASTING, chance=0.0) == []
+    assert voter.begin(BEGAN, FIVE, 1, lasting=LASTING, chance=0.0) == [new]
+    assert voter.begin(BEGAN, FIVE, 1, lasting=LASTING, chance=0.0) == []
 
 
 @pytest.mark.parametrize("pre", [True, False])

@@ -1,7 +1,7 @@
 """Who stands for election when the leader's process has ended, and when.
 
 The end of the leader's connections tells its followers within a moment what silence tells after an election timeout. They
-then stand one after the other, in the order of their ids, so that two seldom ask at once. Four rules keep that short
+then stand one after the other, who has been there longest first (`seniority`), so that two seldom ask at once. Four rules keep that short
 where the first try does not succeed:
 
 * What came from a candidate while the leader still seemed well was left without an answer. It is looked at again when the
@@ -52,16 +52,16 @@ class Succession:
         return self._due
 
     def begin(
-        self, now: float, voters: Sequence[int], gone: int, *, lasting: float, chance: float
+        self, now: float, voters: Sequence[int], rank: int, *, lasting: float, chance: float
     ) -> list[VoteRequest]:
-        """The leader's connection ended. For `lasting` seconds this voter stands whenever it is due, then silence rules
-        again. Gives what is to be looked at once more, first of all."""
+        """The leader's connection ended, and `rank` of the others stand before this voter. For `lasting` seconds it stands
+        whenever it is due, then silence rules again. Gives what is to be looked at once more, first of all."""
         held = [request for asked, request in self._held.values() if now - asked <= HELD_SECONDS_MAX]
         self._held.clear()
         self._due = None
         if self._own in voters:
             self._voters = len(voters)
-            self._rank = sum(voter < self._own for voter in voters if voter != gone)
+            self._rank = rank
             self._ends = now + lasting
             self._not_before = now
             self._due = now + self._turn(chance)

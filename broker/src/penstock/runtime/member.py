@@ -29,6 +29,7 @@ from penstock.replication.features import FEATURE_LEVEL
 from penstock.replication.founding import FoundingStep, decide_founding
 from penstock.replication.members import MemberChanged, MembershipCommand, ShardRecovered, member_id
 from penstock.replication.membership import Peer, Roster, Standing, Step, next_change
+from penstock.replication.seniority import Heir, Seniority
 from penstock.runtime.clock import Clock
 from penstock.runtime.comparing import StateComparison
 from penstock.runtime.core_making import TICKS_PER_ELECTION, CoreMaker
@@ -110,6 +111,7 @@ class ShardMember:
         self._identity = identity
         self._clock = clock
         self._listeners, self._http = listeners, http
+        self._seniority = Seniority(self.own_member, clock.monotonic_ms())
         self.links = Links(
             options.peers,
             self.greeting,
@@ -152,11 +154,7 @@ class ShardMember:
                 self.replica, elector, store, clock, can_lead=lambda: self._can_lead, is_heard=self._is_heard
             )
         self._handing_over = HandingOver(
-            self.replica,
-            self.mastership or self.replica,
-            self.links,
-            self.standings,
-            options.election_timeout_ms,
+            self.replica, self.mastership or self.replica, self.links, options.election_timeout_ms
         )
         self._successor = Successor(
             self.replica,
@@ -277,15 +275,18 @@ class ShardMember:
             lineage=self.recoveries.lineage[1],
             members=self.recoveries.configuration().members,
             leads=self.shard.leading,
+            up_ms=self._seniority.up_ms(self._clock.monotonic_ms()),
         )
 
     def _joined(self, greeting: Greeting) -> None:
+        self._seniority.met(greeting.member, greeting.up_ms, self._clock.monotonic_ms())
         self.recoveries.joined(greeting, blank=not self.founded)
         self._consider_founding()
         if self.shard.leading:
             self.look_after_members()
 
     def _left(self, greeting: Greeting) -> None:
+        self._seniority.left(greeting.member)
         self.requests.left(greeting.member)
         self.replica.peer_left(greeting.member)
         self.replica.settling.moved()
@@ -297,7 +298,9 @@ class ShardMember:
         if self.mastership is not None:
             self.mastership.leader_gone()
             return
-        self._successor.leader_is_gone(greeting.member, self.replica.core.configuration.voters)
+        voters = self.replica.core.configuration.voters
+        others = [voter for voter in voters if voter != greeting.member]
+        self._successor.leader_is_gone(voters, self._seniority.rank(others))
 
     def _received(self, greeting: Greeting, frame: PeerFrame) -> None:
         self._heard[greeting.member] = self._ticks
@@ -473,8 +476,17 @@ class ShardMember:
         return log.span_bytes(match + 1, last)
 
     async def hand_over(self, to: int | None = None) -> Refusal | None:
-        """See `HandingOver.hand_over`."""
-        return await self._handing_over.hand_over(to)
+        """Gives the leadership to `to`, or to the follower that takes it best; or says why not. Returns once it moved."""
+        voters, in_sync = self.replica.core.configuration.voters, self.in_sync_members()
+        heirs = {
+            member: Heir(member in in_sync, standing.match)
+            for member, standing in self.standings().items()
+            if member in voters and standing.active
+        }
+        chosen = to or self._seniority.heir(heirs)
+        if not chosen:
+            return Refusal("no other voter can be reached")
+        return await self._handing_over.hand_over(chosen)
 
     async def until_settled(self) -> None:
         """See `service.cluster.Leadership`."""

@@ -30,10 +30,10 @@ class Successor:
         self._timer: asyncio.TimerHandle | None = None
         replica.on_vote = self._noted
 
-    def leader_is_gone(self, leader: int, voters: Sequence[int]) -> None:
-        """Its connection to here ended."""
+    def leader_is_gone(self, voters: Sequence[int], rank: int) -> None:
+        """Its connection to here ended; `rank` of the other voters come before this one."""
         now = asyncio.get_running_loop().time()
-        held = self._rules.begin(now, voters, leader, lasting=self._lasting, chance=self._chance.random())
+        held = self._rules.begin(now, voters, rank, lasting=self._lasting, chance=self._chance.random())
         self._replica.leader_is_gone()
         for request in held:
             self._replica.step(request)

@@ -40,7 +40,7 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
     """Who a broker is. `founded`: whether it knows a configuration of the shard; `cluster_id` counts only then.
     `feature_level` is the highest that its release knows, `shard_level` the shard's as far as this broker has come. `generation`,
     `lineage`: of the shard's last recovery (`replication.recovery`), 0 and empty where there was none. `members` are those
-    of the configuration in its log, for which it vouches where it `leads`."""
+    of the configuration in its log, for which it vouches where it `leads`. `up_ms`: how long it has been running."""
 
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX
@@ -63,6 +63,7 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
     lineage: str = ""
     members: tuple[int, ...] = ()
     leads: bool = False
+    up_ms: int = 0
 
 
 class Kinship(Enum):
