@@ -146,6 +146,20 @@ def test_learners_wait_until_they_are_full_members() -> None:
     assert watch.look_for(500) == [Changes(caught_up=(2,))]
 
 
+def test_one_has_to_hold_the_entry_that_made_it_a_full_member() -> None:
+    """Else it could lead next and not know that it may."""
+    watch = Watch(waits=False)
+    watch.match[2] = 10
+    watch.learners.add(2)
+    watch.look_for(500)
+    watch.learners.clear()
+    # The entry that promotes it is the last one.
+    watch.last = 11
+    assert watch.look_for(500) == []
+    watch.match[2] = 11
+    assert watch.look_for(500) == [Changes(caught_up=(2,))]
+
+
 def test_nobody_is_proposed_who_lacks_what_is_committed() -> None:
     """Whatever happens to the logs, with commits that wait for whom they have to."""
     for seed in range(200):

@@ -374,3 +374,19 @@ TheGroup.TestCase.settings = settings(
     max_examples=300, stateful_step_count=40, deadline=None, derandomize=True, database=None
 )
 test_every_history_ends_with_one_voter_to_each_place = TheGroup.TestCase
+
+
+def test_a_learner_that_leads_takes_its_place() -> None:
+    """Whoever is named from outside may hold less than the entry that promoted it."""
+    led = roster({11: 1, 12: 2}, {10: 0}, peers={11: 1, 12: 2})
+    assert next_change(led) == Change(Step.PROMOTE, 10, "broker 0 has caught up")
+
+
+def test_where_no_majority_counts_the_last_copy_admits_others() -> None:
+    """Both others have forgotten, and came back as others: who they were before is removed although nobody else answers."""
+    voters, gone = {10: 0, 11: 1, 12: 2}, Standing(0, False)
+    given = roster(voters, {21: 1, 22: 2}, {21: 1, 22: 2}, {11: gone, 12: gone})
+    assert next_change(given) is None
+    change = next_change(msgspec.structs.replace(given, elects=False))
+    assert change is not None
+    assert (change.step, change.member) == (Step.REMOVE, 11)

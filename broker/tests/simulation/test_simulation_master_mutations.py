@@ -72,11 +72,6 @@ def takes_what_it_committed_for_everybody_s(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MasterSlaveAsync, "may_fork", False)
 
 
-def goes_on_leading_when_it_was_told_to_stop(patch: pytest.MonkeyPatch) -> None:
-    """Nobody listens to whoever elects."""
-    patch.setattr(Mastership, "stop_acknowledging", lambda self, why: None)
-
-
 BROKEN: Sequence[tuple[Mutation, Callable[[int], Shape]]] = (
     (commits_what_the_master_alone_holds, master_shape_of),
     (counts_the_new_set_alone, master_shape_of),
@@ -85,7 +80,6 @@ BROKEN: Sequence[tuple[Mutation, Callable[[int], Shape]]] = (
     (reads_when_the_lease_is_over, master_shape_of),
     (cuts_a_tail_without_a_word, async_shape_of),
     (takes_what_it_committed_for_everybody_s, async_shape_of),
-    (goes_on_leading_when_it_was_told_to_stop, async_shape_of),
 )
 
 

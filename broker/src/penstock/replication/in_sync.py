@@ -38,15 +38,16 @@ class Changes(msgspec.Struct, frozen=True):
 
 class _Member:
     """What is remembered of one: the log's end that it has to reach to be level and when that was the end, when it was level
-    last, and what was told of it."""
+    last, what was told of it, and whether it was a full member."""
 
-    __slots__ = ("goal", "goal_ms", "level_ms", "told")
+    __slots__ = ("goal", "goal_ms", "level_ms", "told", "votes")
 
     def __init__(self, goal: int, goal_ms: int, told: bool | None) -> None:
         self.goal = goal
         self.goal_ms = goal_ms
         self.level_ms: int | None = None
         self.told = told
+        self.votes = False
 
 
 class InSync:
@@ -104,6 +105,10 @@ class InSync:
 
 
 def _note(kept: _Member, follower: Follower, now_ms: int, last: int) -> None:
-    if follower.heard and follower.match >= kept.goal:
+    if follower.votes and not kept.votes:
+        # One that leads next has to hold the entry that made it a full member.
+        kept.level_ms, kept.goal, kept.goal_ms = None, last, now_ms
+    elif follower.heard and follower.match >= kept.goal:
         kept.level_ms = kept.goal_ms
         kept.goal, kept.goal_ms = last, now_ms
+    kept.votes = follower.votes

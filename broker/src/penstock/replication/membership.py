@@ -74,14 +74,13 @@ def next_change(roster: Roster) -> Change | None:
 
 def _finish(roster: Roster, learner: int) -> Change | None:
     """Promotes a learner that has caught up, after the member whose place it takes has gone."""
-    if all(peer.member != learner for peer in roster.peers):
-        return _give_up(roster, learner)
-    standing = roster.standings.get(learner)
+    if learner != roster.own:
+        if all(peer.member != learner for peer in roster.peers):
+            return _give_up(roster, learner)
+        if not _has_caught_up(roster, learner):
+            return None
     ordinal = roster.ordinals.get(learner)
-    if standing is None or ordinal is None or not standing.active:
-        return None
-    # One that has acknowledged nothing holds nothing, however short the log is, and may not be there to stay.
-    if not standing.match or roster.last_index - standing.match > PROMOTION_LAG_ENTRIES_MAX:
+    if ordinal is None:
         return None
     former = _holder(roster, ordinal, other_than=learner)
     if former is None:
@@ -89,6 +88,14 @@ def _finish(roster: Roster, learner: int) -> Change | None:
     if former == roster.own or not _can_lose(roster, former):
         return None
     return Change(Step.REMOVE, former, f"broker {ordinal} came back with new storage, which has caught up")
+
+
+def _has_caught_up(roster: Roster, learner: int) -> bool:
+    standing = roster.standings.get(learner)
+    if standing is None or not standing.active:
+        return False
+    # One that has acknowledged nothing holds nothing, however short the log is, and may not be there to stay.
+    return standing.match > 0 and roster.last_index - standing.match <= PROMOTION_LAG_ENTRIES_MAX
 
 
 def _give_up(roster: Roster, learner: int) -> Change | None:

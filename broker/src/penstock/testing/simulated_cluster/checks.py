@@ -7,7 +7,7 @@ where the disks can tell.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -233,6 +233,18 @@ class Checks:
         raise Violation(
             f"{_name(broker)} applied entry {header.log_index}, which only {len(holders)} members hold on disk"
         )
+
+    def recorded(self, brokers: Sequence[SimulatedBroker]) -> None:
+        """Whoever may take over from now on holds all that was ever committed."""
+        assert self.copies is not None
+        members, last = self.copies(), len(self.committed)
+        for broker in brokers:
+            if not last or not broker.up or broker.member.own_member not in members:
+                continue
+            self.observe(broker)
+            holders = self._holders.get((last, self.committed[-1][0]), set())
+            if broker.shard.log.first_index <= last and broker.member.own_member not in holders:
+                raise Violation(f"{_name(broker)} is in the in-sync set and lacks entry {last}")
 
     def _learn(self, entry: EntryHeader, payload: memoryview) -> None:
         header = parse_header(payload)

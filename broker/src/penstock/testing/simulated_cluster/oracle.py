@@ -91,17 +91,15 @@ class OracleElector:
 class Oracle:
     """See the module's text. `in_sync` is the recorded set, `pending` the one that is to take its place."""
 
-    def __init__(
-        self, agenda: Agenda, chance: random.Random, brokers: list[SimulatedBroker], say: Say, *, sync: bool
-    ) -> None:
+    def __init__(self, agenda: Agenda, chance: random.Random, say: Say, *, sync: bool) -> None:
         self.agenda = agenda
         self.epoch = 0
         self.holder: OracleElector | None = None
         self.in_sync: frozenset[int] = frozenset()
         self.pending: frozenset[int] | None = None
         self.wanted: frozenset[int] = frozenset()
+        self.on_recorded: Callable[[], None] = lambda: None
         self._chance = chance
-        self._brokers = brokers
         self._say = say
         self._sync = sync
         self._electors: dict[int, OracleElector] = {}
@@ -132,7 +130,8 @@ class Oracle:
         elif holder.running.paused_until > now:
             if now >= holder.valid_until:
                 self._say("the oracle waits no longer for broker %d", holder.broker.ordinal)
-                self.agenda.at(holder.running.paused_until, self._end, holder, "it had stood still")
+                late = holder.running.paused_until + self._chance.random() * DELAY_SECONDS_MAX
+                self.agenda.at(late, self._end, holder, "it had stood still")
                 self._vacate(0)
         elif now - holder.progress > STALL_SECONDS_MAX:
             self.revoke("its disk hangs")
@@ -228,6 +227,7 @@ class Oracle:
             return  # It never arrived.
         self._say("the in-sync set is %s", sorted(member % 10_000 for member in pending))
         self.in_sync, self.pending = pending, None
+        self.on_recorded()
         self.agenda.after(self._chance.random() * DELAY_SECONDS_MAX, self._recorded, holder, epoch)
 
     def _recorded(self, holder: OracleElector, epoch: int) -> None:

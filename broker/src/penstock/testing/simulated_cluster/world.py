@@ -94,16 +94,22 @@ class World(Observer):
         self._grown = not self.shape.grows
 
     def _make_oracle(self) -> Oracle:
-        oracle = Oracle(
-            self.agenda, self.chance, self.brokers, self.say, sync=self.shape.replication == "sync"
-        )
+        oracle = Oracle(self.agenda, self.chance, self.say, sync=self.shape.replication == "sync")
         if isinstance(self.checks, AsyncChecks):
             self.checks.on_loss = self._lost
         else:
             self.checks.copies = lambda: oracle.in_sync
+            oracle.on_recorded = self._recorded
         for broker in self.brokers:
             broker.make_elector = oracle.elector
         return oracle
+
+    def _recorded(self) -> None:
+        """The in-sync set is another one."""
+        try:
+            self.checks.recorded(self.brokers)
+        except Violation as violation:
+            self.violation = self.violation or violation
 
     def _lost(self) -> None:
         """The end of what was acknowledged is gone: nobody is told of it again."""
