@@ -67,14 +67,13 @@ def _chances(seed: int, mode: Mode, cell: Cell, runs: int) -> list[Random]:
 def _run_cell(mode: Mode, cell: Cell, home: Path, effort: Effort, chances: list[Random]) -> Row:
     """All runs of a cell on one shard; where it does not survive a run, the next one gets another."""
     row = Row(mode.name, cell, [], [])
-    enough = mode.enough(cell.brokers)
     shard: ShardProcesses | None = None
     with ExitStack() as shards:
         for number, random in enumerate(chances):
             try:
                 if shard is None:
                     shard = shards.enter_context(mode.make(home / str(number), cell.brokers))
-                outcome = run_trial(shard, enough, cell, f"load-{number}", random, effort)
+                outcome = run_trial(shard, mode, cell, f"load-{number}", random, effort)
             except (ServerError, LoadError) as error:
                 row.failures.append(str(error))
                 shards.close()
@@ -85,7 +84,7 @@ def _run_cell(mode: Mode, cell: Cell, home: Path, effort: Effort, chances: list[
             _say(f"{mode.name} run {number + 1}: {outcome.line()}")
             for sentence in outcome.account.wrong:
                 _say(f"  wrong: {sentence}")
-            if cell.ending(enough) is Ending.REFUSES:
+            if cell.ending(mode.enough(cell.brokers)) is Ending.REFUSES:
                 shards.close()
                 shard = None
     return row

@@ -66,7 +66,7 @@ def test_what_is_lost_is_what_was_said(tmp_path: Path, cell: Cell) -> None:
 def _run(shard: ShardProcesses, cell: Cell) -> tuple[int, str]:
     """(how many messages are lost, what the shard said); nothing may be wrong."""
     topic = f"matrix-{cell.cause.word}-{cell.hit}"
-    outcome = run_trial(shard, RAFT.enough(BROKERS), cell, topic, Random(SEED), EFFORT)
+    outcome = run_trial(shard, RAFT, cell, topic, Random(SEED), EFFORT)
     print(outcome.line())
     assert outcome.account.wrong == ()
     return outcome.account.verdict.lost, outcome.said

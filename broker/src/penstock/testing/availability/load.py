@@ -6,6 +6,7 @@ what a fault costs is to a good part what a client waits before it looks elsewhe
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from functools import partial
@@ -140,35 +141,41 @@ class Load:
     # --- the producer ----------------------------------------------------------------------------
 
     def _new_producer(self) -> Producer:
-        return Producer({"bootstrap.servers": self._bootstrap, "log_level": 0, **PRODUCER})
+        return Producer({**self._common(), **PRODUCER})
 
     def _send_all(self) -> None:
         due = time.monotonic()
         while self._sending.is_set():
-            while due <= time.monotonic():
-                self._send(self.sent)
-                self.sent += 1
-                due += self._interval_s
-            # The client waits in whole milliseconds; asked for less, it would spin.
-            self._producer.poll(max(due - time.monotonic(), 0.001))
+            try:
+                while due <= time.monotonic():
+                    self._send(self.sent)
+                    self.sent += 1
+                    due += self._interval_s
+                # The client waits in whole milliseconds; asked for less, it would spin.
+                self._producer.poll(max(due - time.monotonic(), 0.001))
+            except KafkaException as error:
+                self._begin_anew(error)
         while len(self._producer):
             self._producer.poll(POLL_INTERVAL_S)
 
     def _send(self, number: int) -> None:
         value = f"{number}:".ljust(PAYLOAD_BYTES, ".").encode()
-        answered = partial(self._answered, number)
-        try:
-            self._producer.produce(self.topic, value, partition=number % PARTITIONS, on_delivery=answered)
-        except KafkaException as error:
-            if not error.args[0].fatal():
-                raise
-            # An idempotent producer cannot go on once a broker has forgotten what it wrote; its user starts another one.
-            self._mention(error.args[0])
-            while len(self._producer):
-                self._producer.purge()
-                self._producer.poll(POLL_INTERVAL_S)
-            self._producer = self._new_producer()
-            self._producer.produce(self.topic, value, partition=number % PARTITIONS, on_delivery=answered)
+        partition = number % PARTITIONS
+        self._producer.produce(
+            self.topic, value, partition=partition, on_delivery=partial(self._answered, number)
+        )
+
+    def _begin_anew(self, error: KafkaException) -> None:
+        """An idempotent producer cannot go on once a broker has forgotten what it wrote; its user starts another one. What
+        it held is given up: the books count it as not acknowledged. Raises any other error."""
+        if not error.args[0].fatal():
+            raise error
+        self._mention(error.args[0])
+        given_up, self._producer = self._producer, self._new_producer()
+        given_up.purge()
+        while len(given_up):
+            with contextlib.suppress(KafkaException):  # It says once more that it is over.
+                given_up.poll(POLL_INTERVAL_S)
 
     def _answered(self, number: int, error: KafkaError | None, message: Message) -> None:
         if error is None:
@@ -181,9 +188,7 @@ class Load:
 
     def _read_all(self) -> None:
         group = f"{self.topic}-readers"
-        consumer = Consumer(
-            {"bootstrap.servers": self._bootstrap, "log_level": 0, "group.id": group, **CONSUMER}
-        )
+        consumer = Consumer({**self._common(), "group.id": group, **CONSUMER})
         consumer.subscribe([self.topic])
         try:
             while self._reading.is_set():
@@ -199,6 +204,9 @@ class Load:
             consumer.close()
 
     # --- both ------------------------------------------------------------------------------------
+
+    def _common(self) -> dict[str, Any]:
+        return {"bootstrap.servers": self._bootstrap, "log_level": 0, "error_cb": self._mention}
 
     def _run(self, body: Callable[[], None]) -> None:
         try:

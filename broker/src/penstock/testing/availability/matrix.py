@@ -41,7 +41,7 @@ class Ending(Enum):
 
 
 class Cell(NamedTuple):
-    """`hit` of `brokers` brokers meet `cause`. `behind`: the others hang before, and miss what is acknowledged meanwhile."""
+    """`hit` of `brokers` brokers meet `cause`. `behind`: the others are down before, and miss what is acknowledged."""
 
     cause: Cause
     hit: int

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from penstock.testing.availability.books import Place
     from penstock.testing.availability.matrix import Cell
+    from penstock.testing.availability.modes import Mode
     from penstock.testing.shard_processes import ShardProcesses
 
 FLOW_MESSAGES = 500
@@ -71,117 +72,116 @@ class Outcome(NamedTuple):
 
 
 def run_trial(
-    shard: ShardProcesses, enough: int, cell: Cell, topic: str, random: Random, effort: Effort | None = None
+    shard: ShardProcesses, mode: Mode, cell: Cell, topic: str, random: Random, effort: Effort | None = None
 ) -> Outcome:
-    """`shard` is whole, and is whole again afterwards, but where it refuses to serve; `enough` of its brokers have to be
-    there, `topic` is made. Raises ServerError, LoadError when it or the clients do not get there."""
+    """`shard` is one of that mode, is whole, and is whole again afterwards, but where it refuses to serve; `topic` is made.
+    Raises ServerError, LoadError when it or the clients do not get there."""
     shard.note_formed()
     create_topic(shard.kafka, topic)
     effort = effort or Effort()
     with closing(Load(shard.kafka, topic, effort.per_second)) as load:
-        trial = _Trial(shard, cell, load, enough, effort)
-        victims = cell.victims(shard.leader(), random)
         load.wait_flow(effort.flow)
+        trial = _Trial(shard, mode, cell, load, effort)
+        trial.begin(random)
         if trial.ending is Ending.SERVES:
-            return trial.served(victims)
+            return trial.served()
         if trial.ending is Ending.TRUSTED:
-            return trial.trusted(victims)
-        return trial.refused(victims)
+            return trial.trusted()
+        return trial.refused()
 
 
 class _Trial:
     """What the three courses of a run share."""
 
-    def __init__(self, shard: ShardProcesses, cell: Cell, load: Load, enough: int, effort: Effort) -> None:
+    def __init__(self, shard: ShardProcesses, mode: Mode, cell: Cell, load: Load, effort: Effort) -> None:
         self.shard = shard
         self.cell = cell
         self.load = load
-        self.enough = enough
+        self.enough = mode.enough(cell.brokers)
         self.effort = effort
-        self.ending = cell.ending(enough)
+        self.ending = cell.ending(self.enough)
+        self.leader = -1
+        self.victims: Sequence[int] = ()
+        self.left: Sequence[int] = ()
+        self._ordinary = self._began = 0.0
         self._logs = [broker.log.stat().st_size for broker in shard.brokers]
+
+    def begin(self, random: Random) -> None:
+        """Messages flow as ever for a while; then it is settled who is hit."""
+        self._ordinary = time.monotonic()
+        self.load.wait_flow(self.effort.ordinary)
+        self.leader = self.shard.leader()
+        self.victims = self.cell.victims(self.leader, random)
+        self.left = [ordinal for ordinal in range(self.shard.replicas) if ordinal not in self.victims]
+        self._began = time.monotonic()
 
     # --- courses ---------------------------------------------------------------------------------
 
-    def served(self, victims: Sequence[int]) -> Outcome:
+    def served(self) -> Outcome:
         """The shard goes on by itself."""
-        leader, cause = self.shard.leader(), self.cell.cause
-        away_s = self.effort.absence.of(cause)
+        away_s = self.effort.absence.of(self.cell.cause)
         said = ""
-        ordinary, began = self._ordinary()
-        strike(self.shard, cause, victims)
+        strike(self.shard, self.cell.cause, self.victims)
         if away_s:
             time.sleep(away_s)
-            said = self._said([other for other in self.shard.running if other not in victims], leader)
-        counted = restore(self.shard, cause, victims, self.enough)
+            said = self._said(self.left)
+        counted = restore(self.shard, self.cell.cause, self.victims, self.enough)
         self.load.wait_flow(self.effort.flow)
-        said = said or self._said(range(self.shard.replicas), leader)
-        window = Window(ordinary, began, self._whole_again(), counted)
-        return self._outcome(said, window)
+        said = said or self._said(range(self.shard.replicas))
+        return self._outcome(said, self._whole_again(counted))
 
-    def trusted(self, victims: Sequence[int]) -> Outcome:
+    def trusted(self) -> Outcome:
         """Too few are left for good, until one of them is trusted."""
-        left = [ordinal for ordinal in range(self.shard.replicas) if ordinal not in victims]
-        ordinary, began = self._ordinary()
         if self.cell.behind:
-            for ordinal in left:
-                self.shard.pause(ordinal)
+            for ordinal in self.left:
+                # Not paused: it would still read what its socket has.
+                self.shard.kill(ordinal)
             self.load.wait_flow(self.effort.flow)
-        strike(self.shard, self.cell.cause, victims)
+        strike(self.shard, self.cell.cause, self.victims)
         if self.cell.behind:
-            for ordinal in left:
-                self.shard.resume(ordinal)
-        restore(self.shard, self.cell.cause, victims, self.enough)
-        said = self._wait_refusals()
+            for ordinal in self.left:
+                self.shard.brokers[ordinal].launch_only()
+        restore(self.shard, self.cell.cause, self.victims, self.enough)
+        said, wrong = self._wait_refusals()
         acked = len(self.load.acked)
-        ends = {ordinal: self.shard.ask(ordinal, "/v1/broker")["log"]["lastIndex"] for ordinal in left}
-        chosen = max(left, key=lambda ordinal: ends[ordinal])
-        wrong = self._served_meanwhile(acked)
+        ends = {ordinal: self.shard.ask(ordinal, "/v1/broker")["log"]["lastIndex"] for ordinal in self.left}
+        chosen = max(self.left, key=lambda ordinal: ends[ordinal])
         asked = time.monotonic()
         recovery = self.shard.trust(chosen)
         if recovery["lastIndex"] != ends[chosen]:
             wrong.append(f"entry {recovery['lastIndex']} was said to be the last, it is {ends[chosen]}")
         self.load.wait_flow(self.effort.flow)
-        window = Window(ordinary, began, self._whole_again(), asked)
-        return self._outcome(
-            f"{said}; once trusted: what was acknowledged behind entry N may be gone",
-            window,
-            Told(recovery["epoch"], acked),
-            wrong,
-        )
+        said = f"{said}; once trusted: what was acknowledged behind entry N may be gone"
+        return self._outcome(said, self._whole_again(asked), Told(recovery["epoch"], acked), wrong)
 
-    def refused(self, victims: Sequence[int]) -> Outcome:
+    def refused(self) -> Outcome:
         """Nothing is left."""
         self.load.stop_reading()
-        strike(self.shard, self.cell.cause, victims)
-        restore(self.shard, self.cell.cause, victims, self.enough)
-        self.shard.wait_until(self._all_met, "meeting of all brokers")
-        said = self._wait_refusals()
-        acked = len(self.load.acked)
-        wrong = [] if NOT_FOUNDED in said else [f"not that it existed before, but: {said}"]
+        strike(self.shard, self.cell.cause, self.victims)
+        restore(self.shard, self.cell.cause, self.victims, self.enough)
+        said, wrong = self._wait_refusals()
+        if NOT_FOUNDED not in said:
+            wrong.append(f"not that it existed before, but: {said}")
         self.load.close()
-        wrong += [*self._served_meanwhile(acked), *self._tracebacks()]
+        wrong += self._tracebacks()
         account = settle(self._records([]), self.ending)
         return Outcome(self.cell, account._replace(wrong=(*account.wrong, *wrong)), said, None, None)
 
     # --- steps -----------------------------------------------------------------------------------
 
-    def _ordinary(self) -> tuple[float, float]:
-        """Messages flow as ever; from when until when."""
-        began = time.monotonic()
-        self.load.wait_flow(self.effort.ordinary)
-        return began, time.monotonic()
-
-    def _whole_again(self) -> float:
-        """Waits for it, and until messages flow then; the moment of that. Asks seldom, because asking costs the brokers."""
-        everybody = frozenset(range(self.shard.replicas))
+    def _whole_again(self, counted: float | None) -> Window:
+        """Waits for it, and until messages flow then. Asks seldom, because asking costs the brokers."""
         deadline = time.monotonic() + IN_SYNC_TIMEOUT_S
-        while self.shard.view(self.shard.leader()).in_sync != everybody:
+        while not self._all_in_sync():
             if time.monotonic() > deadline:
                 raise ServerError(f"not whole within {IN_SYNC_TIMEOUT_S:.0f} s:\n{self.shard.tails()}")
             time.sleep(IN_SYNC_INTERVAL_S)
         self.load.wait_flow(self.effort.flow)
-        return time.monotonic()
+        return Window(self._ordinary, self._began, time.monotonic(), counted)
+
+    def _all_in_sync(self) -> bool:
+        up = all(broker.note_ready() for broker in self.shard.brokers)
+        return up and len(self.shard.view(self.shard.leader()).in_sync) == self.shard.replicas
 
     def _outcome(
         self, said: str, window: Window, told: Told | None = None, wrong: Sequence[str] = ()
@@ -203,7 +203,7 @@ class _Trial:
 
     # --- what the shard says -----------------------------------------------------------------------
 
-    def _said(self, ordinals: Sequence[int], before: int) -> str:
+    def _said(self, ordinals: Sequence[int]) -> str:
         """What those brokers say of the shard, without names and numbers that differ from run to run."""
         if not ordinals:
             return "nobody is there to ask"
@@ -211,40 +211,35 @@ class _Trial:
             reasons = _reasons(self.shard, ordinal)
             if reasons == []:
                 view = self.shard.view(ordinal)
-                leads = "the same broker leads" if view.leader == before else "another broker leads"
+                leads = "the same broker leads" if view.leader == self.leader else "another broker leads"
                 leader = self.shard.view(view.leader) if view.leader in ordinals else view
                 missing = self.shard.replicas - len(leader.in_sync)
                 return f"{leads}, {missing} not in sync" if missing else f"{leads}, all in sync"
         found = sorted({reason for ordinal in ordinals for reason in _reasons(self.shard, ordinal) or ()})
         return "; ".join(found) or "nobody answers"
 
-    def _wait_refusals(self) -> str:
-        """Waits until every broker says why it does not serve, and that nobody leads."""
-        found: dict[int, list[str]] = {}
+    def _wait_refusals(self) -> tuple[str, list[str]]:
+        """Waits until all brokers are up and have met, and every one says why it does not serve and that nobody leads. Their
+        reasons, and what was wrong meanwhile."""
+        self.shard.wait_until(self._all_met, "meeting of all brokers")
+        acked = len(self.load.acked)
+        found: list[list[str] | None] = []
 
         def all_refuse() -> bool:
-            for ordinal in range(self.shard.replicas):
-                reasons = _reasons(self.shard, ordinal)
-                if (
-                    not reasons
-                    or not self.shard.brokers[ordinal].note_ready()
-                    or self.shard.view(ordinal).leader >= 0
-                ):
-                    return False
-                found[ordinal] = reasons
-            return True
+            found[:] = [_reasons(self.shard, ordinal) for ordinal in range(self.shard.replicas)]
+            return all(found) and all(
+                self.shard.view(other).leader < 0 for other in range(self.shard.replicas)
+            )
 
         self.shard.wait_until(all_refuse, "sentence of every broker that it does not serve")
-        return "; ".join(sorted({reason for reasons in found.values() for reason in reasons}))
+        said = "; ".join(sorted({reason for reasons in found for reason in reasons or ()}))
+        more = len(self.load.acked) - acked
+        return said, [f"{more} messages were acknowledged while nobody was to serve"] if more else []
 
     def _all_met(self) -> bool:
-        """Whether every broker that was started since has met every other one."""
-        others = self.shard.replicas - 1
-        return all(log.count(MET) >= others for log in self._new_logs())
-
-    def _served_meanwhile(self, acked: int) -> list[str]:
-        more = len(self.load.acked) - acked
-        return [f"{more} messages were acknowledged while nobody was to serve"] if more else []
+        """Whether every broker that was hit has met every other one since."""
+        logs = self._new_logs()
+        return all(logs[ordinal].count(MET) >= self.shard.replicas - 1 for ordinal in self.victims)
 
     def _tracebacks(self) -> list[str]:
         return [
