@@ -144,3 +144,41 @@ def test_who_does_not_lead_keeps_nobody_waiting(leader: Surroundings) -> None:
     leader.read("elsewhere")
     leader.gate.renew()
     assert (leader.served, leader.asked) == (["elsewhere"], [])
+
+
+def test_while_a_change_of_the_members_stops_the_leader_reads_wait_and_are_not_sent_away(
+    leader: Surroundings,
+) -> None:
+    leader.read("asked")
+    leader.leading = False
+    leader.gate.hold()
+    leader.read("held")
+    leader.confirm()
+    assert leader.served == []
+    leader.leading = True
+    leader.gate.resume()
+    # The answer gave a lease, which holds still.
+    assert (leader.served, len(leader.asked)) == (["asked", "held"], 1)
+
+
+def test_held_reads_ask_when_the_lease_is_over_by_then(leader: Surroundings) -> None:
+    leader.leading = False
+    leader.gate.hold()
+    leader.read("held")
+    leader.leading = True
+    leader.gate.resume()
+    assert (leader.served, len(leader.asked), leader.turns) == ([], 1, 1)
+    leader.confirm()
+    assert leader.served == ["held"]
+
+
+def test_held_reads_are_told_when_the_leadership_ends_or_is_handed_over(leader: Surroundings) -> None:
+    leader.leading = False
+    for end in (leader.gate.leadership_changed, leader.gate.hand_over):
+        leader.gate.hold()
+        leader.read(end.__name__)
+        assert end.__name__ not in leader.served
+        end()
+        assert leader.served[-1] == end.__name__
+        leader.read("after it")
+        assert leader.served[-1] == "after it"

@@ -46,12 +46,16 @@ class ReadGate:
         self._turn = turn
         self._question: _Question | None = None
         self._waiting: list[Callable[[], None]] = []
+        self._held = False
 
     def when_sure(self, then: Callable[[], None]) -> None:
         """Calls back once this broker is sure to lead, or knows that it does not serve: `check_leading` tells which.
 
         Nothing that was acknowledged before this call is missing then.
         """
+        if self._held:
+            self._waiting.append(then)
+            return
         if not self._shard.leading or self._lease.holds(self._clock.monotonic_ms()):
             then()
             return
@@ -83,6 +87,9 @@ class ReadGate:
         assert asked is not None
         if asked.lasts:
             self._lease.confirmed(asked.asked_ms)
+        if self._held:
+            self._waiting = [*asked.waiting, *self._waiting]
+            return
         for then in asked.waiting:
             then()
         if self._waiting and self._question is None and self._put():
@@ -94,12 +101,26 @@ class ReadGate:
         if self._question is not None:
             self._question.lasts = False
 
+    def hold(self) -> None:
+        """A change of the members lets nothing be appended until it is applied."""
+        self._held = True
+
+    def resume(self) -> None:
+        """The leader serves again."""
+        self._held = False
+        waiting, self._waiting = self._waiting, []
+        for then in waiting:
+            self.when_sure(then)
+
     def hand_over(self) -> None:
-        """Another member is about to be told to stand for election."""
+        """Another member is about to be told to stand for election, and this one serves nobody any more."""
         self._lease.give_up()
+        if self._held:
+            self.resume()
 
     def leadership_changed(self) -> None:
         """Begins anew; who waits looks again."""
+        self._held = False
         self._lease.begin()
         question, self._question = self._question, None
         waiting, self._waiting = self._waiting, []

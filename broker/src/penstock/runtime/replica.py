@@ -206,8 +206,8 @@ class Replica:
         self._tell()
         refusal = self.core.transfer_leadership(to)
         if refusal is None:
-            self._reads.hand_over()
             self.shard.leading = False
+            self._reads.hand_over()
             self.turn()
         return refusal
 
@@ -223,6 +223,8 @@ class Replica:
         self._append_own([command], index)
         # The core may want nothing appended until the change is applied.
         self.shard.leading = self.core.append_refusal() is None
+        if not self.shard.leading:
+            self._reads.hold()
         self.turn()
         return None
 
@@ -277,6 +279,7 @@ class Replica:
         if self.core.append_refusal() is not None:
             return
         self.shard.leading = True
+        self._reads.resume()
         self.settling.moved()
         if self.serving_since_epoch == self.leadership.epoch:
             return
