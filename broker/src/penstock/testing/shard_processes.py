@@ -17,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from penstock.testing.managed_process import ServerError
@@ -99,6 +100,7 @@ class ShardProcesses:
             ),
             **(config or {}),
         }
+        self._each = {ordinal: dict((each or {}).get(ordinal, {})) for ordinal in range(replicas)}
         for ordinal in range(replicas):
             addresses = (f"{hosts[ordinal]}:{port}" for port in ports[ordinal::replicas])
             self.brokers.append(
@@ -110,11 +112,18 @@ class ShardProcesses:
                     program=program,
                 )
             )
-            self.configure(ordinal, (each or {}).get(ordinal, {}))
+            self.configure(ordinal, self._each[ordinal])
 
     def configure(self, ordinal: int, changes: Mapping[str, object]) -> None:
         """Settings of one broker from its next start on, beside the shared ones."""
+        self._each[ordinal] = dict(changes)
         self.brokers[ordinal].configure({**self._shared, "broker.ordinal": ordinal, **changes})
+
+    def note_formed(self) -> None:
+        """The shard has existed: from their next starts on brokers are told so, as the operator does it."""
+        self._shared["shard.formed"] = True
+        for ordinal, changes in self._each.items():
+            self.configure(ordinal, changes)
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -155,6 +164,14 @@ class ShardProcesses:
         """Deletes the folder of a broker that does not run."""
         assert not self.brokers[ordinal].running, f"broker {ordinal} runs"
         shutil.rmtree(self.brokers[ordinal].data)
+
+    def forget(self, ordinal: int) -> None:
+        """Deletes everything of a broker that does not run but its volume and its log: what told others where it was."""
+        broker = self.brokers[ordinal]
+        assert not broker.running, f"broker {ordinal} runs"
+        for path in broker.folder.iterdir():
+            if path not in (broker.data, broker.log):
+                path.unlink()
 
     def pause(self, ordinal: int) -> None:
         """SIGSTOP: its connections stay open and nothing answers."""
@@ -200,6 +217,20 @@ class ShardProcesses:
         except ServerError:
             return False
         return True
+
+    def reasons(self, ordinal: int) -> list[str]:
+        """Why `/readyz` says that clients should not be sent there; empty: they should. Raises ServerError when it does not
+        answer."""
+        _, told = self._request(ordinal, "/readyz")
+        found: list[str] = json.loads(told)["reasons"]
+        return found
+
+    def trust(self, ordinal: int, **changes: str) -> Any:
+        """Has the shard go on from this broker's copy, as a person or the operator asks for it; `changes` replace what names
+        the copy. Raises ServerError when it is refused."""
+        broker = self.ask(ordinal, "/v1/broker")
+        body = {"shardUid": broker["shardUid"], "storageId": broker["storageId"], **changes}
+        return self.ask(ordinal, "/v1/shard/trust", body)
 
     def leader(self, *, other_than: int | None = None, timeout_s: float = SETTLE_TIMEOUT_S) -> int:
         """Who leads and says so itself; waits until somebody does. Where two say so, the newer epoch counts."""
@@ -248,24 +279,31 @@ class ShardProcesses:
 
     def ask(self, ordinal: int, path: str, body: object | None = None) -> Any:
         """A broker's admin API: GET, or POST where there is a body. Raises ServerError for anything but success."""
-        url = f"{self.brokers[ordinal].admin}{path}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url, data, {"content-type": "application/json"})
-        try:
-            with urllib.request.urlopen(request, timeout=ASK_TIMEOUT_S) as answer:
-                return json.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                sentence = error.read().decode(errors="replace")
-            raise ServerError(f"broker {ordinal} answered {path} with {error.code}: {sentence}") from error
-        except OSError as error:
-            raise ServerError(f"broker {ordinal} does not answer {path}: {error}") from error
+        status, told = self._request(ordinal, path, body)
+        if status >= HTTPStatus.BAD_REQUEST:
+            sentence = told.decode(errors="replace")
+            raise ServerError(f"broker {ordinal} answered {path} with {status}: {sentence}")
+        return json.loads(told)
 
     def tails(self) -> str:
         """The ends of all logs, for whoever explains a failure."""
         return "\n".join(f"broker {n}:\n{broker.tail()}" for n, broker in enumerate(self.brokers))
 
     # --- inside ----------------------------------------------------------------------------------
+
+    def _request(self, ordinal: int, path: str, body: object | None = None) -> tuple[int, bytes]:
+        """Status and content of a broker's answer. Raises ServerError when there is none."""
+        url = f"{self.brokers[ordinal].admin}{path}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, {"content-type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=ASK_TIMEOUT_S) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+        except OSError as error:
+            raise ServerError(f"broker {ordinal} does not answer {path}: {error}") from error
 
     def _views(self, other_than: int | None = None) -> dict[int, ShardView]:
         """What the brokers that answer say; one of them, which may be paused, is not asked."""
