@@ -1,0 +1,461 @@
+"""Who is master of a shard in mode MasterSlave: one member's part in the election by Lease, as decisions.
+
+No input and no output here is a socket, a file or a clock: the driver reads and writes the Lease, persists the epoch, and
+calls the methods with the time, in milliseconds of a clock that goes on while the machine is suspended and counts from
+anywhere. After each call it takes the outputs and does them in order. The phases:
+
+    FOLLOWING -> CLAIMED       the Lease was free, this member was entitled, and its claim is in the Lease
+    CLAIMED   -> MASTER        the claim's epoch is on this member's disk, and the Lease is known to be valid
+    MASTER    -> RELEASING     leadership is handed over: nothing is acknowledged any more, the Lease is yet to say so
+    any       -> OVER          the process ends this life; the next one has another holder UUID and begins as FOLLOWING
+
+Only MASTER acknowledges, and only while `may_acknowledge`: from a renewal it is valid for the Lease's duration, counted from
+when it sent it, less the margin. Whoever else looks counts the same duration from when it saw that renewal, which is later.
+A process that stood still has to ask `may_acknowledge` again before it answers anything.
+
+A write without an answer is neither a success nor a failure: the Lease is read back, and what it says then counts. Each
+write has a number of its own, so that a renewal that is found there is valid from when that very one was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+
+import msgspec
+
+from penstock.replication.master_attempts import NOTHING, Attempt
+from penstock.replication.master_lease import (
+    ANYBODY,
+    HolderIdentity,
+    LeaseRecord,
+    Missing,
+    Observation,
+    Release,
+    Stored,
+    Unavailable,
+    Unreadable,
+    WriteOutcome,
+)
+from penstock.replication.master_outputs import (
+    BecomeMaster,
+    Create,
+    Exit,
+    MayHaveLost,
+    Output,
+    PersistEpoch,
+    ProbeLog,
+    Read,
+    StopAcknowledging,
+    Waiting,
+    Write,
+)
+from penstock.replication.master_timing import LeaseTiming
+from penstock.replication.master_view import MasterView
+from penstock.replication.mastership import Mastership
+from penstock.replication.takeover import (
+    FailoverPolicy,
+    Standing,
+    Wait,
+    WaitingFor,
+    decide_takeover,
+    inherited_set,
+)
+
+# In place of a write's number, which are above it.
+READING = 0
+
+
+class Phase(StrEnum):
+    """See the module for who may follow whom."""
+
+    FOLLOWING = "following"
+    CLAIMED = "claimed"
+    MASTER = "master"
+    RELEASING = "releasing"
+    OVER = "over"
+
+
+class Election(msgspec.Struct, frozen=True, kw_only=True):
+    """What does not change while the process lives. `holder` is a UUID made at its start."""
+
+    holder: str
+    identity: HolderIdentity
+    shard_uid: str
+    policy: FailoverPolicy
+    timing: LeaseTiming
+
+
+class MasterElection:
+    """`epoch` is the highest that the member has persisted or finds in its log, 0 for one that has never been in a shard;
+    `log_end` its log's last entry; `jitter` gives milliseconds to wait beyond the duration."""
+
+    def __init__(
+        self, election: Election, epoch: int, log_end: int, jitter: Callable[[], int], now: int
+    ) -> None:
+        self.phase = Phase.FOLLOWING
+        self._election = election
+        self._timing = election.timing
+        self._epoch = epoch
+        self._log_end = log_end
+        self._view = MasterView(jitter)
+        self._mastership: Mastership | None = None
+        self._outputs: list[Output] = []
+        # One exchange with the store at a time: a write's number, READING, or None for nothing under way.
+        self._busy: int | None = None
+        self._attempt = READING
+        self._next_ms = now
+        self._write_not_before_ms = now
+        # What this member knows of the Lease may be outdated by its own write, or by what it was told meanwhile.
+        self._in_doubt = False
+        self._look_again = False
+        self._founding = False
+        self._loss = ""
+        self._waiting: Waiting | None = None
+
+    # --- questions -------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch that this member has met; a master's own."""
+        return self._epoch
+
+    @property
+    def record(self) -> LeaseRecord | None:
+        """The Lease as it was last known, for status."""
+        return self._view.record
+
+    def may_acknowledge(self, now: int) -> bool:
+        """Whether this member is master beyond doubt, at this moment."""
+        return self.phase is Phase.MASTER and self._mastership is not None and now < self._mastership.stops_ms
+
+    def next_tick_ms(self) -> int | None:
+        """When to call `tick` next, at the latest; None while only an answer can change anything, or nothing any more."""
+        if self.phase is Phase.OVER:
+            return None
+        due = [self._next_ms] if self._busy is None else []
+        mastership = self._mastership
+        if self.phase is Phase.MASTER and mastership is not None:
+            due.append(mastership.stops_ms)
+            if mastership.probe_ms is not None:
+                due.append(mastership.probe_ms)
+        if self.phase is Phase.RELEASING and mastership is not None:
+            due.append(mastership.expires_ms)
+        return min(due, default=None)
+
+    def take(self) -> list[Output]:
+        """The outputs since the last call."""
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    # --- inputs of a member ----------------------------------------------------------------------
+
+    def tick(self, now: int) -> None:
+        """Time has passed."""
+        mastership = self._mastership
+        if mastership is not None and self.may_acknowledge(now) and mastership.log_is_silent(now):
+            mastership.probing()
+            self._outputs.append(ProbeLog())
+        self._proceed(now)
+
+    def found(self, now: int) -> None:
+        """This member may found the shard: it was told that the shard has never been formed. It then creates the Lease
+        unless it finds one."""
+        if self.phase is Phase.FOLLOWING and self._epoch == 0:
+            self._founding = True
+            self.look(now)
+
+    def look(self, now: int) -> None:
+        """Something says that the Lease may have changed: read it now rather than at the next turn."""
+        if self.phase is Phase.FOLLOWING:
+            self._look_again = self._busy is not None
+            self._next_ms = now
+            self._proceed(now)
+
+    def observed(self, what: Observation, now: int) -> None:
+        """What a `Read` came to."""
+        if self.phase is Phase.OVER or self._busy != READING:
+            return
+        self._busy = None
+        again, self._look_again = self._look_again, False
+        if not isinstance(what, LeaseRecord):
+            self._saw_nothing(what, now)
+        elif what.holder == self._election.holder:
+            self._saw_own(what, now)
+        elif self.phase is not Phase.FOLLOWING:
+            self._end(f"{what.holder_name} holds the Lease now, in epoch {what.epoch}")
+        elif not again or what.epoch >= self._epoch:
+            self._saw_other(what, now)
+        if again and self.phase is Phase.FOLLOWING:
+            self._next_ms = now
+        self._proceed(now)
+
+    def written(self, request_id: int, outcome: WriteOutcome, now: int) -> None:
+        """What a `Create` or `Write` came to."""
+        if self.phase is Phase.OVER or self._busy != request_id or request_id == READING:
+            return
+        self._busy = None
+        attempt = self._view.attempts.numbered(request_id)
+        if isinstance(outcome, Stored) and attempt is not None:
+            self._holds(msgspec.structs.replace(attempt.record, version=outcome.version), attempt, now)
+        else:
+            self._in_doubt = True
+            self._next_ms = now
+            self._write_not_before_ms = now + self._timing.retry_pause_ms
+        self._proceed(now)
+
+    def log_at(self, epoch: int, end: int, now: int) -> None:
+        """The member's log ends with entry `end`, of `epoch`."""
+        self._log_end = end
+        self.learned_epoch(epoch, now)
+
+    def learned_epoch(self, epoch: int, now: int) -> None:
+        """Somebody was heard in this epoch."""
+        if epoch <= self._epoch or self.phase is Phase.OVER:
+            return
+        self._epoch = epoch
+        if self.phase is Phase.FOLLOWING:
+            self.look(now)
+        else:
+            self._end(f"there is a newer epoch, {epoch}")
+
+    # --- inputs of a holder ----------------------------------------------------------------------
+
+    def epoch_stored(self, epoch: int, now: int) -> None:
+        """`PersistEpoch` is done, which is progress of the disk as well."""
+        if self.phase is Phase.CLAIMED and self._mastership is not None and epoch == self._epoch:
+            self._mastership.epoch_durable = True
+            self._mastership.log_progress(now)
+            self._become(now)
+
+    def log_progress(self, now: int) -> None:
+        """The log has finished a write."""
+        if self._mastership is not None:
+            self._mastership.log_progress(now)
+
+    def caught_up(self, member: int, now: int) -> None:
+        """A member holds all that is committed, at this moment, and is to join the in-sync set."""
+        self._want(member, now, in_sync=True)
+
+    def fell_behind(self, member: int, now: int) -> None:
+        """A member does not follow, or is beyond `maxLag`, and is to leave the in-sync set."""
+        self._want(member, now, in_sync=False)
+
+    def hand_over(self, to: int, now: int) -> str | None:
+        """Ends the leadership in favour of a member of the in-sync set, or of ANYBODY in it. The caller has refused writes
+        and waited until that member holds all of the log. Gives why it cannot be, as a sentence, or None."""
+        mastership, known = self._mastership, self._view.record
+        if not self.may_acknowledge(now) or mastership is None or known is None:
+            return "this broker is not master"
+        if to != ANYBODY:
+            why_not = mastership.why_not_successor(to, known, self._view.attempts.records)
+            if why_not is not None:
+                return why_not
+        self.phase = Phase.RELEASING
+        mastership.release = Release("leadership was handed over", to)
+        self._outputs.append(StopAcknowledging(mastership.release.reason))
+        self._next_ms = self._write_not_before_ms = now
+        self._proceed(now)
+        return None
+
+    # --- exchanges with the store ----------------------------------------------------------------
+
+    def _proceed(self, now: int) -> None:
+        """Ends what has run out; else begins the next exchange if it is due."""
+        mastership, known = self._mastership, self._view.record
+        if mastership is not None and self.phase is Phase.MASTER and now >= mastership.stops_ms:
+            self._end(mastership.why_not_renewed(now))
+        elif mastership is not None and self.phase is Phase.RELEASING and now >= mastership.expires_ms:
+            self._end("leadership was handed over, and the Lease could not be released in time")
+        if self.phase is Phase.OVER or self._busy is not None or now < self._next_ms:
+            return
+        if mastership is None or known is None or self._in_doubt:
+            self._busy = READING
+            self._outputs.append(Read())
+        elif now < self._write_not_before_ms:
+            self._next_ms = self._write_not_before_ms
+        elif self.phase is not Phase.RELEASING and mastership.log_stalled(now):
+            self._next_ms = now + self._timing.retry_pause_ms
+        else:
+            self._send(mastership.next_record(known, self._log_end), known.version, now)
+
+    def _claim(self, before: LeaseRecord | None, now: int) -> None:
+        """Writes this member into a Lease that is free, or into none."""
+        election, standing = self._election, self._standing()
+        if before is None:
+            in_sync = frozenset({standing.member})
+        else:
+            in_sync = inherited_set(before, standing, election.policy)
+        record = LeaseRecord(
+            shard_uid=election.shard_uid,
+            holder=election.holder,
+            identity=election.identity,
+            epoch=next_epoch(before, self._epoch),
+            in_sync=in_sync,
+            duration_ms=self._timing.duration_ms,
+            log_end=self._log_end,
+            transitions=before.transitions + 1 if before is not None else 0,
+        )
+        self._send(record, NOTHING if before is None else before.version, now)
+
+    def _send(self, record: LeaseRecord, if_version: str, now: int) -> None:
+        self._attempt += 1
+        record = msgspec.structs.replace(record, attempt=self._attempt)
+        self._view.attempts.sent(record, if_version, now)
+        self._busy = self._attempt
+        # Before it leaves: from then on the Lease may say so.
+        self._publish_sets()
+        if if_version == NOTHING:
+            self._outputs.append(Create(self._attempt, record))
+        else:
+            self._outputs.append(Write(self._attempt, record, if_version))
+
+    # --- what the Lease says ---------------------------------------------------------------------
+
+    def _saw_nothing(self, what: Missing | Unreadable | Unavailable, now: int) -> None:
+        if self.phase is not Phase.FOLLOWING:
+            self._next_ms = now + self._timing.retry_pause_ms
+            return  # A holder tries on until its time is up.
+        self._next_ms = now + self._timing.poll_interval_ms
+        match what:
+            case Missing() if may_create(self._founding, self._view.record):
+                self._claim(None, now)
+            case Missing():
+                self._wait(
+                    WaitingFor.MISSING,
+                    "there is no Lease of this shard, which is never taken for a free one: somebody removed it",
+                )
+            case Unreadable(why=why):
+                self._wait(WaitingFor.UNREADABLE, why)
+            case Unavailable(why=why):
+                self._wait(WaitingFor.UNAVAILABLE, f"the Lease cannot be read: {why}")
+
+    def _saw_own(self, record: LeaseRecord, now: int) -> None:
+        self._in_doubt = False
+        if not self._view.is_news(record):
+            self._next_ms = max(now, self._write_not_before_ms)
+            return
+        attempt = self._view.attempts.written_as(record)
+        if attempt is not None:
+            self._holds(record, attempt, now)
+        elif self._view.says_the_same(record):
+            # Somebody wrote what is not the election's, a label say. That renews nothing.
+            self._view.adopt(record, now)
+            self._next_ms = max(now, self._write_not_before_ms)
+        elif record.released is not None:
+            self._end(f"the Lease was released by somebody else: {record.released.reason}")
+        else:
+            self._end("somebody else changed what this broker had written into the Lease")
+
+    def _saw_other(self, record: LeaseRecord, now: int) -> None:
+        if self._view.is_news(record):
+            self._view.adopt(record, now)
+        standing = self._standing()
+        if record.shard_uid == standing.shard_uid:
+            self._epoch = max(self._epoch, record.epoch)
+        unchanged_ms = self._view.unchanged_ms(now)
+        decision = decide_takeover(
+            record, standing, self._election.policy, unchanged_ms, self._view.jitter_ms
+        )
+        poll_ms = self._timing.poll_interval_ms
+        if isinstance(decision, Wait):
+            free_in_ms = poll_ms if decision.free_in_ms is None else decision.free_in_ms
+            self._next_ms = now + min(poll_ms, free_in_ms)
+            self._wait(decision.reason, decision.sentence)
+        elif now < self._write_not_before_ms:
+            self._next_ms = self._write_not_before_ms
+        else:
+            self._loss = decision.loss
+            self._claim(record, now)
+
+    def _holds(self, record: LeaseRecord, attempt: Attempt, now: int) -> None:
+        """The Lease is known to say what this member wrote."""
+        self._view.adopt(record, now)
+        self._in_doubt = False
+        if record.released is not None:
+            self._end(record.released.reason)
+            return
+        if self._mastership is None:
+            if record.epoch <= self._epoch:
+                self._end(f"epoch {record.epoch} was claimed before epoch {self._epoch} was known of")
+                return
+            self._acquired(record, now)
+        mastership = self._mastership
+        assert mastership is not None
+        mastership.renewed(attempt, now)
+        if self.phase is Phase.CLAIMED:
+            self._become(now)
+        self._publish_sets()
+        at_once = self.phase is Phase.RELEASING or mastership.has_a_step_to_write(record)
+        self._next_ms = now if at_once else attempt.sent_ms + self._timing.renew_interval_ms
+
+    # --- the holder ------------------------------------------------------------------------------
+
+    def _acquired(self, record: LeaseRecord, now: int) -> None:
+        self.phase = Phase.CLAIMED
+        self._epoch = record.epoch
+        self._mastership = Mastership(
+            self._election.identity.member, self._election.policy, self._timing, record.in_sync, now
+        )
+        self._outputs.append(PersistEpoch(record.epoch))
+
+    def _become(self, now: int) -> None:
+        mastership, known = self._mastership, self._view.record
+        assert mastership is not None
+        assert known is not None
+        if not mastership.epoch_durable or now >= mastership.stops_ms:
+            return  # After the next renewal, then.
+        self.phase = Phase.MASTER
+        if self._loss:
+            self._outputs.append(MayHaveLost(self._epoch, self._loss))
+        first = mastership.new_sets(known, self._view.attempts.records)
+        assert first is not None
+        self._outputs.append(BecomeMaster(self._epoch, first.sets, first.refusal))
+
+    def _want(self, member: int, now: int, *, in_sync: bool) -> None:
+        if self.phase is not Phase.MASTER or self._mastership is None:
+            return
+        if self._mastership.want(member, in_sync=in_sync):
+            self._publish_sets()
+            self._next_ms = min(self._next_ms, now)
+            self._proceed(now)
+
+    def _publish_sets(self) -> None:
+        mastership, known = self._mastership, self._view.record
+        if self.phase is not Phase.MASTER or mastership is None or known is None:
+            return
+        changed = mastership.new_sets(known, self._view.attempts.records)
+        if changed is not None:
+            self._outputs.append(changed)
+
+    # --- small things ----------------------------------------------------------------------------
+
+    def _standing(self) -> Standing:
+        return Standing(
+            member=self._election.identity.member,
+            shard_uid=self._election.shard_uid,
+            epoch=self._epoch,
+            log_end=self._log_end,
+        )
+
+    def _wait(self, reason: WaitingFor, sentence: str) -> None:
+        waiting = Waiting(reason, sentence)
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self._outputs.append(waiting)
+
+    def _end(self, why: str) -> None:
+        if self.phase is Phase.MASTER:
+            self._outputs.append(StopAcknowledging(why))
+        self.phase = Phase.OVER
+        self._outputs.append(Exit(why))
+
+
+def next_epoch(before: LeaseRecord | None, known: int) -> int:
+    """The epoch of a new acquisition: above the Lease's, and above every one that the member has met elsewhere."""
+    return max(before.epoch if before is not None else 0, known) + 1
+
+
+def may_create(founding: bool, known: LeaseRecord | None) -> bool:
+    """Whether a Lease that is not there may be made: only to found a shard, and only if there never was one."""
+    return founding and known is None
