@@ -210,6 +210,17 @@ def test_a_lease_that_cannot_be_read_is_never_free() -> None:
     assert len(member.said(Waiting)) == 2, "told when it changes, not each time"
 
 
+def test_a_member_that_cannot_lead_does_not_claim() -> None:
+    member = Member(record(released=ENDED))
+    member.election.unfit("this broker is being sent the log")
+    member.pass_time(10_000)
+    assert not member.said(Write)
+    assert member.last(Waiting) == Waiting(WaitingFor.UNFIT, "this broker is being sent the log")
+    member.election.unfit(None)
+    member.pass_time(1000)
+    assert member.said(Write)
+
+
 def test_a_member_hears_of_a_newer_epoch_while_it_reads() -> None:
     """What it reads may be older than what it was told, and nothing is wrong with that."""
     member = Member(record(epoch=4))
@@ -385,6 +396,21 @@ def test_a_hung_disk_keeps_a_claim_from_being_renewed() -> None:
     member.pass_time(1000)
     assert not member.said(BecomeMaster)
     assert member.last(Exit).why == "orders-0-2 holds the Lease now, in epoch 6"
+
+
+def test_a_claim_goes_on_when_its_disk_works_again() -> None:
+    """It has been silent for longer than a log may be, and nothing but a probe would write to it."""
+    member = Member(record(released=ENDED))
+    member.pass_time(60_000, log_works=False)
+    assert not member.said(ProbeLog), "to persist the epoch is one"
+    member.store.record = None
+    member.election.epoch_stored(5, member.now)
+    member.pass_time(10_000, log_works=False)
+    member.store.record = member.election.record
+    assert len(member.said(ProbeLog)) == 1
+    member.election.log_progress(member.now)
+    member.pass_time(1000)
+    assert member.said(BecomeMaster)
 
 
 def test_a_write_without_an_answer_is_no_success() -> None:

@@ -50,10 +50,11 @@ from penstock.replication.master_outputs import (
     Waiting,
     Write,
 )
+from penstock.replication.master_tenure import Tenure
 from penstock.replication.master_timing import LeaseTiming
 from penstock.replication.master_view import MasterView
-from penstock.replication.mastership import Mastership
 from penstock.replication.takeover import (
+    Claim,
     FailoverPolicy,
     Standing,
     Wait,
@@ -74,6 +75,10 @@ class Phase(StrEnum):
     MASTER = "master"
     RELEASING = "releasing"
     OVER = "over"
+
+
+# They renew, and need a log that works.
+HOLDING = (Phase.CLAIMED, Phase.MASTER)
 
 
 class Election(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +104,7 @@ class MasterElection:
         self._epoch = epoch
         self._log_end = log_end
         self._view = MasterView(jitter)
-        self._mastership: Mastership | None = None
+        self._tenure: Tenure | None = None
         self._outputs: list[Output] = []
         # One exchange with the store at a time: a write's number, READING, or None for nothing under way.
         self._busy: int | None = None
@@ -110,6 +115,7 @@ class MasterElection:
         self._in_doubt = False
         self._look_again = False
         self._founding = False
+        self._unfit: str | None = None
         self._loss = ""
         self._waiting: Waiting | None = None
 
@@ -127,20 +133,20 @@ class MasterElection:
 
     def may_acknowledge(self, now: int) -> bool:
         """Whether this member is master beyond doubt, at this moment."""
-        return self.phase is Phase.MASTER and self._mastership is not None and now < self._mastership.stops_ms
+        return self.phase is Phase.MASTER and self._tenure is not None and now < self._tenure.stops_ms
 
     def next_tick_ms(self) -> int | None:
         """When to call `tick` next, at the latest; None while only an answer can change anything, or nothing any more."""
         if self.phase is Phase.OVER:
             return None
         due = [self._next_ms] if self._busy is None else []
-        mastership = self._mastership
-        if self.phase is Phase.MASTER and mastership is not None:
-            due.append(mastership.stops_ms)
-            if mastership.probe_ms is not None:
-                due.append(mastership.probe_ms)
-        if self.phase is Phase.RELEASING and mastership is not None:
-            due.append(mastership.expires_ms)
+        tenure = self._tenure
+        if self.phase is Phase.MASTER and tenure is not None:
+            due.append(tenure.stops_ms)
+        if self.phase in HOLDING and tenure is not None and tenure.probe_ms is not None:
+            due.append(tenure.probe_ms)
+        if self.phase is Phase.RELEASING and tenure is not None:
+            due.append(tenure.expires_ms)
         return min(due, default=None)
 
     def take(self) -> list[Output]:
@@ -152,11 +158,11 @@ class MasterElection:
 
     def tick(self, now: int) -> None:
         """Time has passed."""
-        mastership = self._mastership
-        if mastership is not None and self.may_acknowledge(now) and mastership.log_is_silent(now):
-            mastership.probing()
-            self._outputs.append(ProbeLog())
+        tenure = self._tenure
         self._proceed(now)
+        if tenure is not None and self.phase in HOLDING and tenure.log_is_silent(now):
+            tenure.probing()
+            self._outputs.append(ProbeLog())
 
     def found(self, now: int) -> None:
         """This member may found the shard: it was told that the shard has never been formed. It then creates the Lease
@@ -204,6 +210,11 @@ class MasterElection:
             self._write_not_before_ms = now + self._timing.retry_pause_ms
         self._proceed(now)
 
+    def unfit(self, why: str | None) -> None:
+        """Why this member cannot lead whatever the Lease says, as a sentence: it is being sent the log, say. None ends
+        that."""
+        self._unfit = why
+
     def log_at(self, epoch: int, end: int, now: int) -> None:
         """The member's log ends with entry `end`, of `epoch`."""
         self._log_end = end
@@ -223,15 +234,15 @@ class MasterElection:
 
     def epoch_stored(self, epoch: int, now: int) -> None:
         """`PersistEpoch` is done, which is progress of the disk as well."""
-        if self.phase is Phase.CLAIMED and self._mastership is not None and epoch == self._epoch:
-            self._mastership.epoch_durable = True
-            self._mastership.log_progress(now)
+        if self.phase is Phase.CLAIMED and self._tenure is not None and epoch == self._epoch:
+            self._tenure.epoch_durable = True
+            self._tenure.log_progress(now)
             self._become(now)
 
     def log_progress(self, now: int) -> None:
         """The log has finished a write."""
-        if self._mastership is not None:
-            self._mastership.log_progress(now)
+        if self._tenure is not None:
+            self._tenure.log_progress(now)
 
     def caught_up(self, member: int, now: int) -> None:
         """A member holds all that is committed, at this moment, and is to join the in-sync set."""
@@ -244,16 +255,16 @@ class MasterElection:
     def hand_over(self, to: int, now: int) -> str | None:
         """Ends the leadership in favour of a member of the in-sync set, or of ANYBODY in it. The caller has refused writes
         and waited until that member holds all of the log. Gives why it cannot be, as a sentence, or None."""
-        mastership, known = self._mastership, self._view.record
-        if not self.may_acknowledge(now) or mastership is None or known is None:
+        tenure, known = self._tenure, self._view.record
+        if not self.may_acknowledge(now) or tenure is None or known is None:
             return "this broker is not master"
         if to != ANYBODY:
-            why_not = mastership.why_not_successor(to, known, self._view.attempts.records)
+            why_not = tenure.why_not_successor(to, known, self._view.attempts.records)
             if why_not is not None:
                 return why_not
         self.phase = Phase.RELEASING
-        mastership.release = Release("leadership was handed over", to)
-        self._outputs.append(StopAcknowledging(mastership.release.reason))
+        tenure.release = Release("leadership was handed over", to)
+        self._outputs.append(StopAcknowledging(tenure.release.reason))
         self._next_ms = self._write_not_before_ms = now
         self._proceed(now)
         return None
@@ -262,22 +273,22 @@ class MasterElection:
 
     def _proceed(self, now: int) -> None:
         """Ends what has run out; else begins the next exchange if it is due."""
-        mastership, known = self._mastership, self._view.record
-        if mastership is not None and self.phase is Phase.MASTER and now >= mastership.stops_ms:
-            self._end(mastership.why_not_renewed(now))
-        elif mastership is not None and self.phase is Phase.RELEASING and now >= mastership.expires_ms:
+        tenure, known = self._tenure, self._view.record
+        if tenure is not None and self.phase is Phase.MASTER and now >= tenure.stops_ms:
+            self._end(tenure.why_not_renewed(now))
+        elif tenure is not None and self.phase is Phase.RELEASING and now >= tenure.expires_ms:
             self._end("leadership was handed over, and the Lease could not be released in time")
         if self.phase is Phase.OVER or self._busy is not None or now < self._next_ms:
             return
-        if mastership is None or known is None or self._in_doubt:
+        if tenure is None or known is None or self._in_doubt:
             self._busy = READING
             self._outputs.append(Read())
         elif now < self._write_not_before_ms:
             self._next_ms = self._write_not_before_ms
-        elif self.phase is not Phase.RELEASING and mastership.log_stalled(now):
+        elif self.phase is not Phase.RELEASING and tenure.log_stalled(now):
             self._next_ms = now + self._timing.retry_pause_ms
         else:
-            self._send(mastership.next_record(known, self._log_end), known.version, now)
+            self._send(tenure.next_record(known, self._log_end), known.version, now)
 
     def _claim(self, before: LeaseRecord | None, now: int) -> None:
         """Writes this member into a Lease that is free, or into none."""
@@ -357,6 +368,8 @@ class MasterElection:
         decision = decide_takeover(
             record, standing, self._election.policy, unchanged_ms, self._view.jitter_ms
         )
+        if isinstance(decision, Claim) and self._unfit is not None:
+            decision = Wait(WaitingFor.UNFIT, self._unfit)
         poll_ms = self._timing.poll_interval_ms
         if isinstance(decision, Wait):
             free_in_ms = poll_ms if decision.free_in_ms is None else decision.free_in_ms
@@ -375,18 +388,18 @@ class MasterElection:
         if record.released is not None:
             self._end(record.released.reason)
             return
-        if self._mastership is None:
+        if self._tenure is None:
             if record.epoch <= self._epoch:
                 self._end(f"epoch {record.epoch} was claimed before epoch {self._epoch} was known of")
                 return
             self._acquired(record, now)
-        mastership = self._mastership
-        assert mastership is not None
-        mastership.renewed(attempt, now)
+        tenure = self._tenure
+        assert tenure is not None
+        tenure.renewed(attempt, now)
         if self.phase is Phase.CLAIMED:
             self._become(now)
         self._publish_sets()
-        at_once = self.phase is Phase.RELEASING or mastership.has_a_step_to_write(record)
+        at_once = self.phase is Phase.RELEASING or tenure.has_a_step_to_write(record)
         self._next_ms = now if at_once else attempt.sent_ms + self._timing.renew_interval_ms
 
     # --- the holder ------------------------------------------------------------------------------
@@ -394,37 +407,37 @@ class MasterElection:
     def _acquired(self, record: LeaseRecord, now: int) -> None:
         self.phase = Phase.CLAIMED
         self._epoch = record.epoch
-        self._mastership = Mastership(
+        self._tenure = Tenure(
             self._election.identity.member, self._election.policy, self._timing, record.in_sync, now
         )
         self._outputs.append(PersistEpoch(record.epoch))
 
     def _become(self, now: int) -> None:
-        mastership, known = self._mastership, self._view.record
-        assert mastership is not None
+        tenure, known = self._tenure, self._view.record
+        assert tenure is not None
         assert known is not None
-        if not mastership.epoch_durable or now >= mastership.stops_ms:
+        if not tenure.epoch_durable or now >= tenure.stops_ms:
             return  # After the next renewal, then.
         self.phase = Phase.MASTER
         if self._loss:
             self._outputs.append(MayHaveLost(self._epoch, self._loss))
-        first = mastership.new_sets(known, self._view.attempts.records)
+        first = tenure.new_sets(known, self._view.attempts.records)
         assert first is not None
         self._outputs.append(BecomeMaster(self._epoch, first.sets, first.refusal))
 
     def _want(self, member: int, now: int, *, in_sync: bool) -> None:
-        if self.phase is not Phase.MASTER or self._mastership is None:
+        if self.phase is not Phase.MASTER or self._tenure is None:
             return
-        if self._mastership.want(member, in_sync=in_sync):
+        if self._tenure.want(member, in_sync=in_sync):
             self._publish_sets()
             self._next_ms = min(self._next_ms, now)
             self._proceed(now)
 
     def _publish_sets(self) -> None:
-        mastership, known = self._mastership, self._view.record
-        if self.phase is not Phase.MASTER or mastership is None or known is None:
+        tenure, known = self._tenure, self._view.record
+        if self.phase is not Phase.MASTER or tenure is None or known is None:
             return
-        changed = mastership.new_sets(known, self._view.attempts.records)
+        changed = tenure.new_sets(known, self._view.attempts.records)
         if changed is not None:
             self._outputs.append(changed)
 

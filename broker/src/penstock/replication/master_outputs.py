@@ -47,8 +47,9 @@ class MayHaveLost(msgspec.Struct, frozen=True):
 
 
 class BecomeMaster(msgspec.Struct, frozen=True):
-    """Lead in this epoch. An entry is committed when every member of every set holds it; `refusal` says why nothing is
-    committed and every write refused, None for not at all. Acknowledge only while `may_acknowledge`."""
+    """Lead in this epoch. An entry is committed when every member of every set holds it; `refusal` says why every client's
+    write is refused, None while it is not. Acknowledge only while `may_acknowledge`. A driver that cannot lead calls
+    `hand_over`, or exits."""
 
     epoch: int
     sets: Sets

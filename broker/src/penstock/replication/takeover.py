@@ -57,6 +57,7 @@ class WaitingFor(StrEnum):
     NOT_IN_SYNC = "NotInSync"
     DATA_LOSS = "DataLossNotAllowed"
     LAG = "LagTooLarge"
+    UNFIT = "Unfit"
 
 
 class Claim(msgspec.Struct, frozen=True):

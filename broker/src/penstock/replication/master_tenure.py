@@ -21,7 +21,7 @@ from penstock.replication.master_timing import LeaseTiming
 from penstock.replication.takeover import FailoverPolicy, Replication
 
 
-class Mastership:
+class Tenure:
     """Of one acquisition, from the moment that it is known to have succeeded. Times as in `master_election`."""
 
     def __init__(
@@ -37,7 +37,8 @@ class Mastership:
         self._published: SetsChanged | None = None
         self._expires_ms = now
         self._progress_ms = now
-        self._probing = False
+        # To persist the epoch is the first thing that the disk is asked for.
+        self._probing = True
 
     # --- the time it has -------------------------------------------------------------------------
 
