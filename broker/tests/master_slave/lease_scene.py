@@ -6,7 +6,8 @@ from typing import TypeVar
 
 import msgspec
 
-from penstock.replication.master_election import Election, MasterElection, Phase
+from penstock.replication.master_contender import Election
+from penstock.replication.master_election import MasterElection, Phase
 from penstock.replication.master_lease import (
     Conflict,
     HolderIdentity,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from penstock.replication.in_sync_set import Sets
-from penstock.replication.master_election import Election, MasterElection
+from penstock.replication.master_contender import Election
+from penstock.replication.master_election import MasterElection
 from penstock.replication.master_lease import HolderIdentity
 from penstock.replication.master_outputs import (
     BecomeMaster,

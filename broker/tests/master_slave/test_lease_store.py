@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from lease_scene import ME, OTHER, SHARD, SYNC, THIRD, TIMING, identity, record
-from penstock.replication.master_election import Election, MasterElection, Phase
+from penstock.replication.master_contender import Election
+from penstock.replication.master_election import MasterElection, Phase
 from penstock.replication.master_lease import (
     ANYBODY,
     Conflict,

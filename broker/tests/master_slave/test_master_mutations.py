@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from master_world import Violation, run_life
-from penstock.replication import in_sync_set, master_election, master_tenure, takeover
+from penstock.replication import in_sync_set, master_contender, master_tenure, takeover
 from penstock.replication.master_attempts import Attempt
 from penstock.replication.master_election import MasterElection, Phase
 from penstock.replication.master_lease import LeaseRecord, Stored, Unknown, WriteOutcome
@@ -53,14 +53,14 @@ def waits_for_half_the_duration(patch: pytest.MonkeyPatch) -> None:
 
 
 def _believes_an_older_lease(patch: pytest.MonkeyPatch) -> None:
-    right = master_election.decide_takeover
+    right = master_contender.decide_takeover
 
     def decide_takeover(
         record: LeaseRecord, own: Standing, policy: FailoverPolicy, unchanged_ms: int, jitter_ms: int
     ) -> Claim | Wait:
         return right(record, msgspec.structs.replace(own, epoch=0), policy, unchanged_ms, jitter_ms)
 
-    patch.setattr(master_election, "decide_takeover", decide_takeover)
+    patch.setattr(master_contender, "decide_takeover", decide_takeover)
 
 
 def takes_an_older_lease_for_a_free_one(patch: pytest.MonkeyPatch) -> None:
@@ -78,17 +78,17 @@ def takes_the_epoch_from_the_lease_alone(patch: pytest.MonkeyPatch) -> None:
 
     def holds(self: MasterElection, record: LeaseRecord, attempt: Attempt, now: int) -> None:
         if self.phase is Phase.FOLLOWING:
-            self._epoch = 0
+            self._contender.epoch = 0
         right(self, record, attempt, now)
 
     _believes_an_older_lease(patch)
-    patch.setattr(master_election, "next_epoch", next_epoch)
+    patch.setattr(master_contender, "next_epoch", next_epoch)
     patch.setattr(MasterElection, "_holds", holds)
 
 
 def takes_a_missing_lease_for_a_free_one(patch: pytest.MonkeyPatch) -> None:
     """Whoever finds none makes one."""
-    patch.setattr(master_election, "may_create", lambda founding, known: True)
+    patch.setattr(master_contender, "may_create", lambda founding, known: True)
 
 
 def async_takes_over_what_may_lack_something(patch: pytest.MonkeyPatch) -> None:

@@ -25,16 +25,13 @@ from enum import StrEnum
 import msgspec
 
 from penstock.replication.master_attempts import NOTHING, Attempt
+from penstock.replication.master_contender import Contender, Election
 from penstock.replication.master_lease import (
     ANYBODY,
-    HolderIdentity,
     LeaseRecord,
-    Missing,
     Observation,
     Release,
     Stored,
-    Unavailable,
-    Unreadable,
     WriteOutcome,
 )
 from penstock.replication.master_outputs import (
@@ -51,17 +48,8 @@ from penstock.replication.master_outputs import (
     Write,
 )
 from penstock.replication.master_tenure import Tenure
-from penstock.replication.master_timing import LeaseTiming
 from penstock.replication.master_view import MasterView
-from penstock.replication.takeover import (
-    Claim,
-    FailoverPolicy,
-    Standing,
-    Wait,
-    WaitingFor,
-    decide_takeover,
-    inherited_set,
-)
+from penstock.replication.takeover import Wait
 
 # In place of a write's number, which are above it.
 READING = 0
@@ -81,16 +69,6 @@ class Phase(StrEnum):
 HOLDING = (Phase.CLAIMED, Phase.MASTER)
 
 
-class Election(msgspec.Struct, frozen=True, kw_only=True):
-    """What does not change while the process lives. `holder` is a UUID made at its start."""
-
-    holder: str
-    identity: HolderIdentity
-    shard_uid: str
-    policy: FailoverPolicy
-    timing: LeaseTiming
-
-
 class MasterElection:
     """`epoch` is the highest that the member has persisted or finds in its log, 0 for one that has never been in a shard;
     `log_end` its log's last entry; `jitter` gives milliseconds to wait beyond the duration."""
@@ -101,8 +79,7 @@ class MasterElection:
         self.phase = Phase.FOLLOWING
         self._election = election
         self._timing = election.timing
-        self._epoch = epoch
-        self._log_end = log_end
+        self._contender = Contender(election, epoch, log_end)
         self._view = MasterView(jitter)
         self._tenure: Tenure | None = None
         self._outputs: list[Output] = []
@@ -114,9 +91,6 @@ class MasterElection:
         # What this member knows of the Lease may be outdated by its own write, or by what it was told meanwhile.
         self._in_doubt = False
         self._look_again = False
-        self._founding = False
-        self._unfit: str | None = None
-        self._loss = ""
         self._waiting: Waiting | None = None
 
     # --- questions -------------------------------------------------------------------------------
@@ -124,7 +98,7 @@ class MasterElection:
     @property
     def epoch(self) -> int:
         """The highest epoch that this member has met; a master's own."""
-        return self._epoch
+        return self._contender.epoch
 
     @property
     def record(self) -> LeaseRecord | None:
@@ -167,8 +141,8 @@ class MasterElection:
     def found(self, now: int) -> None:
         """This member may found the shard: it was told that the shard has never been formed. It then creates the Lease
         unless it finds one."""
-        if self.phase is Phase.FOLLOWING and self._epoch == 0:
-            self._founding = True
+        if self.phase is Phase.FOLLOWING and self._contender.epoch == 0:
+            self._contender.founding = True
             self.look(now)
 
     def look(self, now: int) -> None:
@@ -184,14 +158,16 @@ class MasterElection:
             return
         self._busy = None
         again, self._look_again = self._look_again, False
-        if not isinstance(what, LeaseRecord):
-            self._saw_nothing(what, now)
-        elif what.holder == self._election.holder:
+        if isinstance(what, LeaseRecord) and what.holder == self._election.holder:
             self._saw_own(what, now)
-        elif self.phase is not Phase.FOLLOWING:
+        elif self.phase is Phase.FOLLOWING:
+            outdated = isinstance(what, LeaseRecord) and what.epoch < self._contender.epoch
+            if not (again and outdated):
+                self._contend(what, now)
+        elif isinstance(what, LeaseRecord):
             self._end(f"{what.holder_name} holds the Lease now, in epoch {what.epoch}")
-        elif not again or what.epoch >= self._epoch:
-            self._saw_other(what, now)
+        else:
+            self._next_ms = now + self._timing.retry_pause_ms  # a holder tries on until its time is up
         if again and self.phase is Phase.FOLLOWING:
             self._next_ms = now
         self._proceed(now)
@@ -213,18 +189,18 @@ class MasterElection:
     def unfit(self, why: str | None) -> None:
         """Why this member cannot lead whatever the Lease says, as a sentence: it is being sent the log, say. None ends
         that."""
-        self._unfit = why
+        self._contender.unfit = why
 
     def log_at(self, epoch: int, end: int, now: int) -> None:
         """The member's log ends with entry `end`, of `epoch`."""
-        self._log_end = end
+        self._contender.log_end = end
         self.learned_epoch(epoch, now)
 
     def learned_epoch(self, epoch: int, now: int) -> None:
         """Somebody was heard in this epoch."""
-        if epoch <= self._epoch or self.phase is Phase.OVER:
+        if epoch <= self._contender.epoch or self.phase is Phase.OVER:
             return
-        self._epoch = epoch
+        self._contender.epoch = epoch
         if self.phase is Phase.FOLLOWING:
             self.look(now)
         else:
@@ -234,7 +210,7 @@ class MasterElection:
 
     def epoch_stored(self, epoch: int, now: int) -> None:
         """`PersistEpoch` is done, which is progress of the disk as well."""
-        if self.phase is Phase.CLAIMED and self._tenure is not None and epoch == self._epoch:
+        if self.phase is Phase.CLAIMED and self._tenure is not None and epoch == self._contender.epoch:
             self._tenure.epoch_durable = True
             self._tenure.log_progress(now)
             self._become(now)
@@ -288,26 +264,7 @@ class MasterElection:
         elif self.phase is not Phase.RELEASING and tenure.log_stalled(now):
             self._next_ms = now + self._timing.retry_pause_ms
         else:
-            self._send(tenure.next_record(known, self._log_end), known.version, now)
-
-    def _claim(self, before: LeaseRecord | None, now: int) -> None:
-        """Writes this member into a Lease that is free, or into none."""
-        election, standing = self._election, self._standing()
-        if before is None:
-            in_sync = frozenset({standing.member})
-        else:
-            in_sync = inherited_set(before, standing, election.policy)
-        record = LeaseRecord(
-            shard_uid=election.shard_uid,
-            holder=election.holder,
-            identity=election.identity,
-            epoch=next_epoch(before, self._epoch),
-            in_sync=in_sync,
-            duration_ms=self._timing.duration_ms,
-            log_end=self._log_end,
-            transitions=before.transitions + 1 if before is not None else 0,
-        )
-        self._send(record, NOTHING if before is None else before.version, now)
+            self._send(tenure.next_record(known, self._contender.log_end), known.version, now)
 
     def _send(self, record: LeaseRecord, if_version: str, now: int) -> None:
         self._attempt += 1
@@ -323,23 +280,20 @@ class MasterElection:
 
     # --- what the Lease says ---------------------------------------------------------------------
 
-    def _saw_nothing(self, what: Missing | Unreadable | Unavailable, now: int) -> None:
-        if self.phase is not Phase.FOLLOWING:
-            self._next_ms = now + self._timing.retry_pause_ms
-            return  # A holder tries on until its time is up.
-        self._next_ms = now + self._timing.poll_interval_ms
-        match what:
-            case Missing() if may_create(self._founding, self._view.record):
-                self._claim(None, now)
-            case Missing():
-                self._wait(
-                    WaitingFor.MISSING,
-                    "there is no Lease of this shard, which is never taken for a free one: somebody removed it",
-                )
-            case Unreadable(why=why):
-                self._wait(WaitingFor.UNREADABLE, why)
-            case Unavailable(why=why):
-                self._wait(WaitingFor.UNAVAILABLE, f"the Lease cannot be read: {why}")
+    def _contend(self, what: Observation, now: int) -> None:
+        """For a member that follows, and reads that somebody else holds the Lease, or nothing."""
+        if isinstance(what, LeaseRecord) and self._view.is_news(what):
+            self._view.adopt(what, now)
+        decision = self._contender.decide(what, self._view, now)
+        if isinstance(decision, Wait):
+            poll_ms = self._timing.poll_interval_ms
+            free_in_ms = poll_ms if decision.free_in_ms is None else decision.free_in_ms
+            self._next_ms = now + min(poll_ms, free_in_ms)
+            self._wait(decision)
+        elif now < self._write_not_before_ms:
+            self._next_ms = self._write_not_before_ms
+        else:
+            self._send(decision, what.version if isinstance(what, LeaseRecord) else NOTHING, now)
 
     def _saw_own(self, record: LeaseRecord, now: int) -> None:
         self._in_doubt = False
@@ -358,29 +312,6 @@ class MasterElection:
         else:
             self._end("somebody else changed what this broker had written into the Lease")
 
-    def _saw_other(self, record: LeaseRecord, now: int) -> None:
-        if self._view.is_news(record):
-            self._view.adopt(record, now)
-        standing = self._standing()
-        if record.shard_uid == standing.shard_uid:
-            self._epoch = max(self._epoch, record.epoch)
-        unchanged_ms = self._view.unchanged_ms(now)
-        decision = decide_takeover(
-            record, standing, self._election.policy, unchanged_ms, self._view.jitter_ms
-        )
-        if isinstance(decision, Claim) and self._unfit is not None:
-            decision = Wait(WaitingFor.UNFIT, self._unfit)
-        poll_ms = self._timing.poll_interval_ms
-        if isinstance(decision, Wait):
-            free_in_ms = poll_ms if decision.free_in_ms is None else decision.free_in_ms
-            self._next_ms = now + min(poll_ms, free_in_ms)
-            self._wait(decision.reason, decision.sentence)
-        elif now < self._write_not_before_ms:
-            self._next_ms = self._write_not_before_ms
-        else:
-            self._loss = decision.loss
-            self._claim(record, now)
-
     def _holds(self, record: LeaseRecord, attempt: Attempt, now: int) -> None:
         """The Lease is known to say what this member wrote."""
         self._view.adopt(record, now)
@@ -389,8 +320,10 @@ class MasterElection:
             self._end(record.released.reason)
             return
         if self._tenure is None:
-            if record.epoch <= self._epoch:
-                self._end(f"epoch {record.epoch} was claimed before epoch {self._epoch} was known of")
+            if record.epoch <= self._contender.epoch:
+                self._end(
+                    f"epoch {record.epoch} was claimed before epoch {self._contender.epoch} was known of"
+                )
                 return
             self._acquired(record, now)
         tenure = self._tenure
@@ -406,7 +339,7 @@ class MasterElection:
 
     def _acquired(self, record: LeaseRecord, now: int) -> None:
         self.phase = Phase.CLAIMED
-        self._epoch = record.epoch
+        self._contender.epoch = record.epoch
         self._tenure = Tenure(
             self._election.identity.member, self._election.policy, self._timing, record.in_sync, now
         )
@@ -419,11 +352,11 @@ class MasterElection:
         if not tenure.epoch_durable or now >= tenure.stops_ms:
             return  # After the next renewal, then.
         self.phase = Phase.MASTER
-        if self._loss:
-            self._outputs.append(MayHaveLost(self._epoch, self._loss))
+        if self._contender.loss:
+            self._outputs.append(MayHaveLost(self._contender.epoch, self._contender.loss))
         first = tenure.new_sets(known, self._view.attempts.records)
         assert first is not None
-        self._outputs.append(BecomeMaster(self._epoch, first.sets, first.refusal))
+        self._outputs.append(BecomeMaster(self._contender.epoch, first.sets, first.refusal))
 
     def _want(self, member: int, now: int, *, in_sync: bool) -> None:
         if self.phase is not Phase.MASTER or self._tenure is None:
@@ -443,16 +376,8 @@ class MasterElection:
 
     # --- small things ----------------------------------------------------------------------------
 
-    def _standing(self) -> Standing:
-        return Standing(
-            member=self._election.identity.member,
-            shard_uid=self._election.shard_uid,
-            epoch=self._epoch,
-            log_end=self._log_end,
-        )
-
-    def _wait(self, reason: WaitingFor, sentence: str) -> None:
-        waiting = Waiting(reason, sentence)
+    def _wait(self, decision: Wait) -> None:
+        waiting = Waiting(decision.reason, decision.sentence)
         if waiting != self._waiting:
             self._waiting = waiting
             self._outputs.append(waiting)
@@ -462,13 +387,3 @@ class MasterElection:
             self._outputs.append(StopAcknowledging(why))
         self.phase = Phase.OVER
         self._outputs.append(Exit(why))
-
-
-def next_epoch(before: LeaseRecord | None, known: int) -> int:
-    """The epoch of a new acquisition: above the Lease's, and above every one that the member has met elsewhere."""
-    return max(before.epoch if before is not None else 0, known) + 1
-
-
-def may_create(founding: bool, known: LeaseRecord | None) -> bool:
-    """Whether a Lease that is not there may be made: only to found a shard, and only if there never was one."""
-    return founding and known is None

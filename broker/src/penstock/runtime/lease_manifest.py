@@ -3,6 +3,9 @@
 What the object has fields for stands there, so that `kubectl get lease` tells people who holds it and since when; the rest
 are annotations. Writing is a JSON merge patch (RFC 7386) that names the version it is meant for, which the API server
 refuses at any other: it changes what is ours and leaves labels, owners and others' annotations as they are.
+
+Whoever has proved that the holder's container ended releases the Lease with one such patch: `penstock.io/lease-released`
+with a sentence, and nothing else. The next acquisition takes it away.
 """
 
 from __future__ import annotations
