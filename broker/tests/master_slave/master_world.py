@@ -21,15 +21,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-import msgspec
-
+from master_faults import HUNG_MS_MAX, KINDS, Faults
 from master_process import TICK_MS, TIMING, Append, Appended, Process, Volume
 from penstock.replication.master_lease import (
     Conflict,
     LeaseRecord,
-    Missing,
     Observation,
-    Release,
     Stored,
     Unavailable,
     Unknown,
@@ -43,11 +40,8 @@ LIFE_MS = 60_000
 HEALING_MS = 30_000
 PRODUCE_MS = 60
 EVENTS_KEPT = 40
-# A hung disk ends a leadership within this time: no renewal after the first, no acknowledging after the second.
-HUNG_MS_MAX = TIMING.log_stall_ms_max + TIMING.renew_interval_ms + TIMING.duration_ms
 # Who stood still has to do something before it can end.
 AWAKE_MS = 3 * TICK_MS
-KINDS = ("kill", "pause", "hang", "api", "cut_off", "slow", "partition", "hand_over", "remove", "restore")
 
 
 class Violation(Exception):  # noqa: N818  what happened is no error of this program
@@ -92,21 +86,14 @@ class World:
         # What happened, for who asks whether anything did.
         self.masters = 0
         self.losses = 0
-        self.released_by_operator = 0
-        self.faults_met: set[str] = set()
         self.epoch = 0
         self.events: deque[str] = deque(maxlen=EVENTS_KEPT)
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._starts = itertools.count(1)
         self._entries = itertools.count(1)
-        self._history: list[LeaseRecord] = []
-        # Until when, by fault.
-        self._api_away_until = 0
-        self._slow_until = 0
-        self._cut_off: dict[int, int] = {}
-        self._partitioned: dict[frozenset[int], int] = {}
-        self._healed = False
+        self.history: list[LeaseRecord] = []
+        self.faults = Faults(self)
         self.processes = {
             member: Process(self, Volume(member), next(self._starts)) for member in self.members
         }
@@ -136,13 +123,13 @@ class World:
 
     def live(self) -> None:
         for process in self.processes.values():
-            self._started(process)
+            self.started(process)
         self._produce()
         for _ in range(self.chance.randrange(4, 12)):
             kind = self.chance.choice(KINDS)
-            self.at(self.chance.randrange(2000, LIFE_MS), lambda kind=kind: self._fault(kind))  # type: ignore[misc]
+            self.at(self.chance.randrange(2000, LIFE_MS), lambda kind=kind: self.faults.strike(kind))  # type: ignore[misc]
         self.run(LIFE_MS)
-        self._heal()
+        self.faults.heal()
         before = self.acknowledged_count
         self.run(LIFE_MS + HEALING_MS)
         leaders = [process for process in self.processes.values() if process.acknowledges]
@@ -152,7 +139,7 @@ class World:
         if record is None or record.in_sync != frozenset(self.members):
             raise self.violated(f"not everybody is in sync again: {record}")
 
-    def _started(self, process: Process) -> None:
+    def started(self, process: Process) -> None:
         self.later(self.chance.randrange(TICK_MS), lambda: self._tick(process))
 
     def _tick(self, process: Process) -> None:
@@ -187,7 +174,7 @@ class World:
         self.later(self.chance.randrange(1, 15), done)
 
     def send(self, process: Process, member: int, message: Append | Appended) -> None:
-        if self._partitioned.get(frozenset({process.member, member}), 0) > self.now:
+        if self.faults.apart(process.member, member):
             return
         delay = self.chance.randrange(1, 15)
         self.later(delay, lambda: self.to(self.processes[member], lambda: self._receive(member, message)))
@@ -198,37 +185,27 @@ class World:
 
     def exchange(self, process: Process, asked: Read | Create | Write) -> None:
         """Goes to the API server and back, if it does; given up after the timeout of the process's own clock."""
-        chance = self.chance
         process.exchange += 1
         number = process.exchange
-        troubled = self._slow_until > self.now
-        cut_off = self._cut_off.get(process.member, 0) > self.now
-        there = self._delay(troubled)
-        lost = chance.random() < (0.3 if troubled else 0.01) or (cut_off and chance.random() < 0.5)
-        # Who is cut off in one direction still writes.
-        answer_lost = cut_off or chance.random() < (0.3 if troubled else 0.01)
+        faults, route = self.faults, self.faults.route(process.member, asked)
         wall_us = process.wall_us
 
+        def answer(result: Observation | WriteOutcome | None) -> None:
+            self.to(process, lambda: self._answer(process, number, asked, result))
+
         def arrives() -> None:
-            if lost:
+            if route.lost:
                 return
-            if self._api_away_until > self.now:
-                if chance.random() < 0.5:
-                    self.to(process, lambda: self._answer(process, number, asked, None))
+            if faults.api_away:
+                if self.chance.random() < 0.5:
+                    answer(None)
                 return
             result = self._effect(asked, wall_us)
-            if not answer_lost:
-                self.later(
-                    self._delay(troubled),
-                    lambda: self.to(process, lambda: self._answer(process, number, asked, result)),
-                )
+            if not route.answer_lost and not faults.hears_nothing(process.member):
+                self.later(route.back, lambda: answer(result))
 
-        self.later(there, arrives)
-        timeout = process.true_ms(TIMING.request_timeout_ms)
-        self.later(timeout, lambda: self.to(process, lambda: self._answer(process, number, asked, None)))
-
-    def _delay(self, troubled: bool) -> int:
-        return self.chance.randrange(1, 1500 if troubled else 20)
+        self.later(route.there, arrives)
+        self.later(process.true_ms(TIMING.request_timeout_ms), lambda: answer(None))
 
     def _effect(self, asked: Read | Create | Write, wall_us: int) -> Observation | WriteOutcome:
         store, before = self.store, self.store.record
@@ -242,13 +219,15 @@ class World:
                 outcome = store.swap_now(record, version)
         if isinstance(outcome, Stored):
             assert store.record is not None
-            self._history.append(store.record)
+            self.history.append(store.record)
             self.note(
                 f"lease {record.holder} e{record.epoch} {set(record.in_sync)} -> {record.pending} {record.released}"
             )
-            claims = before is not None and before.holder != record.holder
-            if claims and before is not None and int(record.holder[0]) not in before.in_sync:
+            member = int(record.holder[0])
+            if before is not None and before.holder != record.holder and member not in before.in_sync:
                 raise self.violated(f"{record.holder} took over, and the set was {before.in_sync}")
+            if before is not None and record.epoch == before.epoch and record.in_sync != before.in_sync:
+                self.faults.set_changes(member)
         return outcome
 
     def _answer(
@@ -305,9 +284,9 @@ class World:
 
     def exited(self, process: Process, why: str) -> None:
         self.note(f"exit {process.member}: {why}")
-        self._end(process, self.chance.randrange(100, 1000))
+        self.end(process, self.chance.randrange(100, 1000))
 
-    def _end(self, process: Process, restart_after: int) -> None:
+    def end(self, process: Process, restart_after: int) -> None:
         process.alive = False
         process.leading = None
 
@@ -317,7 +296,7 @@ class World:
             fresh.hung_since_true = process.hung_since_true
             self.processes[process.member] = fresh
             fresh.carry_out()
-            self._started(fresh)
+            self.started(fresh)
 
         self.later(restart_after, restart)
 
@@ -331,121 +310,6 @@ class World:
                 raise self.violated(
                     f"{process.member} leads with a disk that has hung for {self.now - hung} ms"
                 )
-
-    # --- faults ----------------------------------------------------------------------------------
-
-    def _fault(self, kind: str) -> None:
-        chance = self.chance
-        process = self.processes[chance.choice(self.members)]
-        # Who leads is hit more often than by chance.
-        leader = next((one for one in self.processes.values() if one.leading is not None), process)
-        victim = leader if chance.random() < 0.6 else process
-        length = chance.randrange(200, 15_000)
-        self.note(f"fault {kind} {victim.member} {length}")
-        self.faults_met.add(kind)
-        match kind:
-            case "kill":
-                self._kill(victim, length)
-            case "pause":
-                self._pause(victim, length)
-            case "hang":
-                self._hang(victim, length)
-            case "api":
-                self._api_away_until = self.now + length
-            case "slow":
-                self._slow_until = self.now + length
-            case "cut_off":
-                self._cut_off[victim.member] = self.now + length
-            case "partition":
-                other = chance.choice([member for member in self.members if member != victim.member])
-                self._partitioned[frozenset({victim.member, other})] = self.now + length
-            case "hand_over":
-                to = chance.choice(self.members)
-                self.to(leader, lambda: leader.hand_over(to))
-            case "remove":
-                self.store.record = None
-            case "restore":
-                self._restore_older()
-
-    def _kill(self, process: Process, length: int) -> None:
-        if not process.alive:
-            return
-        holder = process.election._election.holder
-        self._end(process, length)
-        if self.shape.operator:
-            self.later(self.chance.randrange(300, 3000), lambda: self._operator_releases(holder))
-
-    def _operator_releases(self, holder: str) -> None:
-        record = self.store.record
-        if record is not None and record.holder == holder and record.released is None:
-            self.store.swap_now(
-                msgspec.structs.replace(record, released=Release("its container ended")), record.version
-            )
-            assert self.store.record is not None
-            self._history.append(self.store.record)
-            self.released_by_operator += 1
-            self.note(f"operator releases {holder}")
-
-    def _pause(self, process: Process, length: int) -> None:
-        if process.paused or not process.alive:
-            return
-        process.paused = True
-        self.later(length, lambda: self._resume(process))
-
-    def _resume(self, process: Process) -> None:
-        if not process.paused:
-            return
-        process.paused = False
-        process.awake_since_true = self.now
-        if not process.alive:
-            return
-        backlog, process.backlog = process.backlog, []
-        for action in backlog:
-            self.later(self.chance.randrange(TICK_MS), lambda action=action: self.to(process, action))  # type: ignore[misc, arg-type]
-        self._started(process)
-
-    def _hang(self, process: Process, length: int) -> None:
-        process.hung_since_true = self.now
-
-        def works() -> None:
-            self.processes[process.member].hung_since_true = None
-            process.hung_since_true = None
-
-        self.later(length * 2, works)
-
-    def _restore_older(self) -> None:
-        """From a backup. Everybody whom it names has heard of a newer epoch: who has not could not tell."""
-        volumes = {member: process.volume for member, process in self.processes.items()}
-        older = [
-            record
-            for record in self._history
-            if all(
-                max(volumes[member].epoch, volumes[member].written_in) > record.epoch
-                for member in record.in_sync
-            )
-        ]
-        if older and self.store.record is not None:
-            self._put_back(self.chance.choice(older))
-
-    def _put_back(self, record: LeaseRecord) -> None:
-        self.store.wall_us = record.renewed_at_us
-        if isinstance(self.store.read_now(), Missing):
-            self.store.create_now(record)
-        else:
-            assert self.store.record is not None
-            self.store.swap_now(record, self.store.record.version)
-        self.note(f"somebody writes {record.holder} e{record.epoch} {set(record.in_sync)}")
-
-    def _heal(self) -> None:
-        self.note("healed")
-        self._api_away_until = self._slow_until = 0
-        self._cut_off.clear()
-        self._partitioned.clear()
-        for process in self.processes.values():
-            process.hung_since_true = None
-            self._resume(process)
-        if self._history and self.store.record not in self._history:
-            self._put_back(self._history[-1])
 
 
 def run_life(seed: int) -> World:

@@ -10,7 +10,8 @@ from random import Random
 
 import pytest
 
-from master_world import KINDS, run_life, shape_of
+from master_faults import KINDS
+from master_world import run_life, shape_of
 from penstock.replication.takeover import Replication
 
 SEEDS = int(os.environ.get("PENSTOCK_SIM_SEEDS", "1000"))
@@ -37,7 +38,7 @@ def test_simulated_masters_do_and_meet_something() -> None:
     worlds = [run_life(seed) for seed in range(30)]
     assert sum(world.masters for world in worlds) > 60
     assert sum(world.acknowledged_count for world in worlds) > 20_000
-    assert {kind for world in worlds for kind in world.faults_met} == set(KINDS)
+    assert {kind for world in worlds for kind in world.faults.met} == set(KINDS)
     shapes = [shape_of(Random(seed)) for seed in range(60)]
     assert {shape.brokers for shape in shapes} == {2, 3}
     assert {(shape.policy.replication, shape.policy.allow_data_loss) for shape in shapes} == {
@@ -46,4 +47,4 @@ def test_simulated_masters_do_and_meet_something() -> None:
         (Replication.ASYNC, True),
     }
     assert any(world.losses for world in worlds)
-    assert any(world.released_by_operator for world in worlds)
+    assert any(world.faults.released_by_operator for world in worlds)
