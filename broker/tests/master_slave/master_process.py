@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 TIMING = lease_timing()
 SHARD = "the-shard"
-TICK_MS = 50
+TICK_MS = 100
 HEARTBEAT_MS = 150
 # A follower that was not heard for so long leaves the set.
 SILENT_MS = 1000
@@ -133,7 +133,12 @@ class Process:
     @property
     def acknowledges(self) -> bool:
         """Whether it would answer a client now."""
-        return self.alive and not self.paused and self.election.may_acknowledge(self.clock)
+        return (
+            self.leading is not None
+            and self.alive
+            and not self.paused
+            and self.election.may_acknowledge(self.clock)
+        )
 
     # --- what happens to it ----------------------------------------------------------------------
 
