@@ -94,6 +94,9 @@ class FakeKube:
         address = (kind, namespace, name)
         self._write("merge", address)
         live = self._existing(address)
+        version = patch.get("metadata", {}).get("resourceVersion", live["metadata"]["resourceVersion"])
+        if version != live["metadata"]["resourceVersion"]:
+            raise KubeError(409, "Conflict", "the object has been modified")
         before = copy.deepcopy(live)
         _merge_patch(live, patch)
         self._changed(address, before)

@@ -8,9 +8,10 @@ import msgspec
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True):
-    """Something to do; `disruptive` when clients may notice it."""
+    """Something to do; `disruptive` when clients may notice it, `incidental` when nothing waits for it."""
 
     disruptive: ClassVar[bool] = False
+    incidental: ClassVar[bool] = False  # whether the cluster is as its spec says without it
     why: str
 
 
@@ -55,6 +56,17 @@ class PatchSettings(Action, frozen=True, kw_only=True):
 
     pod: str
     settings: dict[str, Any]
+
+
+class LabelRole(Action, frozen=True, kw_only=True):
+    """Say on a pod which role its broker has, if the pod did not change since it was looked at."""
+
+    incidental: ClassVar[bool] = True
+    pod: str
+    version: str
+    role: str
+    epoch: int
+    elected: bool  # whether it is news that this broker leads
 
 
 class HandOver(Action, frozen=True, kw_only=True):

@@ -34,6 +34,7 @@ from penstock_operator.plan.actions import (
     RestartBroker,
 )
 from penstock_operator.plan.drift import drift, first_difference
+from penstock_operator.plan.roles import plan_roles
 from penstock_operator.plan.roll import GiveUpLeadership, Hold, Restart, RollBroker, next_step
 from penstock_operator.plan.settings import plan_settings
 from penstock_operator.plan.shards import ShardState, shard_states
@@ -57,9 +58,12 @@ def plan_cluster(
     """What to do for a cluster now."""
     problems = [("InvalidConfiguration", sentence) for sentence in desired.problems]
     problems += _foreign_objects(cluster, desired, snapshot)
+    states = shard_states(cluster, identity, snapshot)
+    roles = plan_roles(states, snapshot)
     if problems:
-        return Plan(actions=[], waits=[], problems=problems)
-    actions: list[Action] = []
+        # A failover shows in the labels whatever is wrong with the spec.
+        return Plan(actions=[*roles], waits=[], problems=problems)
+    actions: list[Action] = [*roles]
     waits: list[str] = []
     leaving = [name for (_, name), live in snapshot.objects.items() if _is_leaving(live)]
     for manifest in desired.supports:
@@ -76,7 +80,6 @@ def plan_cluster(
         actions = [
             action for action in actions if not (isinstance(action, ApplyObject) and _name(action) in leaving)
         ]
-    states = shard_states(cluster, identity, snapshot)
     problems += [("ShardLost", state.lost) for state in states.values() if state.lost is not None]
     missing, unserved = _brokers(states)
     waits += unserved + _waits(desired, snapshot)
@@ -86,7 +89,11 @@ def plan_cluster(
     holds: list[str] = []
     trust = plan_trust(cluster, identity, states, snapshot)
     # A volume that cannot grow (its class may not allow it) is tried again and again; nothing else waits for it.
-    if not leaving and desired.shards and all(isinstance(action, ExpandClaim) for action in actions):
+    if (
+        not leaving
+        and desired.shards
+        and all(action.incidental or isinstance(action, ExpandClaim) for action in actions)
+    ):
         if trust.action is not None:
             actions.append(trust.action)
         else:

@@ -91,7 +91,11 @@ def _ready(snapshot: ClusterSnapshot, states: dict[int, ShardState], plan: Plan)
     if plan.problems:
         reason, message = plan.problems[0]
         return Statement(type="Ready", status="False", reason=reason, message=message)
-    pending = [action for action in plan.actions if not (action.disruptive and _all_serve(states))]
+    pending = [
+        action
+        for action in plan.actions
+        if not (action.incidental or (action.disruptive and _all_serve(states)))
+    ]
     if pending:
         return Statement(type="Ready", status="False", reason="Reconciling", message=pending[0].why)
     if plan.waits:

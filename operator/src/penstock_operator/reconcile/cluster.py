@@ -23,6 +23,7 @@ from penstock_operator.plan.actions import (
     Action,
     ExpandClaim,
     HandOver,
+    LabelRole,
     Plan,
     RestartBroker,
     TrustAnswer,
@@ -283,6 +284,11 @@ def _notes(outcome: Outcome, status: dict[str, Any], old: dict[str, Any]) -> lis
             message=action.why,
         )
         for action in planned
+    ]
+    notes += [
+        Note(type="Normal", reason="LeaderElected", message=action.why)
+        for action in outcome.done
+        if isinstance(action, LabelRole) and action.elected
     ]
     notes += _recovery_notes(status["conditions"], old.get("conditions", []))
     for condition in transitions(status["conditions"], old.get("conditions", [])):

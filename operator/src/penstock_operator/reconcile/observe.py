@@ -84,6 +84,7 @@ async def _add_foreign(
         *(("v1", "Service", shard) for shard in shards),
         *(("v1", "ConfigMap", shard) for shard in shards),
         ("v1", "Service", names.bootstrap_name(cluster.metadata.name)),
+        ("v1", "Service", names.leader_name(cluster.metadata.name)),
         ("v1", "ServiceAccount", names.broker_name(cluster.metadata.name)),
     ]
     for api_version, kind, name in wanted:

@@ -10,10 +10,12 @@ from penstock_operator.api.names import (
     ANNOTATION_CLUSTER_ID,
     ANNOTATION_CONFIG_HASH,
     ANNOTATION_RESTART_HASH,
+    ANNOTATION_ROLE_EPOCH,
     ANNOTATION_SHARD_FORMED,
     ANNOTATION_SHARD_REPLICAS,
     ANNOTATION_SHARD_UID,
     LABEL_LISTENER,
+    LABEL_ROLE,
     LABEL_SHARD,
 )
 from penstock_operator.snapshot.shard import ShardView, shard_view
@@ -55,6 +57,9 @@ class PodSeen(msgspec.Struct, frozen=True, kw_only=True):
     trouble: str | None  # sentence why it is not ready, as Kubernetes tells it
     stuck: bool  # whether waiting longer is pointless
     idle: bool = False  # whether no broker runs in it now, so that nobody misses the pod
+    version: str = ""  # of the object, so that what is written holds for what was seen
+    role: str | None = None  # its label
+    role_epoch: int = 0  # the epoch that the label is from; 0 for none
 
 
 class ClaimSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +135,9 @@ def parse_pod(pod: dict[str, Any]) -> PodSeen:
         trouble=trouble.sentence,
         stuck=trouble.stuck,
         idle=trouble.idle,
+        version=metadata.get("resourceVersion", ""),
+        role=metadata.get("labels", {}).get(LABEL_ROLE),
+        role_epoch=parse_count(annotations.get(ANNOTATION_ROLE_EPOCH)) or 0,
     )
 
 
