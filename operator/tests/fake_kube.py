@@ -13,7 +13,7 @@ from typing import Any
 from penstock_operator.kube_errors import KubeError
 
 Address = tuple[str, str | None, str]  # kind, namespace, name
-_CLUSTER_SCOPED = ("CustomResourceDefinition", "Namespace")
+_CLUSTER_SCOPED = ("CustomResourceDefinition", "Namespace", "Node", "PersistentVolume")
 
 
 class FakeKube:
@@ -132,6 +132,7 @@ class FakeKube:
         name: str,
         uid: str | None = None,
         propagation: str = "Background",
+        grace_s: int | None = None,
     ) -> None:
         address = (kind, namespace, name)
         self._write("delete", address)

@@ -74,7 +74,7 @@ def test_one_broker_at_a_time_and_only_when_the_others_are_well() -> None:
     assert restarts(held) == []
     assert held.holds == [
         "orders-0-1 is restarted because its image, listeners, resources or placement changed;"
-        " not yet, because orders-0-2 is away"
+        " not yet, because orders-0-2 is away (starting)"
     ]
     one_stuck = [
         stale[0],

@@ -144,7 +144,7 @@ def test_whatever_order_reports_come_in_no_label_goes_back(
     looks: list[tuple[int, int, set[int]]],
 ) -> None:
     """A look: who leads, the epoch, and who can be asked. One epoch has one leader."""
-    held = {name: (None, 0) for name in NAMES}
+    held = dict.fromkeys(NAMES, (None, 0))
     leaders: dict[int, int] = {}
     for leader, epoch, speakers in looks:
         heir = NAMES[leaders.setdefault(epoch, leader)]

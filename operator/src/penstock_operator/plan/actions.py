@@ -77,6 +77,12 @@ class HandOver(Action, frozen=True, kw_only=True):
     to: str
 
 
+class HandOverAsked(HandOver, frozen=True, kw_only=True):
+    """A hand-over that a person asked for; `value` is the annotation that is answered."""
+
+    value: str
+
+
 class TrustMember(Action, frozen=True, kw_only=True):
     """Have a shard that lost its quorum for good go on from one broker's copy; what only others held is gone."""
 
@@ -91,6 +97,30 @@ class RestartBroker(Action, frozen=True, kw_only=True):
     disruptive: ClassVar[bool] = True
     pod: str
     uid: str
+
+
+class ForgetPod(Action, frozen=True, kw_only=True):
+    """Delete a pod by force, whose node is certainly gone and can never report that it ended."""
+
+    disruptive: ClassVar[bool] = True
+    pod: str
+    uid: str
+
+
+class GiveUpClaim(Action, frozen=True, kw_only=True):
+    """Delete the claim of a volume that is gone, so that its broker begins anew."""
+
+    disruptive: ClassVar[bool] = True
+    name: str
+    uid: str
+
+
+class HandOverAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What comes of the wish to hand over; `Waiting` is asked again, the others never."""
+
+    value: str
+    outcome: Literal["Done", "Refused", "Waiting"]
+    message: str
 
 
 class TrustAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,9 +139,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     missing: list[str] = msgspec.field(
         default_factory=list
     )  # brokers away, of shards that serve without them
-    holds: list[str] = msgspec.field(default_factory=list)  # restarts that the shard cannot bear now
+    holds: list[str] = msgspec.field(default_factory=list)  # what would be done and cannot be now
+    roll_held: bool = False  # whether restarts that the shard cannot bear now are among them
     problems: list[tuple[str, str]]  # (reason, sentence)
     trust: TrustAnswer | None = None
+    hand_over: HandOverAnswer | None = None
 
     @property
     def is_settled(self) -> bool:

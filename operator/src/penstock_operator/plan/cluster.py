@@ -38,7 +38,7 @@ from penstock_operator.plan.roles import plan_roles
 from penstock_operator.plan.roll import GiveUpLeadership, Hold, Restart, RollBroker, next_step
 from penstock_operator.plan.settings import plan_settings
 from penstock_operator.plan.shards import ShardState, shard_states
-from penstock_operator.plan.trust import plan_trust
+from penstock_operator.plan.upkeep import plan_upkeep
 
 if TYPE_CHECKING:
     from penstock_operator.api.cluster import MessageCluster
@@ -87,20 +87,27 @@ def plan_cluster(
     problems += unknown_names
     actions += setting_actions
     holds: list[str] = []
-    trust = plan_trust(cluster, identity, states, snapshot)
+    upkeep = plan_upkeep(cluster, identity, states, snapshot)
     # A volume that cannot grow (its class may not allow it) is tried again and again; nothing else waits for it.
     if (
         not leaving
         and desired.shards
         and all(action.incidental or isinstance(action, ExpandClaim) for action in actions)
     ):
-        if trust.action is not None:
-            actions.append(trust.action)
+        if upkeep.action is not None:
+            actions.append(upkeep.action)
         else:
             disruption, holds = _disruption(desired, states, snapshot, restart_reasons)
             actions += disruption
     return Plan(
-        actions=actions, waits=waits, missing=missing, holds=holds, problems=problems, trust=trust.answer
+        actions=actions,
+        waits=waits,
+        missing=missing,
+        holds=[*upkeep.holds, *holds],
+        roll_held=bool(holds),
+        problems=problems,
+        trust=upkeep.trust,
+        hand_over=upkeep.hand_over,
     )
 
 
@@ -286,6 +293,8 @@ def _disruption(
 ) -> tuple[list[Action], list[str]]:
     """The one restart or hand-over to do now, if any, and sentences about restarts that have to wait."""
     holds: list[str] = []
+    nodes = {pod.name: snapshot.node_of(pod) for pod in snapshot.pods.values()}
+    cordoned = {name for name, node in nodes.items() if node is not None and node.cordoned}
     for manifest in desired.shards:
         if not _is_observed(snapshot.objects.get(("StatefulSet", manifest["metadata"]["name"]))):
             continue  # the pod would be made from the old template
@@ -297,6 +306,8 @@ def _disruption(
                 reason=_restart_reason(manifest, pod, settings.get(pod.name, [])),
                 well=pod.ready and not pod.terminating,
                 idle=pod.idle,
+                trouble=pod.trouble,
+                leaving=pod.name in cordoned,
             )
             for pod in pods
         ]

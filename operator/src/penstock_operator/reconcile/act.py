@@ -12,6 +12,8 @@ from penstock_operator.plan.actions import (
     ApplyObject,
     DeleteObject,
     ExpandClaim,
+    ForgetPod,
+    GiveUpClaim,
     HandOver,
     LabelRole,
     PatchSettings,
@@ -54,6 +56,10 @@ async def act(
             await _broker(action.pod, brokers, snapshot).hand_over(action.to)
         case TrustMember():
             await _broker(action.pod, brokers, snapshot).trust(action.shard_uid)
+        case ForgetPod():
+            await kube.delete("v1", "Pod", namespace, action.pod, action.uid, grace_s=0)
+        case GiveUpClaim():
+            await kube.delete(*claim, action.name, action.uid)
         case RestartBroker():
             await kube.evict(namespace, action.pod, action.uid)
         case _:

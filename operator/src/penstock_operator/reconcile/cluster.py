@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -22,18 +22,31 @@ from penstock_operator.kube_errors import KubeError
 from penstock_operator.plan.actions import (
     Action,
     ExpandClaim,
+    ForgetPod,
+    GiveUpClaim,
     HandOver,
+    HandOverAsked,
     LabelRole,
     Plan,
     RestartBroker,
-    TrustAnswer,
     TrustMember,
 )
 from penstock_operator.plan.cluster import plan_cluster
 from penstock_operator.plan.cluster_status import broken_status, cluster_status, paused_status
 from penstock_operator.plan.conditions import transitions
 from penstock_operator.reconcile.act import act
+from penstock_operator.reconcile.answers import (
+    Failure,
+    hand_over_answer,
+    hand_over_note,
+    refused_by_broker,
+    refused_by_kubernetes,
+    trust_answer,
+    unreachable,
+)
+from penstock_operator.reconcile.backoff import waiting_s
 from penstock_operator.reconcile.dependents import is_paused
+from penstock_operator.reconcile.nodes import Nodes
 from penstock_operator.reconcile.observe import ClusterBroker, observe
 from penstock_operator.reconcile.ports import (
     RESYNC_DEFAULT_S,
@@ -51,11 +64,13 @@ from penstock_operator.snapshot.identity import IdentityConflictError, find_iden
 logger = logging.getLogger(__name__)
 
 ROUNDS_MAX: Final = 4  # observe-plan-act rounds in one pass
-WAIT_S: Final = 2.0  # while something is awaited
 TROUBLE_S: Final = 10.0  # while a problem waits for the user, or after a refusal
 _DISRUPTED: Final = 1.0  # after a restart began
 _EVENTS: Final[dict[type[Action], str]] = {
     HandOver: "HandOver",
+    HandOverAsked: "HandOver",
+    ForgetPod: "BrokerReplaced",
+    GiveUpClaim: "VolumeReplaced",
     RestartBroker: "BrokerRestart",
     TrustMember: "TrustMember",
 }
@@ -71,20 +86,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan
     done: list[Action]
     delayed: bool  # whether something was refused that may succeed later
-
-
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """An action that was refused: a problem for the user, or only a delay."""
-
-    reason: str
-    message: str
-    is_delay: bool = False
-    pod: str | None = None  # whose copy is not trusted
-
-    @property
-    def is_problem(self) -> bool:
-        """Whether it stands in the way until the user solves it."""
-        return not self.is_delay and self.pod is None
 
 
 class Brokers(Protocol):
@@ -105,6 +106,7 @@ class ClusterReconciler:
         kube: KubeApi,
         store: ResourceStore,
         brokers: Brokers,
+        nodes: Nodes,
         environment: Environment,
         clock: Clock,
         *,
@@ -114,6 +116,7 @@ class ClusterReconciler:
         self._kube = kube
         self._store = store
         self._brokers = brokers
+        self._nodes = nodes
         self._environment = environment
         self._clock = clock
         self._resync_s = resync_s
@@ -154,7 +157,7 @@ class ClusterReconciler:
         failures: list[Failure] = []
         new_cluster_id, new_shard_uids = self._new_id(), [self._new_id() for _ in range(wanted.spec.shards)]
         for _ in range(ROUNDS_MAX):
-            snapshot = await observe(self._kube, self._brokers, wanted)
+            snapshot = await observe(self._kube, self._brokers, self._nodes, wanted, self._clock())
             identity = find_identity(
                 snapshot, wanted.spec.shards, new_cluster_id, dict(enumerate(new_shard_uids))
             )
@@ -188,7 +191,8 @@ class ClusterReconciler:
                 *((failure.reason, failure.message) for failure in failures if failure.is_problem),
                 *plan.problems,
             ],
-            trust=_trust_answer(done, failures) or plan.trust,
+            trust=trust_answer(done, failures) or plan.trust,
+            hand_over=hand_over_answer(done, failures) or plan.hand_over,
         )
         return Outcome(
             cluster=cluster,
@@ -213,25 +217,12 @@ class ClusterReconciler:
         except KubeError as error:
             if error.status in (0, 401, 409) or error.status >= 500 or error.is_namespace_leaving:
                 raise  # the queue tries the whole pass again
-            if error.status == 429:
-                message = f"{action.why}, but a disruption budget forbids it now: {error.message}"
-                return Failure(reason="DisruptionBudget", message=message, is_delay=True)
-            message = f"{action.why}, but Kubernetes refuses: {error.message}"
-            return Failure(reason="RefusedByKubernetes", message=message)
+            return refused_by_kubernetes(action, error)
         except AdminError as error:
-            message = f"{action.why}, but the broker refuses: {error.detail}"
-            if isinstance(action, TrustMember):
-                return Failure(
-                    reason="TrustRefused", message=message, is_delay=error.status >= 500, pod=action.pod
-                )
-            # A leader that changed meanwhile, or that cannot hand over now, is asked again later.
-            delay = action.disruptive or error.is_not_leader
-            return Failure(reason="InvalidConfiguration", message=message, is_delay=delay)
+            return refused_by_broker(action, error)
         except AdminUnreachableError as error:
             logger.info("broker cannot be asked", extra={"why": str(error)})
-            if action.disruptive:
-                message = f"{action.why}, but {error}"
-                return Failure(reason="BrokerUnreachable", message=message, is_delay=True)
+            return unreachable(action, error)
         return None
 
     async def _publish(self, resource: dict[str, Any], outcome: Outcome) -> Again:
@@ -248,7 +239,9 @@ class ClusterReconciler:
         if plan.actions:
             return Again(after_s=_DISRUPTED)
         waiting = plan.waits or plan.missing or plan.holds
-        return Again(after_s=WAIT_S if waiting else self._resync_s)
+        if not waiting:
+            return Again(after_s=self._resync_s)
+        return Again(after_s=waiting_s(status["conditions"], self._clock(), self._resync_s))
 
     async def _broken(self, resource: dict[str, Any], reason: str, message: str) -> None:
         old = resource.get("status", {})
@@ -260,18 +253,6 @@ class ClusterReconciler:
     async def _write(self, resource: dict[str, Any], status: dict[str, Any]) -> None:
         if status != resource.get("status"):
             await self._store.write_status(resource, status)
-
-
-def _trust_answer(done: list[Action], failures: list[Failure]) -> TrustAnswer | None:
-    """What came of the wish to trust a broker in this pass."""
-    for action in done:
-        if isinstance(action, TrustMember):
-            return TrustAnswer(pod=action.pod, outcome="Done", message=action.why)
-    for failure in failures:
-        if failure.pod is not None:
-            outcome: Literal["Waiting", "Refused"] = "Waiting" if failure.is_delay else "Refused"
-            return TrustAnswer(pod=failure.pod, outcome=outcome, message=failure.message)
-    return None
 
 
 def _notes(outcome: Outcome, status: dict[str, Any], old: dict[str, Any]) -> list[Note]:
@@ -290,6 +271,7 @@ def _notes(outcome: Outcome, status: dict[str, Any], old: dict[str, Any]) -> lis
         for action in outcome.done
         if isinstance(action, LabelRole) and action.elected
     ]
+    notes += hand_over_note(outcome.done, status, old)
     notes += _recovery_notes(status["conditions"], old.get("conditions", []))
     for condition in transitions(status["conditions"], old.get("conditions", [])):
         if condition["type"] == "Ready" and condition["reason"] not in ("Reconciling",):
