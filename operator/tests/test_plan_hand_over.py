@@ -11,6 +11,7 @@ from fake_kube import FakeKube
 from harness import Harness, condition, is_ready, running
 from penstock_operator.api.cluster import HandOver as Remembered
 from penstock_operator.api.cluster import MessageCluster, MessageClusterStatus
+from penstock_operator.kube_errors import KubeError
 from penstock_operator.plan.actions import HandOver, HandOverAsked, Plan
 from penstock_operator.snapshot.broker import BrokerReport
 from penstock_operator.snapshot.cluster import ClusterSnapshot
@@ -113,7 +114,7 @@ def test_a_broker_that_is_away_or_about_to_leave_is_no_heir() -> None:
     made = plan(wanting("0=orders-0-1"), found, whole(3))
     assert answer(made)[1] == "orders-0-0 does not hand over to orders-0-1: orders-0-1 is not ready"
     made = plan(wanting("0=orders-0-2"), with_node(found, "n2", cordoned=True), whole(3))
-    assert answer(made)[1].endswith("orders-0-2 would have to give it away again because node n2 is cordoned")
+    assert answer(made)[1].endswith("orders-0-2 is not asked to lead because node n2 is cordoned")
 
 
 def test_one_broker_has_nobody_to_hand_over_to() -> None:
@@ -171,9 +172,7 @@ def test_leadership_does_not_wander_where_every_node_is_cordoned() -> None:
     made = plan(cluster(replicas=3), found, whole(3))
     assert hand_overs(made) == []
     (hold,) = made.holds
-    assert hold.startswith(
-        "orders-0-0 leads though node n0 is cordoned: orders-0-1 would have to give it away"
-    )
+    assert hold.startswith("orders-0-0 leads though node n0 is cordoned: orders-0-1 is not asked to lead")
     assert conditions(cluster(replicas=3), found, whole(3))["Ready"][0] == "True"
 
 
@@ -297,6 +296,19 @@ async def test_a_failover_shows_in_the_labels_and_leads_the_service(harness: Har
     await turns(harness, 2)
     assert await led_to() == ["orders-0-2"]
     assert await role(harness, "orders-0-1") == ("follower", "3")
+
+
+async def test_an_operator_that_may_not_label_pods_says_so_and_does_everything_else(harness: Harness) -> None:
+    kube: Any = harness.kube
+    kube.refuse["merge", "orders-0-0"] = KubeError(403, "Forbidden", "pods is forbidden")
+    harness.shard.lead("orders-0-1")
+    await harness.edit(*CLUSTER, {"spec": {"pod": {"labels": {"team": "shop"}}}})
+    found = await turns(harness, 2)
+    assert condition(found, "Ready")["status"] == "True"
+    assert "but Kubernetes refuses: pods is forbidden" in condition(found, "Progressing")["message"]
+    assert ("apply", "StatefulSet/orders-0") in kube.calls
+    assert (await role(harness, "orders-0-0"))[0] == "leader"
+    assert (await role(harness, "orders-0-1"))[0] == "follower", "never two leaders"
 
 
 async def test_a_pod_that_changed_while_it_was_looked_at_is_looked_at_again(harness: Harness) -> None:

@@ -27,7 +27,7 @@ def cannot_lead(name: str, state: ShardState, snapshot: ClusterSnapshot) -> str 
         return f"{name} is not ready"
     node = snapshot.node_of(pod)
     if node is not None and node.trouble is not None:
-        return f"{name} would have to give it away again because {node.trouble}"
+        return f"{name} is not asked to lead because {node.trouble}"
     return None
 
 

@@ -37,7 +37,7 @@ def refused_by_kubernetes(action: Action, error: KubeError) -> Failure:
         message = f"{action.why}, but a disruption budget forbids it now: {error.message}"
         return Failure(reason="DisruptionBudget", message=message, is_delay=True)
     message = f"{action.why}, but Kubernetes refuses: {error.message}"
-    return Failure(reason="RefusedByKubernetes", message=message)
+    return Failure(reason="RefusedByKubernetes", message=message, is_delay=action.incidental)
 
 
 def refused_by_broker(action: Action, error: AdminError) -> Failure:

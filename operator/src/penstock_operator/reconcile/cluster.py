@@ -171,14 +171,7 @@ class ClusterReconciler:
                 plan = msgspec.structs.replace(plan, problems=[*plan.problems, ("ScaleDownRefused", refusal)])
             if not plan.actions or failures:
                 break
-            for action in plan.actions:
-                failure = await self._try(cluster, action, snapshot)
-                if failure is None:
-                    done.append(action)
-                    continue
-                failures.append(failure)
-                if not isinstance(action, ExpandClaim):
-                    break  # what comes next may rely on it; nothing relies on a bigger volume
+            await self._act(cluster, plan.actions, snapshot, done, failures)
             if any(isinstance(action, HandOver | TrustMember) for action in done):
                 break  # the new leader needs a moment; seen in it, the shard would look as if it had none
         delays = [failure.message for failure in failures if failure.is_delay]
@@ -203,6 +196,29 @@ class ClusterReconciler:
             done=done,
             delayed=bool(delays),
         )
+
+    async def _act(
+        self,
+        cluster: MessageCluster,
+        actions: list[Action],
+        snapshot: ClusterSnapshot,
+        done: list[Action],
+        failures: list[Failure],
+    ) -> None:
+        """Act in order until something is refused that what comes next may rely on."""
+        labels_end = False
+        for action in actions:
+            if labels_end and isinstance(action, LabelRole):
+                continue  # the new leader's comes after the old one's is gone, or not at all
+            failure = await self._try(cluster, action, snapshot)
+            if failure is None:
+                done.append(action)
+                continue
+            failures.append(failure)
+            if isinstance(action, LabelRole):
+                labels_end = True
+            elif not isinstance(action, ExpandClaim):
+                break  # nothing relies on a label or on a bigger volume
 
     async def _try(
         self, cluster: MessageCluster, action: Action, snapshot: ClusterSnapshot
