@@ -27,8 +27,9 @@ Normal  BrokerReplaced  orders-0-0 is replaced because node w0 is gone
 Degraded: orders-0-0 does not exist yet
 -- the next pod waits for the volume that was there
 Degraded: orders-0-0: no node takes the pod: volume node affinity conflict
-Progressing: claim data-orders-0-0 is kept although its volume pv-0 was on node w0, which is gone: no node takes orders-0-0 \
-only since 2026-11-21T08:05:00Z, and 60 s are waited
+Progressing: claim data-orders-0-0 is kept although its volume pv-0 was on node w0, which is gone: no node has \
+taken orders-0-0 since 2026-11-21T08:05:00Z, and it is given up after 60 s; orders-0-0 is not ready: no node takes the pod: \
+volume node affinity conflict
 -- a minute later
 Normal  VolumeReplaced  claim data-orders-0-0 is given up because its volume pv-0 was on node w0, which is gone: orders-0-0 \
 begins anew and is sent everything

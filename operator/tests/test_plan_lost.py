@@ -141,9 +141,9 @@ def test_without_the_policy_people_are_told_what_they_can_do() -> None:
     [
         (
             waiting("2026-11-21T08:00:59Z"),
-            f"no node takes orders-0-2 only since {SINCE}, and 60 s are waited",
+            f"no node has taken orders-0-2 since {SINCE}, and it is given up after 60 s",
         ),
-        (waiting(""), f"no node takes orders-0-2 only since {SINCE}, and 60 s are waited"),
+        (waiting(""), f"no node has taken orders-0-2 since {SINCE}, and it is given up after 60 s"),
         (
             waiting(o1=BEHIND),
             "the brokers in sync without it (orders-0-0) do not suffice for shard 0",

@@ -145,8 +145,8 @@ def _progressing(snapshot: ClusterSnapshot, plan: Plan) -> Statement:
             reason=plan.problems[0][0],
             message="nothing is changed until this is solved",
         )
-    if plan.actions:
-        message = "; ".join(action.why for action in plan.actions)
+    if actions := [action for action in plan.actions if not action.incidental]:
+        message = "; ".join(action.why for action in actions)
         return Statement(type="Progressing", status="True", reason="Reconciling", message=message)
     if waits := [*plan.holds, *plan.waits, *plan.missing]:
         stopped = plan.roll_held and any(pod.stuck for pod in snapshot.pods.values())

@@ -62,7 +62,7 @@ def cannot_give_up(
         return f"set storage.replaceLost: true, or delete the claim and pod {pod.name} yourself"
     since = pod.unschedulable_since or ""
     if _seconds_between(since, snapshot.now) < GIVE_UP_AFTER_S:
-        return f"no node takes {pod.name} only since {since}, and {GIVE_UP_AFTER_S} s are waited"
+        return f"no node has taken {pod.name} since {since}, and it is given up after {GIVE_UP_AFTER_S} s"
     if not state.serves or not view.from_leader or view.leader == pod.name:
         return f"shard {view.id} has no leader that says who holds everything"
     ready = {one.name for one in snapshot.pods.values() if one.ready and not one.terminating}
