@@ -64,8 +64,12 @@ async def test_labels_and_service_follow_a_failover_that_no_object_shows(
             assert loop.time() - elected < FOLLOW_S
         shown = server.kubectl("-n", namespace, "get", "pods", "-L", "penstock.io/role", "--no-headers")
         assert [line.split()[-1] for line in shown.stdout.splitlines()] == ["follower", "leader", "follower"]
-        elected_events = await events(kube, namespace, "LeaderElected")
-        assert "orders-0-1 leads shard 0 in epoch 3, after orders-0-2" in elected_events
+        sentence = "orders-0-1 leads shard 0 in epoch 3, after orders-0-2"
+
+        async def told() -> bool:
+            return sentence in await events(kube, namespace, "LeaderElected")
+
+        await eventually(told, "the Event")
         # The bootstrap Service still leads to all.
         bootstrap = await kube.get("v1", "Service", namespace, "orders-bootstrap")
         assert bootstrap is not None

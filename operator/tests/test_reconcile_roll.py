@@ -46,6 +46,7 @@ async def test_an_upgrade_and_the_way_back_take_one_broker_at_a_time(harness: Ha
         harness.shard.hand_overs.clear()
         leader = harness.shard.leader
         await harness.edit(*CLUSTER, {"spec": {"image": image}})
+        await turns(harness, 1)  # until the StatefulSet controller has seen the edit
         for _ in range(10):
             found = await turns(harness, 1)
             assert condition(found, "Ready")["status"] == "True"

@@ -55,7 +55,7 @@ def _leave_cordoned(
     states: dict[int, ShardState], snapshot: ClusterSnapshot
 ) -> tuple[HandOver | None, list[str]]:
     """Leaders on cordoned nodes hand over to brokers on others: an eviction is then nothing that clients notice."""
-    holds = []
+    holds: list[str] = []
     for state in states.values():
         pod = snapshot.pods.get(state.view.leader or "")
         node = snapshot.node_of(pod) if pod is not None else None
