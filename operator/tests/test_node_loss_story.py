@@ -26,6 +26,7 @@ Degraded: orders-0-0 is stopping, and node w0 does not answer
 Normal  BrokerReplaced  orders-0-0 is replaced because node w0 is gone
 Degraded: orders-0-0 does not exist yet
 -- the next pod waits for the volume that was there
+Warning BrokerStuck     orders-0-0: no node takes the pod: volume node affinity conflict
 Degraded: orders-0-0: no node takes the pod: volume node affinity conflict
 Progressing: claim data-orders-0-0 is kept although its volume pv-0 was on node w0, which is gone: no node has \
 taken orders-0-0 since 2026-11-21T08:05:00Z, and it is given up after 60 s; orders-0-0 is not ready: no node takes the pod: \

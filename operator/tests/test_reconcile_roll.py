@@ -71,6 +71,12 @@ async def test_an_image_that_never_starts_stops_the_roll_until_the_spec_is_mende
     assert (
         f"not yet, because orders-0-1 is away (ImagePullBackOff: nobody has {NOBODYS})" in stopped["message"]
     )
+    kube: Any = harness.kube
+    events = [item for (kind, _, _), item in kube.objects.items() if kind == "Event"]
+    warned = {item["reason"]: item["message"] for item in events if item["type"] == "Warning"}
+    assert warned["BrokerStuck"] == degraded["message"]
+    assert warned["RollStopped"] == stopped["message"]
+    assert [item["reason"] for item in events].count("RollStopped") == 1
     # Another image that nobody has is tried by the broker that is idle anyway, and by no other.
     harness.controllers.missing_image = f"{NOBODYS}-2"
     await harness.edit(*CLUSTER, {"spec": {"image": f"{NOBODYS}-2"}})

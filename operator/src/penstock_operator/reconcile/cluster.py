@@ -66,6 +66,7 @@ logger = logging.getLogger(__name__)
 ROUNDS_MAX: Final = 4  # observe-plan-act rounds in one pass
 TROUBLE_S: Final = 10.0  # while a problem waits for the user, or after a refusal
 _DISRUPTED: Final = 1.0  # after a restart began
+_STANDSTILLS: Final = (("Degraded", "BrokerStuck"), ("Progressing", "RollStopped"))
 _EVENTS: Final[dict[type[Action], str]] = {
     HandOver: "HandOver",
     HandOverAsked: "HandOver",
@@ -249,6 +250,9 @@ class ClusterReconciler:
         )
         await self._write(resource, status)
         for note in _notes(outcome, status, old):
+            metadata = outcome.cluster.metadata
+            told = {"object": f"{metadata.namespace}/{metadata.name}", "reason": note.reason}
+            logger.info("telling", extra={**told, "why": note.message})
             await self._store.tell(resource, note)
         if plan.problems or outcome.delayed:
             return Again(after_s=TROUBLE_S)
@@ -296,6 +300,7 @@ def _notes(outcome: Outcome, status: dict[str, Any], old: dict[str, Any]) -> lis
             well = expected or reason in ("BrokersReady", "BrokersNotReady")
             kind: Any = "Normal" if well else "Warning"
             notes.append(Note(type=kind, reason=reason, message=condition["message"]))
+    notes += _standstill_notes(transitions(status["conditions"], old.get("conditions", [])))
     new_listeners = status["bootstrap"].keys() - old.get("bootstrap", {}).keys()
     for listener in outcome.cluster.spec.listeners:
         if listener.name in new_listeners:
@@ -306,6 +311,16 @@ def _notes(outcome: Outcome, status: dict[str, Any], old: dict[str, Any]) -> lis
             )
             notes.append(Note(type="Warning", reason="ListenerWithoutAuthentication", message=message))
     return notes
+
+
+def _standstill_notes(changed: list[dict[str, Any]]) -> list[Note]:
+    """What a person has to mend while the shard serves on, so that Ready does not tell of it."""
+    told = {condition["reason"] for condition in changed if condition["type"] == "Ready"}
+    return [
+        Note(type="Warning", reason=condition["reason"], message=condition["message"])
+        for condition in changed
+        if (condition["type"], condition["reason"]) in _STANDSTILLS and condition["reason"] not in told
+    ]
 
 
 def _recovery_notes(new: list[dict[str, Any]], old: list[dict[str, Any]]) -> list[Note]:
