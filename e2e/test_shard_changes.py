@@ -62,11 +62,14 @@ def test_an_image_that_is_not_there_stops_the_roll(
         shard.kube.patch(CLUSTER, shard.cluster, {"spec": {"image": NO_SUCH_IMAGE}})
         said = shard.wait_reason("Degraded", "True", "BrokerStuck")
         assert NO_SUCH_IMAGE in said, said
-        found = shard.kube.get(CLUSTER, shard.cluster)
-        assert condition_of(found, "Ready")["status"] == "True", found["status"]
+        assert condition_of(shard.kube.get(CLUSTER, shard.cluster), "Ready")["status"] == "True"
         (stuck,) = (pod for pod in shard.pods if shard.incarnation(pod) != before[pod])
         assert stuck != leader
-        assert "not yet, because" in condition_of(found, "Progressing")["message"], found["status"]
+        shard.wait_reason("Progressing", "True", "RollStopped")
+        found = shard.kube.get(CLUSTER, shard.cluster)
+        stopped = condition_of(found, "Progressing")["message"]
+        assert f"not yet, because {stuck} is away" in stopped, found["status"]
+        assert NO_SUCH_IMAGE in stopped, found["status"]
         load.wait_flow()
         shard.kube.patch(CLUSTER, shard.cluster, {"spec": {"image": None}})
         row = shard.wait_whole()

@@ -60,6 +60,8 @@ def pod(desired: Desired, ordinal: int = 0, **changes: Any) -> PodSeen:
         config_hash=annotations["penstock.io/config-hash"],
         trouble=None,
         stuck=False,
+        role="follower" if ordinal else "leader",
+        role_epoch=4,
     )
     return msgspec.structs.replace(seen, **changes)
 

@@ -108,6 +108,7 @@ def test_everything_that_a_cluster_becomes() -> None:
         ("ConfigMap", "orders-0"),
         ("Service", "orders-0"),
         ("Service", "orders-bootstrap"),
+        ("Service", "orders-leader"),
         ("ServiceAccount", "orders-broker"),
         ("StatefulSet", "orders-0"),
     ]
@@ -171,7 +172,11 @@ def test_no_service_for_clients_leads_to_the_admin_port_or_the_way_between_broke
         for service in services
     }
     assert found.pop("orders-0") == {9093}  # the headless one, which gives brokers their names
-    assert found.keys() == {"orders-bootstrap", *(f"orders-0-{ordinal}-out" for ordinal in range(3))}
+    assert found.keys() == {
+        "orders-bootstrap",
+        "orders-leader",
+        *(f"orders-0-{ordinal}-out" for ordinal in range(3)),
+    }
     assert not any(found.values())
 
 

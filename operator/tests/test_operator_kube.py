@@ -275,11 +275,14 @@ async def test_conflict_passes_to_the_next_when_the_owner_goes(
         await live.until("Topic", "b-second", is_ready, "the heir")
 
 
-def kubeconfig_of_the_chart(server: KubeApiServer, namespace: str, folder: Path, helm: str) -> Path:
+def kubeconfig_of_the_chart(
+    server: KubeApiServer, namespace: str, folder: Path, helm: str, *settings: str
+) -> Path:
     """A kubeconfig that may do what the chart's Roles allow in one namespace, and nothing else."""
     from test_chart import rendered
 
-    documents = rendered(helm, "--namespace", namespace, "--set", f"watchNamespaces={{{namespace}}}")
+    watched = ("--set", f"watchNamespaces={{{namespace}}}")
+    documents = rendered(helm, "--namespace", namespace, *watched, *settings)
     rights = [item for item in documents if item["kind"] != "Deployment"]
     done = server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(rights))
     assert done.returncode == 0, done.stderr

@@ -39,6 +39,7 @@ def build(cluster: MessageCluster, identity: Identity, environment: Environment)
         *(_config_map(cluster, identity, environment, shard) for shard in shards),
         *(services.headless_service(cluster, shard) for shard in shards),
         services.bootstrap_service(cluster),
+        services.leader_service(cluster),
         *services.node_port_services(cluster),
         *(manifest for manifest in optional if manifest is not None),
     ]

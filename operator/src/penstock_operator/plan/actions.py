@@ -8,9 +8,10 @@ import msgspec
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True):
-    """Something to do; `disruptive` when clients may notice it."""
+    """Something to do; `disruptive` when clients may notice it, `incidental` when nothing waits for it."""
 
     disruptive: ClassVar[bool] = False
+    incidental: ClassVar[bool] = False  # whether the cluster is as its spec says without it
     why: str
 
 
@@ -57,12 +58,29 @@ class PatchSettings(Action, frozen=True, kw_only=True):
     settings: dict[str, Any]
 
 
+class LabelRole(Action, frozen=True, kw_only=True):
+    """Say on a pod which role its broker has, if the pod did not change since it was looked at."""
+
+    incidental: ClassVar[bool] = True
+    pod: str
+    version: str
+    role: str
+    epoch: int
+    elected: bool  # whether it is news that this broker leads
+
+
 class HandOver(Action, frozen=True, kw_only=True):
     """Have a leader give its leadership to another broker; clients pause for a moment."""
 
     disruptive: ClassVar[bool] = True
     pod: str
     to: str
+
+
+class HandOverAsked(HandOver, frozen=True, kw_only=True):
+    """A hand-over that a person asked for; `value` is the annotation that is answered."""
+
+    value: str
 
 
 class TrustMember(Action, frozen=True, kw_only=True):
@@ -81,6 +99,30 @@ class RestartBroker(Action, frozen=True, kw_only=True):
     uid: str
 
 
+class ForgetPod(Action, frozen=True, kw_only=True):
+    """Delete a pod by force, whose node is certainly gone and can never report that it ended."""
+
+    disruptive: ClassVar[bool] = True
+    pod: str
+    uid: str
+
+
+class GiveUpClaim(Action, frozen=True, kw_only=True):
+    """Delete the claim of a volume that is gone, so that its broker begins anew."""
+
+    disruptive: ClassVar[bool] = True
+    name: str
+    uid: str
+
+
+class HandOverAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What comes of the wish to hand over; `Waiting` is asked again, the others never."""
+
+    value: str
+    outcome: Literal["Done", "Refused", "Waiting"]
+    message: str
+
+
 class TrustAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What comes of the wish to trust a broker's copy; `Waiting` is asked again, the others never."""
 
@@ -97,9 +139,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     missing: list[str] = msgspec.field(
         default_factory=list
     )  # brokers away, of shards that serve without them
-    holds: list[str] = msgspec.field(default_factory=list)  # restarts that the shard cannot bear now
+    holds: list[str] = msgspec.field(default_factory=list)  # what would be done and cannot be now
+    roll_held: bool = False  # whether restarts that the shard cannot bear now are among them
     problems: list[tuple[str, str]]  # (reason, sentence)
     trust: TrustAnswer | None = None
+    hand_over: HandOverAnswer | None = None
 
     @property
     def is_settled(self) -> bool:

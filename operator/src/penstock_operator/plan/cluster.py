@@ -34,10 +34,11 @@ from penstock_operator.plan.actions import (
     RestartBroker,
 )
 from penstock_operator.plan.drift import drift, first_difference
+from penstock_operator.plan.roles import plan_roles
 from penstock_operator.plan.roll import GiveUpLeadership, Hold, Restart, RollBroker, next_step
 from penstock_operator.plan.settings import plan_settings
 from penstock_operator.plan.shards import ShardState, shard_states
-from penstock_operator.plan.trust import plan_trust
+from penstock_operator.plan.upkeep import plan_upkeep
 
 if TYPE_CHECKING:
     from penstock_operator.api.cluster import MessageCluster
@@ -57,9 +58,12 @@ def plan_cluster(
     """What to do for a cluster now."""
     problems = [("InvalidConfiguration", sentence) for sentence in desired.problems]
     problems += _foreign_objects(cluster, desired, snapshot)
+    states = shard_states(cluster, identity, snapshot)
+    roles = plan_roles(states, snapshot)
     if problems:
-        return Plan(actions=[], waits=[], problems=problems)
-    actions: list[Action] = []
+        # A failover shows in the labels whatever is wrong with the spec.
+        return Plan(actions=[*roles], waits=[], problems=problems)
+    actions: list[Action] = [*roles]
     waits: list[str] = []
     leaving = [name for (_, name), live in snapshot.objects.items() if _is_leaving(live)]
     for manifest in desired.supports:
@@ -76,7 +80,6 @@ def plan_cluster(
         actions = [
             action for action in actions if not (isinstance(action, ApplyObject) and _name(action) in leaving)
         ]
-    states = shard_states(cluster, identity, snapshot)
     problems += [("ShardLost", state.lost) for state in states.values() if state.lost is not None]
     missing, unserved = _brokers(states)
     waits += unserved + _waits(desired, snapshot)
@@ -84,16 +87,27 @@ def plan_cluster(
     problems += unknown_names
     actions += setting_actions
     holds: list[str] = []
-    trust = plan_trust(cluster, identity, states, snapshot)
+    upkeep = plan_upkeep(cluster, identity, states, snapshot)
     # A volume that cannot grow (its class may not allow it) is tried again and again; nothing else waits for it.
-    if not leaving and desired.shards and all(isinstance(action, ExpandClaim) for action in actions):
-        if trust.action is not None:
-            actions.append(trust.action)
+    if (
+        not leaving
+        and desired.shards
+        and all(action.incidental or isinstance(action, ExpandClaim) for action in actions)
+    ):
+        if upkeep.action is not None:
+            actions.append(upkeep.action)
         else:
             disruption, holds = _disruption(desired, states, snapshot, restart_reasons)
             actions += disruption
     return Plan(
-        actions=actions, waits=waits, missing=missing, holds=holds, problems=problems, trust=trust.answer
+        actions=actions,
+        waits=waits,
+        missing=missing,
+        holds=[*upkeep.holds, *holds],
+        roll_held=bool(holds),
+        problems=problems,
+        trust=upkeep.trust,
+        hand_over=upkeep.hand_over,
     )
 
 
@@ -279,6 +293,8 @@ def _disruption(
 ) -> tuple[list[Action], list[str]]:
     """The one restart or hand-over to do now, if any, and sentences about restarts that have to wait."""
     holds: list[str] = []
+    nodes = {pod.name: snapshot.node_of(pod) for pod in snapshot.pods.values()}
+    cordoned = {name for name, node in nodes.items() if node is not None and node.cordoned}
     for manifest in desired.shards:
         if not _is_observed(snapshot.objects.get(("StatefulSet", manifest["metadata"]["name"]))):
             continue  # the pod would be made from the old template
@@ -290,6 +306,8 @@ def _disruption(
                 reason=_restart_reason(manifest, pod, settings.get(pod.name, [])),
                 well=pod.ready and not pod.terminating,
                 idle=pod.idle,
+                trouble=pod.trouble,
+                leaving=pod.name in cordoned,
             )
             for pod in pods
         ]

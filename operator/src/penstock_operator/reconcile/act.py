@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock_operator.api.names import ANNOTATION_ROLE_EPOCH, LABEL_ROLE
+from penstock_operator.kube_errors import KubeError
 from penstock_operator.plan.actions import (
     Action,
     AnnotateClaim,
     ApplyObject,
     DeleteObject,
     ExpandClaim,
+    ForgetPod,
+    GiveUpClaim,
     HandOver,
+    LabelRole,
     PatchSettings,
     RecreateStatefulSet,
     RestartBroker,
@@ -43,16 +48,36 @@ async def act(
             )
         case AnnotateClaim():
             await kube.merge(*claim, action.name, {"metadata": {"annotations": action.annotations}})
+        case LabelRole():
+            await _label(action, namespace, kube)
         case PatchSettings():
             await _broker(action.pod, brokers, snapshot).patch_settings(action.settings)
         case HandOver():
             await _broker(action.pod, brokers, snapshot).hand_over(action.to)
         case TrustMember():
             await _broker(action.pod, brokers, snapshot).trust(action.shard_uid)
+        case ForgetPod():
+            await kube.delete("v1", "Pod", namespace, action.pod, action.uid, grace_s=0)
+        case GiveUpClaim():
+            await kube.delete(*claim, action.name, action.uid)
         case RestartBroker():
             await kube.evict(namespace, action.pod, action.uid)
         case _:
             raise AssertionError(f"no way to carry out {type(action).__name__}")
+
+
+async def _label(action: LabelRole, namespace: str, kube: KubeApi) -> None:
+    """A role and its epoch in one write; a pod that changed meanwhile, or is another one, is a conflict (409)."""
+    metadata = {
+        "resourceVersion": action.version,
+        "labels": {LABEL_ROLE: action.role},
+        "annotations": {ANNOTATION_ROLE_EPOCH: str(action.epoch)},
+    }
+    try:
+        await kube.merge("v1", "Pod", namespace, action.pod, {"metadata": metadata})
+    except KubeError as error:
+        if error.status != 404:  # a pod that is gone needs no label
+            raise
 
 
 def _broker(pod: str, brokers: Brokers, snapshot: ClusterSnapshot) -> ClusterBroker:

@@ -10,12 +10,15 @@ from penstock_operator.api.names import (
     ANNOTATION_CLUSTER_ID,
     ANNOTATION_CONFIG_HASH,
     ANNOTATION_RESTART_HASH,
+    ANNOTATION_ROLE_EPOCH,
     ANNOTATION_SHARD_FORMED,
     ANNOTATION_SHARD_REPLICAS,
     ANNOTATION_SHARD_UID,
     LABEL_LISTENER,
+    LABEL_ROLE,
     LABEL_SHARD,
 )
+from penstock_operator.snapshot.nodes import NodeSeen
 from penstock_operator.snapshot.shard import ShardView, shard_view
 
 if TYPE_CHECKING:
@@ -55,6 +58,11 @@ class PodSeen(msgspec.Struct, frozen=True, kw_only=True):
     trouble: str | None  # sentence why it is not ready, as Kubernetes tells it
     stuck: bool  # whether waiting longer is pointless
     idle: bool = False  # whether no broker runs in it now, so that nobody misses the pod
+    version: str = ""  # of the object, so that what is written holds for what was seen
+    role: str | None = None  # its label
+    role_epoch: int = 0  # the epoch that the label is from; 0 for none
+    node: str | None = None  # where it was placed
+    unschedulable_since: str | None = None  # RFC 3339; None unless no node takes it
 
 
 class ClaimSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +77,8 @@ class ClaimSeen(msgspec.Struct, frozen=True, kw_only=True):
     capacity: str | None
     resize: str | None  # Kubernetes' own words while a volume is being expanded
     terminating: bool
+    uid: str = ""
+    volume: str | None = None  # the PersistentVolume that it is bound to
 
 
 class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +88,14 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     pods: dict[str, PodSeen]
     claims: dict[str, ClaimSeen]
     brokers: dict[str, BrokerReport]  # by pod name
+    nodes: dict[str, NodeSeen] = msgspec.field(default_factory=dict)  # those of pods that could be looked at
+    # Claim -> a part of a sentence why its volume is certainly gone.
+    lost_volumes: dict[str, str] = msgspec.field(default_factory=dict)
+    now: str = ""  # RFC 3339; without it nothing is old enough to be given up
+
+    def node_of(self, pod: PodSeen) -> NodeSeen | None:
+        """The node of a pod; None when it has none, or nobody may look at it."""
+        return self.nodes.get(pod.node) if pod.node is not None else None
 
     def shard_view(self, shard: int) -> ShardView:
         """What the brokers say about a shard."""
@@ -130,6 +148,11 @@ def parse_pod(pod: dict[str, Any]) -> PodSeen:
         trouble=trouble.sentence,
         stuck=trouble.stuck,
         idle=trouble.idle,
+        version=metadata.get("resourceVersion", ""),
+        role=metadata.get("labels", {}).get(LABEL_ROLE),
+        role_epoch=parse_count(annotations.get(ANNOTATION_ROLE_EPOCH)) or 0,
+        node=pod.get("spec", {}).get("nodeName"),
+        unschedulable_since=_unschedulable_since(conditions),
     )
 
 
@@ -152,7 +175,17 @@ def parse_claim(claim: dict[str, Any]) -> ClaimSeen:
         capacity=status.get("capacity", {}).get("storage"),
         resize=resizing[0] if resizing else None,
         terminating=metadata.get("deletionTimestamp") is not None,
+        uid=metadata.get("uid", ""),
+        volume=claim["spec"].get("volumeName"),
     )
+
+
+def _unschedulable_since(conditions: dict[str, dict[str, Any]]) -> str | None:
+    scheduled = conditions.get("PodScheduled", {})
+    if scheduled.get("status") != "False" or scheduled.get("reason") != "Unschedulable":
+        return None
+    since: str | None = scheduled.get("lastTransitionTime")
+    return since
 
 
 def _shard(metadata: dict[str, Any]) -> int:

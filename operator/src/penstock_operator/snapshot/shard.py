@@ -32,6 +32,7 @@ class ShardView(msgspec.Struct, frozen=True, kw_only=True):
         False  # whether the leader itself said so; only then `in_sync` and `lag_bytes` are exact
     )
     recovery: RecoveryReport | None = None  # the newest that any broker knows of
+    newest_epoch: int = 0  # that any broker knows of; above `epoch` while its leader is not known
 
     def member(self, name: str) -> MemberReport | None:
         """The member of this name."""
@@ -62,6 +63,7 @@ def shard_view(shard: int, reports: Mapping[str, ClusterReport]) -> ShardView:
         epoch=best.epoch,
         members=best.members,
         from_leader=leader is not None and speaker == leader,
+        newest_epoch=max(report.epoch for _, report in said),
         recovery=max(recoveries, key=lambda recovery: recovery.generation, default=None),
     )
 
