@@ -213,8 +213,11 @@ class Faults:
             for record in self.world.history
             if all(known[member] > record.epoch for member in record.in_sync)
         ]
-        if older and self.world.store.record is not None:
-            self._put_back(self.chance.choice(older))
+        present = self.world.store.record
+        if older and present is not None:
+            # Those that name somebody who is not in the set any more do the most harm where they are believed.
+            worst = [record for record in older if record.in_sync - present.in_sync]
+            self._put_back(self.chance.choice(worst or older))
 
     def _put_back(self, record: LeaseRecord) -> None:
         store = self.world.store
