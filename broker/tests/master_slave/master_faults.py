@@ -47,6 +47,8 @@ class Faults:
         self._partitioned: dict[frozenset[int], int] = {}
         # Whose connection dies: how many requests still arrive, and for how long nothing does then.
         self._dying: dict[int, tuple[int, int]] = {}
+        # Who does not hear the API server's answers, to what is under way too.
+        self._deaf: dict[int, int] = {}
         # Whether the next change of the set goes wrong.
         self._ambush = False
 
@@ -62,8 +64,7 @@ class Faults:
 
     def hears_nothing(self, member: int) -> bool:
         """Whether what the API server sends now is lost."""
-        left, until = self._dying.get(member, (1, 0))
-        return left == 0 and until > self.world.now
+        return self._deaf.get(member, 0) > self.world.now
 
     def route(self, member: int, asked: Read | Create | Write) -> Route:
         chance, now = self.chance, self.world.now
@@ -92,6 +93,7 @@ class Faults:
         world, chance, length = self.world, self.chance, self.chance.randrange(500, DYING_MS)
         world.note(f"ambush of {member}")
         self._dying[member] = (0, world.now + length)
+        self._deaf[member] = world.now + length
         for other in world.members:
             self._partitioned[frozenset({member, other})] = world.now + length
         process = world.processes[member]
@@ -145,6 +147,7 @@ class Faults:
         self._cut_off.clear()
         self._partitioned.clear()
         self._dying.clear()
+        self._deaf.clear()
         self._ambush = False
         for process in world.processes.values():
             process.hung_since_true = None
@@ -210,8 +213,11 @@ class Faults:
             for record in self.world.history
             if all(known[member] > record.epoch for member in record.in_sync)
         ]
-        if older and self.world.store.record is not None:
-            self._put_back(self.chance.choice(older))
+        present = self.world.store.record
+        if older and present is not None:
+            # Those that name somebody who is not in the set any more do the most harm where they are believed.
+            worst = [record for record in older if record.in_sync - present.in_sync]
+            self._put_back(self.chance.choice(worst or older))
 
     def _put_back(self, record: LeaseRecord) -> None:
         store = self.world.store
