@@ -334,6 +334,10 @@ class MemoryBroker:
         """Notes who was asked for; nothing moves."""
         self.handed_to = to
 
+    async def resize(self, replicas: int) -> None:
+        """Remembered, and told by `status`."""
+        self.replicas = replicas
+
     async def trust(self, shard_uid: str, storage_id: str) -> Recovery:
         """Made up, for the storage that `status` names."""
         if storage_id != self.status().storage_id:
