@@ -60,6 +60,7 @@ def pod(desired: Desired, ordinal: int = 0, **changes: Any) -> PodSeen:
         config_hash=annotations["penstock.io/config-hash"],
         trouble=None,
         stuck=False,
+        node_ports=annotations["penstock.io/node-ports"],
     )
     return msgspec.structs.replace(seen, **changes)
 
@@ -130,6 +131,7 @@ def restarts(made: Plan) -> list[str]:
 def claim(ordinal: int = 0, **changes: Any) -> ClaimSeen:
     seen = ClaimSeen(
         name=f"data-orders-0-{ordinal}",
+        uid=f"claim-{ordinal}",
         shard=0,
         cluster_id="cluster-id",
         shard_uid="shard-uid",

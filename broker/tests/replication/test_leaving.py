@@ -59,7 +59,9 @@ def goes(member: int, ordinal: int) -> Change:
             Hold("broker 4 stays for now: brokers 1 and 2 are not in sync"),
             id="however many of those that go hold everything",
         ),
-        pytest.param(roster(FIVE), {10, 12, 14}, 2, goes(13, 3), id="one that is away burdens those that stay"),
+        pytest.param(
+            roster(FIVE), {10, 12, 14}, 2, goes(13, 3), id="one that is away burdens those that stay"
+        ),
         pytest.param(
             roster(FIVE),
             {10, 12},
@@ -90,13 +92,15 @@ def goes(member: int, ordinal: int) -> Change:
         ),
         pytest.param(roster({10: 0, 11: 1, 12: 2}, 1), {10, 11, 12}, 1, goes(12, 2), id="from three to one"),
         pytest.param(roster({10: 0, 11: 1}, 1), {10, 11}, 1, goes(11, 1), id="the last step"),
-        pytest.param(roster({10: 0, 11: 1, 12: 2}, 1), {10, 12}, 1, goes(11, 1), id="who is away, though lower"),
+        pytest.param(
+            roster({10: 0, 11: 1, 12: 2}, 1), {10, 12}, 1, goes(11, 1), id="who is away, though lower"
+        ),
         pytest.param(
             roster({10: 0, 11: 1}, 1),
             {10, 11},
             2,
             Hold(
-                "broker 1 stays for now: topic payments has min.insync.replicas=2, so with 1 brokers nothing could be"
+                "broker 1 stays for now: topic payments has min.insync.replicas=2, so with 1 in sync nothing could be"
                 " written: lower it, or ask for more brokers",
                 refused=True,
             ),

@@ -59,10 +59,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 - apiGroups: [""]
   resources: [pods/eviction]
   verbs: [create]
-# Volumes: expanded, and marked with the shard that they hold. Never deleted.
+# Volumes: expanded, and marked with the shard that they hold. Deleted only where storage.deleteClaim says so and their broker has left.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch, patch]
+  verbs: [get, list, watch, patch, delete]
 # What users read in `kubectl describe`.
 - apiGroups: [""]
   resources: [events]

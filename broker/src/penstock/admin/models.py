@@ -79,7 +79,7 @@ class Recovery(Wire):
 
 class Shard(Wire):
     """`featureLevel` says which commands its log may hold: it rises when the last broker was upgraded. `replicas` is how many
-    brokers it is to have. While more are members, `leaving` is the leader's sentence on what comes next, and
+    brokers it is to have; that can be changed where it is `resizable`. While more are members, `leaving` is the leader's sentence on what comes next, and
     `leavingRefused` says that nothing does before a person changes what is asked for."""
 
     id: int
@@ -90,6 +90,7 @@ class Shard(Wire):
     recovery: Recovery | None = None
     feature_level: int = 0
     replicas: int = 1
+    resizable: bool = False
     leaving: str = ""
     leaving_refused: bool = False
 

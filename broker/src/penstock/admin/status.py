@@ -163,6 +163,7 @@ def cluster_view(status: BrokerStatus) -> Cluster:
         recovery=None if status.recovery is None else recovery_view(status.recovery),
         feature_level=status.feature_level,
         replicas=status.replicas,
+        resizable=status.resizable,
         leaving=status.leaving,
         leaving_refused=status.leaving_refused,
     )

@@ -89,7 +89,7 @@ def _refusal(
         if copies < demand.copies:
             who = f"topic {demand.topic} has" if demand.topic else "the cluster has"
             return Hold(
-                f"{subject}: {who} min.insync.replicas={demand.copies}, so with {copies} brokers nothing could be written:"
+                f"{subject}: {who} min.insync.replicas={demand.copies}, so with {copies} in sync nothing could be written:"
                 " lower it, or ask for more brokers",
                 refused=True,
             )

@@ -355,7 +355,7 @@ class ReplicaDigest(msgspec.Struct, frozen=True):
 
 class BrokerStatus(msgspec.Struct):
     """What GET /v1/broker and /v1/cluster are made of. `leader` is empty while no leader is known;
-    `feature_level` is the shard's. `replicas` is how many brokers it is to have; `leaving`, told by the leader, is what comes
+    `feature_level` is the shard's. `replicas` is how many brokers it is to have, `resizable` whether that can be changed; `leaving`, told by the leader, is what comes
     next for those that are too many and are members yet, `leaving_refused` that a person has to change something first."""
 
     cluster_id: str
@@ -385,6 +385,7 @@ class BrokerStatus(msgspec.Struct):
     recovery: Recovery | None = None
     feature_level: int = 0
     replicas: int = 1
+    resizable: bool = False
     leaving: str = ""
     leaving_refused: bool = False
 

@@ -10,7 +10,7 @@ import msgspec
 
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.model.ids import node_id
-from penstock.replication.features import FEATURE_LEVEL
+from penstock.replication.features import FEATURE_LEVEL, RESIZED_LEVEL
 from penstock.replication.recovery import Recovery
 from penstock.runtime.clock import Clock
 from penstock.runtime.maintenance import Maintenance
@@ -122,6 +122,7 @@ class BrokerServiceImpl:
             recovery=self._member.recoveries.in_log,
             feature_level=self._shard.machines.members.level,
             replicas=self._member.resizing.replicas,
+            resizable=self._shard.machines.members.level >= RESIZED_LEVEL,
             leaving=leaving,
             leaving_refused=refused,
         )

@@ -290,6 +290,7 @@ class MemoryBroker:
     def __init__(self) -> None:
         self.reasons: list[str] = []
         self.handed_to: str | None = None
+        self.replicas = 1
 
     def status(self) -> BrokerStatus:
         """Made-up numbers."""
@@ -320,6 +321,7 @@ class MemoryBroker:
                 MemberStatus(BROKER_NAME, 0, "Leader", True, 0, 0, {"kafka": "localhost:9092"}, 2),
             ],
             feature_level=1,
+            replicas=self.replicas,
         )
 
     def not_ready_reasons(self) -> list[str]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from penstock_operator.desired.broker_config import LEARNT
+
 if TYPE_CHECKING:
     from penstock_operator.snapshot.broker import Setting
 
@@ -33,7 +35,7 @@ def plan_settings(wanted: dict[str, Any], have: dict[str, Setting]) -> SettingsP
         elif not setting.is_value(value):
             if setting.dynamic:
                 patch[name] = value
-            else:
+            elif name not in LEARNT:
                 restart.append(name)
     for name, setting in sorted(have.items()):
         if name in wanted or not setting.dynamic or setting.is_value(setting.default):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock_operator.api.names import ANNOTATION_SHARD_FORMED
 from penstock_operator.plan.actions import (
     Action,
     AnnotateClaim,
     ApplyObject,
     DeleteObject,
     ExpandClaim,
+    ForgetClaim,
     HandOver,
     PatchSettings,
     RecreateStatefulSet,
+    ResizeShard,
     RestartBroker,
     TrustMember,
 )
@@ -43,10 +46,16 @@ async def act(
             )
         case AnnotateClaim():
             await kube.merge(*claim, action.name, {"metadata": {"annotations": action.annotations}})
+        case ForgetClaim():
+            await kube.merge(
+                *claim, action.name, {"metadata": {"annotations": {ANNOTATION_SHARD_FORMED: None}}}
+            )
         case PatchSettings():
             await _broker(action.pod, brokers, snapshot).patch_settings(action.settings)
         case HandOver():
             await _broker(action.pod, brokers, snapshot).hand_over(action.to)
+        case ResizeShard():
+            await _broker(action.pod, brokers, snapshot).resize(action.replicas)
         case TrustMember():
             await _broker(action.pod, brokers, snapshot).trust(action.shard_uid)
         case RestartBroker():

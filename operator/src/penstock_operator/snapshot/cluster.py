@@ -9,6 +9,7 @@ import msgspec
 from penstock_operator.api.names import (
     ANNOTATION_CLUSTER_ID,
     ANNOTATION_CONFIG_HASH,
+    ANNOTATION_NODE_PORTS,
     ANNOTATION_RESTART_HASH,
     ANNOTATION_SHARD_FORMED,
     ANNOTATION_SHARD_REPLICAS,
@@ -19,7 +20,7 @@ from penstock_operator.api.names import (
 from penstock_operator.snapshot.shard import ShardView, shard_view
 
 if TYPE_CHECKING:
-    from penstock_operator.snapshot.broker import BrokerReport
+    from penstock_operator.snapshot.broker import BrokerReport, ClusterReport
 
 # Reasons of a waiting container that time alone does not cure: only another spec does.
 STUCK_REASONS: Final = frozenset(
@@ -55,12 +56,14 @@ class PodSeen(msgspec.Struct, frozen=True, kw_only=True):
     trouble: str | None  # sentence why it is not ready, as Kubernetes tells it
     stuck: bool  # whether waiting longer is pointless
     idle: bool = False  # whether no broker runs in it now, so that nobody misses the pod
+    node_ports: str = ""  # as the template had them that it was made from
 
 
 class ClaimSeen(msgspec.Struct, frozen=True, kw_only=True):
     """One broker's volume claim."""
 
     name: str
+    uid: str
     shard: int
     cluster_id: str | None
     shard_uid: str | None
@@ -79,10 +82,13 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     claims: dict[str, ClaimSeen]
     brokers: dict[str, BrokerReport]  # by pod name
 
+    def reports(self) -> dict[str, ClusterReport]:
+        """What those brokers say that can be asked, by name."""
+        return {name: seen.cluster for name, seen in self.brokers.items() if seen.cluster is not None}
+
     def shard_view(self, shard: int) -> ShardView:
         """What the brokers say about a shard."""
-        reports = {name: seen.cluster for name, seen in self.brokers.items() if seen.cluster is not None}
-        return shard_view(shard, reports)
+        return shard_view(shard, self.reports())
 
     def asked_replicas(self) -> int:
         """The most brokers that a StatefulSet of the cluster was made for; 0 when there is none."""
@@ -130,6 +136,7 @@ def parse_pod(pod: dict[str, Any]) -> PodSeen:
         trouble=trouble.sentence,
         stuck=trouble.stuck,
         idle=trouble.idle,
+        node_ports=annotations.get(ANNOTATION_NODE_PORTS, ""),
     )
 
 
@@ -144,6 +151,7 @@ def parse_claim(claim: dict[str, Any]) -> ClaimSeen:
     ]
     return ClaimSeen(
         name=metadata["name"],
+        uid=metadata["uid"],
         shard=_shard(metadata),
         cluster_id=annotations.get(ANNOTATION_CLUSTER_ID),
         shard_uid=annotations.get(ANNOTATION_SHARD_UID),

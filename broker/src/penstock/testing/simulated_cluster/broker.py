@@ -279,7 +279,9 @@ class SimulatedBroker:
         view = ClusterView(shard.machines.members, self.member, 0, self.ordinal, address)
         self.view = view
         self.data = DataServiceImpl(shard, self.settings, self.clock, FetchLimits())
-        identity = BrokerIdentity("cluster", f"broker-{self.ordinal}", lambda: self.member.resizing.replicas, view)
+        identity = BrokerIdentity(
+            "cluster", f"broker-{self.ordinal}", lambda: self.member.resizing.replicas, view
+        )
         self.topics = TopicServiceImpl(shard, self.settings, self.clock, identity)
         self.groups = ConsumerGroups(
             self.groups_machine,
