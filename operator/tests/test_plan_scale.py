@@ -163,7 +163,7 @@ def test_what_is_done_for_a_shard(
 
 def seen(reports: dict[str, ClusterReport], pods: int = 5) -> ClusterSnapshot:
     """A cluster of so many pods, whose StatefulSet was made for them, and whose brokers say this."""
-    desired = desired_of(cluster(replicas=pods))
+    desired = build(cluster(replicas=pods), whole(pods), Environment(image="penstock:1"))
     brokers = {
         name: BrokerReport(settings=settings_of(desired), cluster=report) for name, report in reports.items()
     }

@@ -139,6 +139,7 @@ class LocalCluster:
         reports = await shard_reports(admins)
         self._see(shard_view(SHARD, reports))
         self._accept(cluster, self._brokers_to_run(cluster, reports))
+        self._remember()
         files = self._files.write(self.cluster)
         self._start_tasks()
         differences = await self._differences(admins)
@@ -196,12 +197,15 @@ class LocalCluster:
                 self._tasks[name] = asyncio.create_task(broker.run(), name=f"broker {name}")
 
     def _see(self, view: ShardView) -> None:
-        """Take in what the brokers say, and remember what must not be forgotten."""
+        """Take in what the brokers say."""
         if view.leader is not None and view.leader != self.view.leader and len(self.brokers) > 1:
             self._say(f"{view.leader} leads in epoch {view.epoch}")
         self.view = view
+
+    def _remember(self) -> None:
+        """Keep what must not be forgotten of it."""
         up = [name for name, broker in self.brokers.items() if broker.listeners]
-        self._files.learn(view, len(self.brokers), up)
+        self._files.learn(self.view, len(self.brokers), up)
 
     async def _differences(self, admins: dict[str, HttpBrokerAdmin]) -> dict[str, SettingsPlan]:
         """Per broker that answers, how its settings differ from the spec's."""
