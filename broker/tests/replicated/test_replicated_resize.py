@@ -69,7 +69,7 @@ def test_a_broker_that_has_left_neither_disturbs_nor_comes_back(three: ShardProc
     leader, epoch = three.leader(), three.view(three.leader()).epoch
     gone = three.brokers[4]
     gone.launch_only()
-    sentence = "the shard is to have 3 brokers, and this one is not among them"
+    sentence = f"{three.name(leader)} leads the shard, and this broker is no member of it"
     three.wait_until(lambda: sentence in not_ready(three, 4), "reason not to be ready")
     check(load_through(three, ConfluentDriver(), lambda: None), "one that left runs beside it")
     view = three.view(leader)

@@ -448,11 +448,8 @@ class ShardMember:
         if self.waiting_for is not None:
             return [self.waiting_for, *self.links.refused.values()]
         if self.leader_member in (0, self.own_member):
-            if self.meta.ordinal not in self.resizing.wanted:
-                return [
-                    f"the shard is to have {self.resizing.replicas} brokers, and this one is not among them"
-                ]
-            return ["the shard has no leader now", *self.links.refused.values()]
+            apart = self.resizing.why_apart(self.own_member, self.meta.ordinal)
+            return [apart or "the shard has no leader now", *self.links.refused.values()]
         return [] if self.replica.caught_up else ["the broker is catching up with its shard"]
 
     def lag_bytes(self, match: int) -> int:

@@ -95,6 +95,15 @@ class Resizing:
         finally:
             self._handing_over = None
 
+    def why_apart(self, own: int, ordinal: int) -> str | None:
+        """Why nobody leads this broker, member `own`: it is not wanted, or a leader said that it is no member. What its log
+        tells of that may not be known to be committed."""
+        if ordinal not in self.wanted:
+            return f"the shard is to have {self.replicas} brokers, and this one is not among them"
+        leading = (greeting for greeting in self._links.members() if greeting.leads)
+        found = next((greeting.name for greeting in leading if own not in greeting.members), None)
+        return None if found is None else f"{found} leads the shard, and this broker is no member of it"
+
     def reach_peers(self) -> None:
         """Connects to the brokers that should be there, and to those that still are members; others are not waited for."""
         members = self._shard.machines.members

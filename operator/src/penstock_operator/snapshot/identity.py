@@ -86,7 +86,7 @@ def _formed(snapshot: ClusterSnapshot, shards: int) -> dict[int, int]:
     found = [
         (parse_count(shard), parse_count(marked.get(ANNOTATION_SHARD_FORMED))) for shard, marked in marks
     ]
-    remembered = {shard for shard, count in found if count is not None}
+    remembered = {shard for shard, count in found if count}
     found += [
         (claim.shard, claim.formed) for claim in snapshot.claims.values() if claim.shard not in remembered
     ]
