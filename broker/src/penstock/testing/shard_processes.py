@@ -179,7 +179,7 @@ class ShardProcesses:
 
     def _have_left(self) -> bool:
         """Whether no broker that stays counts another one."""
-        views = {ordinal: view for ordinal, view in self._views().items() if ordinal < self.replicas}
+        views = self._staying()
         everybody = set(range(self.replicas))
         return views.keys() == everybody and all(view.members.keys() == everybody for view in views.values())
 
@@ -268,7 +268,7 @@ class ShardProcesses:
         everybody = frozenset(range(self.replicas))
 
         def whole() -> bool:
-            views = self._views()
+            views = self._staying()
             leaders = {view.leader for view in views.values()}
             if views.keys() != everybody or len(leaders) != 1 or not leaders <= everybody:
                 return False
@@ -318,6 +318,10 @@ class ShardProcesses:
                 with contextlib.suppress(ServerError):
                     views[ordinal] = self.view(ordinal)
         return views
+
+    def _staying(self) -> dict[int, ShardView]:
+        """The same of the brokers that there should be; one that has left may run beside them."""
+        return {ordinal: view for ordinal, view in self._views().items() if ordinal < self.replicas}
 
     def _ordinal_of(self, name: str) -> int:
         names: Sequence[str] = [self.name(ordinal) for ordinal in range(len(self.brokers))]
