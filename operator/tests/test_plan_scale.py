@@ -273,3 +273,23 @@ def test_volumes_of_brokers_that_have_left_are_kept_unless_the_spec_says_otherwi
     ):
         plan, _ = planned(wanted, there, whole(3))
         assert not any(isinstance(action, DeleteObject | ForgetClaim) for action in plan.actions)
+
+
+@pytest.mark.parametrize("resizable", [True, False])
+def test_brokers_that_cannot_be_told_are_restarted_with_their_new_files(resizable: bool) -> None:
+    """A growth that was taken back before the shard could be told leaves one with the number of the time between."""
+    reports = dict.fromkeys(THREE, told(*THREE, resizable=resizable, replicas=3 if resizable else 5))
+    found = seen(reports, 3)
+    between = build(cluster(replicas=5), whole(3), Environment(image="penstock:1"))
+    leader = BrokerReport(settings=settings_of(between), cluster=reports["orders-0-0"])
+    stale = {**found.pods, "orders-0-0": msgspec.structs.replace(found.pods["orders-0-0"], config_hash="old")}
+    found = msgspec.structs.replace(found, pods=stale, brokers={**found.brokers, "orders-0-0": leader})
+    plan, _ = planned(cluster(replicas=3), found, whole(3))
+    assert [action.why for action in plan.actions if action.disruptive] == (
+        []
+        if resizable
+        else [
+            "orders-0-0 hands over to orders-0-1 first: orders-0-0 is restarted because replicas,"
+            " shard.peers cannot change while it runs"
+        ]
+    )

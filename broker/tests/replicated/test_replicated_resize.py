@@ -70,9 +70,13 @@ def test_a_broker_that_has_left_neither_disturbs_nor_comes_back(three: ShardProc
     gone = three.brokers[4]
     gone.launch_only()
     # What its log tells of its end may not be known to be committed there.
-    apart = ("the shard is to have 3 brokers, and this one is not among them", "this broker is no member of it")
+    apart = (
+        "the shard is to have 3 brokers, and this one is not among them",
+        "this broker is no member of it",
+    )
     three.wait_until(
-        lambda: any(why in not_ready(three, 4) for why in apart), "reason not to be ready of the one that left"
+        lambda: any(why in not_ready(three, 4) for why in apart),
+        "reason not to be ready of the one that left",
     )
     check(load_through(three, ConfluentDriver(), lambda: None), "one that left runs beside it")
     view = three.view(leader)

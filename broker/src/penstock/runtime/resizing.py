@@ -38,7 +38,7 @@ class Resizing:
     ) -> None:
         self._shard = shard
         self._links = links
-        self._file_replicas = replicas
+        self.file_replicas = replicas
         self._hand_over = hand_over
         self._handing_over: asyncio.Task[None] | None = None
         self.demand: Callable[[], Demand] = Demand
@@ -46,7 +46,7 @@ class Resizing:
     @property
     def replicas(self) -> int:
         """The brokers that the shard should have."""
-        return self._shard.machines.members.replicas or self._file_replicas
+        return self._shard.machines.members.replicas or self.file_replicas
 
     @property
     def wanted(self) -> AbstractSet[int]:

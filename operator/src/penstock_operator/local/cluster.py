@@ -213,7 +213,8 @@ class LocalCluster:
         found = {}
         for name, admin in admins.items():
             try:
-                found[name] = plan_settings(wanted, parse_settings(await admin.settings()))
+                have = parse_settings(await admin.settings())
+                found[name] = plan_settings(wanted, have, resizable=self.view.resizable)
             except (AdminError, AdminUnreachableError, ValueError):
                 continue  # it is going down or not up yet; its next change wakes us
         unknown = sorted({setting for difference in found.values() for setting in difference.unknown})

@@ -280,7 +280,8 @@ def _settings(
         seen = snapshot.pods.get(pod)
         if report.settings is None or seen is None or seen.shard not in desired.settings:
             continue
-        difference = plan_settings(desired.settings[seen.shard], report.settings)
+        resizable = states[seen.shard].view.resizable
+        difference = plan_settings(desired.settings[seen.shard], report.settings, resizable=resizable)
         # A name of our own that a broker does not know is another release's, and goes with its restart.
         unknown |= set(difference.unknown) & cluster.spec.config.keys()
         if difference.patch and states[seen.shard].view.leader == pod:

@@ -96,7 +96,7 @@ def scale_shard(view: ShardView, wanted: int, held: int) -> ScaleStep:
             return ScaleStep()  # its brokers are of a release that learns of others when it is restarted
         return ScaleStep(
             under_way=f"{subject} when all its brokers are there and of a release that can change their number"
-        )
+        )  # where their files say another number, they are restarted meanwhile
     why = f"{subject}, not {view.replicas} as {view.leader} was told before, because replicas says so"
     return ScaleStep(action=ResizeShard(why=why, pod=view.leader, replicas=wanted))
 

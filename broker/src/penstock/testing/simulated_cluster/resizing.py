@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock.model.errors import PenstockError
-from penstock.replication.features import FEATURE_LEVEL
+from penstock.replication.features import FEATURE_LEVEL, RESIZED_LEVEL
 
 if TYPE_CHECKING:
     from penstock.testing.simulated_cluster.broker import SimulatedBroker
@@ -60,6 +60,9 @@ class Resizing:
         if len(leading) != 1:
             return
         leader = leading[0]
+        if leader.shard.machines.members.level < RESIZED_LEVEL:
+            self._restart_with_its_file()
+            return
         if leader.member.resizing.replicas != self.wanted:
             self._tell(leader)
         elif self.wanted < self.pods and self._has_left(leader):
@@ -68,6 +71,13 @@ class Resizing:
                 if broker.up and not broker.stopping:
                     world.say("broker %d is not wanted any more", broker.ordinal)
                     broker.stop(partial(world.start_again, broker))
+
+    def _restart_with_its_file(self) -> None:
+        """A shard that cannot be told goes by its brokers' files."""
+        for broker in self.present:
+            if broker.up and not broker.stopping and broker.member.resizing.file_replicas != self.pods:
+                self._world.restart_in_order(broker, 0.1)
+                return
 
     def upgrade(self) -> None:
         """No broker stays with the release of the time before: the number could never change."""
