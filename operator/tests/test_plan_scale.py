@@ -10,7 +10,14 @@ import pytest
 from penstock_operator.api.cluster import MessageCluster
 from penstock_operator.desired.build import build
 from penstock_operator.desired.identity import Environment, Identity
-from penstock_operator.plan.actions import DeleteObject, ForgetClaim, Plan, ResizeShard, ShrinkStatefulSet
+from penstock_operator.plan.actions import (
+    DeleteObject,
+    ForgetClaim,
+    Plan,
+    ResizeShard,
+    ShrinkStatefulSet,
+    TrustMember,
+)
 from penstock_operator.plan.cluster import plan_cluster
 from penstock_operator.plan.cluster_status import cluster_status
 from penstock_operator.plan.scale import as_built, brokers_to_run, have_left, scale_shard
@@ -257,6 +264,7 @@ def test_volumes_of_brokers_that_have_left_are_kept_unless_the_spec_says_otherwi
     wanted = cluster({"storage": {"deleteClaim": delete}}, replicas=3)
     left = seen(dict.fromkeys(THREE, told(*THREE)), 3)
     claims = [claim(ordinal, formed=5 if ordinal > 2 else 3) for ordinal in range(5)]
+    claims.append(msgspec.structs.replace(claim(9, formed=5), name="somebody-elses"))
     found = msgspec.structs.replace(left, claims={each.name: each for each in claims})
     plan, _ = planned(wanted, found, whole(3))
     touched = [action.name for action in plan.actions if isinstance(action, DeleteObject | ForgetClaim)]
@@ -293,3 +301,18 @@ def test_brokers_that_cannot_be_told_are_restarted_with_their_new_files(resizabl
             " shard.peers cannot change while it runs"
         ]
     )
+
+
+@pytest.mark.parametrize(("pod_name", "known"), [("orders-0-4", True), ("orders-0-7", False)])
+def test_a_broker_that_is_about_to_leave_may_be_trusted(pod_name: str, known: bool) -> None:
+    wanted = cluster(replicas=3)
+    annotations = {"penstock.io/trust-member": pod_name}
+    wanted = msgspec.structs.replace(
+        wanted, metadata=msgspec.structs.replace(wanted.metadata, annotations=annotations)
+    )
+    plan, _ = planned(wanted, seen(dict.fromkeys(FIVE, told(*FIVE, leader="", leaving=""))), whole(5))
+    trusted = [action.pod for action in plan.actions if isinstance(action, TrustMember)]
+    assert trusted == ([pod_name] if known else [])
+    if not known:
+        assert plan.trust is not None
+        assert plan.trust.outcome == "Refused"

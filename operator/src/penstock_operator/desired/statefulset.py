@@ -138,7 +138,7 @@ def restart_hash(cluster: MessageCluster, environment: Environment) -> str:
             "image": cluster.spec.image or environment.image,
             "arguments": ARGUMENTS,
             "listeners": msgspec.to_builtins([cluster.spec.listeners, cluster.spec.http]),
-            "ports": {},
+            "ports": {},  # as it was where there were none: their brokers are not restarted for another operator
             "resources": msgspec.to_builtins(cluster.spec.resources),
             "placement": _placement(cluster),
             "token": cluster.metadata.annotations.get(ANNOTATION_RESTART, ""),

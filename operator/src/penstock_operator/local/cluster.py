@@ -22,6 +22,7 @@ from penstock_operator.desired.broker_config import FORMED
 from penstock_operator.leader_admin import LeaderAdmin, shard_reports
 from penstock_operator.local.broker_process import BrokerProcess
 from penstock_operator.local.shard_files import SHARD, ShardFiles
+from penstock_operator.plan.actions import ResizeShard
 from penstock_operator.plan.roll import GiveUpLeadership, Hold, Restart, RollBroker, next_step
 from penstock_operator.plan.scale import as_built, have_left, scale_shard
 from penstock_operator.plan.settings import SettingsPlan, plan_settings
@@ -148,9 +149,14 @@ class LocalCluster:
             await self._roll_broker(broker, files[name], admins.get(name), differences.get(name))
             for name, broker in self.brokers.items()
         ]
-        if await self._scale(cluster.spec.replicas, admins):
+        step = scale_shard(self.view, cluster.spec.replicas, len(self.brokers))
+        self._say_once("scaling", step.under_way or step.refused)
+        if step.action is not None:
+            await self._resize(step.action, admins)
             return False
-        return not await self._roll(brokers, admins) and self.is_up
+        # A step that waits keeps nothing else from being done.
+        rolled = await self._roll(brokers, admins)
+        return not rolled and step.under_way is None and self.is_up
 
     def _brokers_to_run(self, cluster: MessageCluster, reports: dict[str, ClusterReport]) -> int:
         """How many for now: those that are too many run until they are members no more."""
@@ -177,19 +183,13 @@ class LocalCluster:
         task.add_done_callback(self._ending.discard)
         task.cancel()
 
-    async def _scale(self, wanted: int, admins: dict[str, HttpBrokerAdmin]) -> bool:
-        """Do the next step towards another number of brokers; True when one was done or is waited for."""
-        step = scale_shard(self.view, wanted, len(self.brokers))
-        self._say_once("scaling", step.under_way or step.refused)
-        action = step.action
-        if action is None:
-            return step.under_way is not None
+    async def _resize(self, action: ResizeShard, admins: dict[str, HttpBrokerAdmin]) -> None:
+        """Tell the leader how many brokers there should be."""
         self._say_once("resize", action.why)
         try:
             await admins[action.pod].resize(action.replicas)
         except (AdminError, AdminUnreachableError) as error:
             self._say_once("resize", f"{action.pod} does not change the number of brokers: {error}")
-        return True
 
     def _start_tasks(self) -> None:
         for name, broker in self.brokers.items():

@@ -114,9 +114,15 @@ def claims_left_behind(
         stay = _staying(cluster, shard)
         if built != cluster.spec.replicas or not have_left(snapshot.shard_view(shard), reports, stay):
             continue
-        used = {names.claim_name(pod) for pod in (*stay, *snapshot.pods)}
-        for claim in snapshot.claims.values():
-            if claim.shard != shard or claim.name in used or claim.terminating:
+        # By name, because people may put our labels on claims of their own.
+        gone = (
+            names.pod_name(cluster.metadata.name, shard, ordinal)
+            for ordinal in range(cluster.spec.replicas, REPLICAS_MAX)
+        )
+        for claim in map(
+            snapshot.claims.get, [names.claim_name(pod) for pod in gone if pod not in snapshot.pods]
+        ):
+            if claim is None or claim.terminating:
                 continue
             if cluster.spec.storage.delete_claim:
                 why = f"claim {claim.name} is deleted because its broker has left shard {shard} and deleteClaim says so"
