@@ -79,7 +79,7 @@ def have_left(view: ShardView, reports: Mapping[str, ClusterReport], stay: Colle
 
 def scale_shard(view: ShardView, wanted: int, held: int) -> ScaleStep:
     """The next step of one shard towards `wanted` brokers, while `held` run."""
-    subject = f"shard {view.id} goes {'down' if held > wanted else 'up'} to {counted(wanted, 'broker')}"
+    subject = f"shard {view.id} goes {'down' if max(held, view.replicas) > wanted else 'up'} to {counted(wanted, 'broker')}"
     if view.leader is None or not view.from_leader:
         who = f"{view.leader}, which leads, can be asked" if view.leader else "it has a leader"
         return ScaleStep(under_way=f"{subject} once {who}") if held > wanted else ScaleStep()
