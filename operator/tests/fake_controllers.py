@@ -50,6 +50,7 @@ class FakeControllers:
             status.setdefault("replicas", 0)
             if status != stateful_set.get("status"):
                 await self._kube.write_status(stateful_set, status)
+            await self._scale_down(stateful_set)
             for ordinal in range(stateful_set["spec"]["replicas"]):
                 try:
                     await self._replica(stateful_set, f"{stateful_set['metadata']['name']}-{ordinal}")
@@ -60,6 +61,15 @@ class FakeControllers:
 
         for budget in await self._kube.list_objects("policy/v1", "PodDisruptionBudget", self._namespace):
             await self._budget(budget)
+
+    async def _scale_down(self, stateful_set: dict[str, Any]) -> None:
+        """Pods of the highest ordinals go; their claims stay."""
+        name, replicas = stateful_set["metadata"]["name"], stateful_set["spec"]["replicas"]
+        for pod in await self._kube.list_objects("v1", "Pod", self._namespace):
+            base, _, ordinal = pod["metadata"]["name"].rpartition("-")
+            if base == name and int(ordinal) >= replicas:
+                metadata = pod["metadata"]
+                await self._kube.delete("v1", "Pod", self._namespace, metadata["name"], metadata["uid"])
 
     async def _budget(self, budget: dict[str, Any]) -> None:
         """How many pods may be evicted; evictions are refused until this was said of the present budget."""

@@ -62,6 +62,7 @@ def pod(desired: Desired, ordinal: int = 0, **changes: Any) -> PodSeen:
         stuck=False,
         role="follower" if ordinal else "leader",
         role_epoch=4,
+        node_ports=annotations["penstock.io/node-ports"],
     )
     return msgspec.structs.replace(seen, **changes)
 
@@ -132,6 +133,7 @@ def restarts(made: Plan) -> list[str]:
 def claim(ordinal: int = 0, **changes: Any) -> ClaimSeen:
     seen = ClaimSeen(
         name=f"data-orders-0-{ordinal}",
+        uid=f"claim-{ordinal}",
         shard=0,
         cluster_id="cluster-id",
         shard_uid="shard-uid",

@@ -65,15 +65,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 - apiGroups: [""]
   resources: [pods/eviction]
   verbs: [create]
-# Volumes: expanded, and marked with the shard that they hold.
+# Volumes: expanded, and marked with the shard that they hold. Deleted where storage.deleteClaim says so and their broker has
+# left, and with storage.replaceLost where they were lost with their node.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch, patch]
+  verbs: [get, list, watch, patch, delete]
 {{- if eq (include "penstock.readsNodes" .) "true" }}
-# What was lost with a node: its pods, which can never report that they ended, and with storage.replaceLost the claims of its
-# volumes. Only for an operator that sees whether the node is gone.
+# Pods that were lost with a node can never report that they ended. Only for an operator that sees whether the node is gone.
 - apiGroups: [""]
-  resources: [pods, persistentvolumeclaims]
+  resources: [pods]
   verbs: [delete]
 {{- end }}
 # What users read in `kubectl describe`.

@@ -290,6 +290,7 @@ class MemoryBroker:
     def __init__(self) -> None:
         self.reasons: list[str] = []
         self.handed_to: str | None = None
+        self.replicas = 1
 
     def status(self) -> BrokerStatus:
         """Made-up numbers."""
@@ -320,6 +321,7 @@ class MemoryBroker:
                 MemberStatus(BROKER_NAME, 0, "Leader", True, 0, 0, {"kafka": "localhost:9092"}, 2),
             ],
             feature_level=1,
+            replicas=self.replicas,
         )
 
     def not_ready_reasons(self) -> list[str]:
@@ -333,6 +335,10 @@ class MemoryBroker:
     async def hand_over(self, to: str | None = None) -> None:
         """Notes who was asked for; nothing moves."""
         self.handed_to = to
+
+    async def resize(self, replicas: int) -> None:
+        """Remembered, and told by `status`."""
+        self.replicas = replicas
 
     async def trust(self, shard_uid: str, storage_id: str) -> Recovery:
         """Made up, for the storage that `status` names."""

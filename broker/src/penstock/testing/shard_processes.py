@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from penstock.testing.replicas import Agreement
 
+REPLICAS_MAX = 5
 LISTENERS = ("peer", "kafka", "http", "admin")
 HOST = "127.0.0.1"
 # Below the ports that Linux gives to outgoing connections: a broker that dials a dead peer must never be given the
@@ -86,33 +87,39 @@ class ShardProcesses:
     ) -> None:
         self.replicas = replicas
         self.brokers: list[BrokerProcess] = []
-        ports = free_ports(replicas * len(LISTENERS))
-        peers = ports[:replicas]
-        hosts = [HOST if place is None else place.host(ordinal) for ordinal in range(replicas)]
+        self._folder, self._prefix, self._place, self._program = folder, prefix, place, program
+        self._ports = free_ports(REPLICAS_MAX * len(LISTENERS))
         self._shared: dict[str, object] = {
             "cluster.id": "penstock-shard-tests00",
             "cluster.name": "test",
             "shard.uid": str(uuid.uuid4()),
-            "replicas": replicas,
-            "shard.peers": ",".join(
-                f"{ordinal}={host}:{port}"
-                for ordinal, (host, port) in enumerate(zip(hosts, peers, strict=True))
-            ),
+            **self._places(replicas),
             **(config or {}),
         }
         self._each = {ordinal: dict((each or {}).get(ordinal, {})) for ordinal in range(replicas)}
         for ordinal in range(replicas):
-            addresses = (f"{hosts[ordinal]}:{port}" for port in ports[ordinal::replicas])
-            self.brokers.append(
-                BrokerProcess(
-                    folder / f"broker-{ordinal}",
-                    listeners=LISTENERS,
-                    listen=dict(zip(LISTENERS, addresses, strict=True)),
-                    prefix=prefix if place is None else place.prefix(ordinal),
-                    program=program,
-                )
+            self._add(ordinal, (each or {}).get(ordinal, {}))
+
+    def _host(self, ordinal: int) -> str:
+        return HOST if self._place is None else self._place.host(ordinal)
+
+    def _places(self, replicas: int) -> dict[str, object]:
+        """How many brokers there are, and where."""
+        peers = (f"{ordinal}={self._host(ordinal)}:{self._ports[ordinal]}" for ordinal in range(replicas))
+        return {"replicas": replicas, "shard.peers": ",".join(peers)}
+
+    def _add(self, ordinal: int, changes: Mapping[str, object]) -> None:
+        addresses = (f"{self._host(ordinal)}:{port}" for port in self._ports[ordinal::REPLICAS_MAX])
+        self.brokers.append(
+            BrokerProcess(
+                self._folder / f"broker-{ordinal}",
+                listeners=LISTENERS,
+                listen=dict(zip(LISTENERS, addresses, strict=True)),
+                prefix=self._prefix if self._place is None else self._place.prefix(ordinal),
+                program=self._program,
             )
-            self.configure(ordinal, self._each[ordinal])
+        )
+        self.configure(ordinal, changes)
 
     def configure(self, ordinal: int, changes: Mapping[str, object]) -> None:
         """Settings of one broker from its next start on, beside the shared ones."""
@@ -139,7 +146,7 @@ class ShardProcesses:
 
     def start(self) -> Self:
         """Starts every broker that does not run, and waits until the shard is whole."""
-        for broker in self.brokers:
+        for broker in self.brokers[: self.replicas]:
             if not broker.running:
                 broker.launch_only()
         self.wait_whole()
@@ -149,6 +156,41 @@ class ShardProcesses:
         """Kills whatever still runs, also what is paused."""
         for broker in self.brokers:
             broker.kill()
+
+    def resize(self, replicas: int) -> None:
+        """Another number of brokers, as the operator does it: more are started, fewer are stopped once they have left; nobody
+        else is. Returns when the shard is whole."""
+        before, self.replicas = self.replicas, replicas
+        self._shared |= {**self._places(max(before, replicas)), "shard.formed": True}
+        for ordinal in range(before, replicas):
+            if ordinal == len(self.brokers):
+                self._add(ordinal, {})
+            self.configure(ordinal, {})
+            self.brokers[ordinal].launch_only()
+        self.ask_for(replicas)
+        if replicas < before:
+            self._wait(self._have_left, SETTLE_TIMEOUT_S, "brokers did not leave")
+            for broker in self.brokers[replicas:before]:
+                broker.terminate()
+        self.wait_whole()
+
+    def ask_for(self, replicas: int) -> None:
+        """Tells the leader how many brokers there should be; again, where another one led meanwhile."""
+
+        def told() -> bool:
+            try:
+                self.ask(self.leader(), "/v1/shard/resize", {"replicas": replicas})
+            except ServerError:
+                return False
+            return True
+
+        self._wait(told, SETTLE_TIMEOUT_S, f"nobody was told of {replicas} brokers")
+
+    def _have_left(self) -> bool:
+        """Whether no broker that stays counts another one."""
+        views = self._staying()
+        everybody = set(range(self.replicas))
+        return views.keys() == everybody and all(view.members.keys() == everybody for view in views.values())
 
     # --- faults ----------------------------------------------------------------------------------
 
@@ -257,7 +299,7 @@ class ShardProcesses:
         everybody = frozenset(range(self.replicas))
 
         def whole() -> bool:
-            views = self._views()
+            views = self._staying()
             leaders = {view.leader for view in views.values()}
             if views.keys() != everybody or len(leaders) != 1 or not leaders <= everybody:
                 return False
@@ -271,7 +313,7 @@ class ShardProcesses:
     def agreed(self) -> Agreement:
         """What all brokers hold, once all of them do. Raises DisagreementError when they hold different entries or state,
         or go on committing for longer than the comparison waits."""
-        return replicas_agree([broker.admin for broker in self.brokers])
+        return replicas_agree([broker.admin for broker in self.brokers[: self.replicas]])
 
     def wait_until(self, done: Callable[[], bool], what: str, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
         """Polls `done`. Raises ServerError, with the brokers' logs, when `timeout_s` passes first."""
@@ -315,8 +357,12 @@ class ShardProcesses:
                     views[ordinal] = self.view(ordinal)
         return views
 
+    def _staying(self) -> dict[int, ShardView]:
+        """The same of the brokers that there should be; one that has left may run beside them."""
+        return {ordinal: view for ordinal, view in self._views().items() if ordinal < self.replicas}
+
     def _ordinal_of(self, name: str) -> int:
-        names: Sequence[str] = [self.name(ordinal) for ordinal in range(self.replicas)]
+        names: Sequence[str] = [self.name(ordinal) for ordinal in range(len(self.brokers))]
         return names.index(name) if name in names else -1
 
     def _wait(self, done: Callable[[], bool], timeout_s: float, what: str) -> None:

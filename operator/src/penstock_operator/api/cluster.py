@@ -71,7 +71,10 @@ class Storage(Model, frozen=True, kw_only=True):
         Text | None, Meta(description="Default: the Kubernetes cluster's default class. Cannot be changed.")
     ] = None
     delete_claim: Annotated[
-        bool, Meta(description="Delete the volumes together with the MessageCluster. Default: false.")
+        bool,
+        Meta(
+            description="Delete the volumes together with the MessageCluster, and those of brokers that left it. Default: false."
+        ),
     ] = False
     replace_lost: Annotated[
         bool,

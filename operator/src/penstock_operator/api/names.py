@@ -40,6 +40,7 @@ ANNOTATION_SHARD_REPLICAS: Final = f"{GROUP}/shard-replicas"
 ANNOTATION_ROLE_EPOCH: Final = f"{GROUP}/role-epoch"
 ANNOTATION_APPLIED: Final = f"{GROUP}/applied-hash"
 ANNOTATION_RESTART_HASH: Final = f"{GROUP}/restart-hash"
+ANNOTATION_NODE_PORTS: Final = f"{GROUP}/node-ports"
 ANNOTATION_CONFIG_HASH: Final = f"{GROUP}/config-hash"
 
 FINALIZER_TOPIC: Final = f"{GROUP}/topic"

@@ -51,6 +51,16 @@ class AnnotateClaim(Action, frozen=True, kw_only=True):
     annotations: dict[str, str]
 
 
+class ForgetClaim(Action, frozen=True, kw_only=True):
+    """Take from a volume claim the mark that it holds a full copy of its shard."""
+
+    name: str
+
+
+class ShrinkStatefulSet(ApplyObject, frozen=True, kw_only=True):
+    """Apply a StatefulSet that has fewer pods than the live one: brokers that have left are deleted."""
+
+
 class PatchSettings(Action, frozen=True, kw_only=True):
     """Change settings of a running broker; None takes the run-time value back."""
 
@@ -81,6 +91,14 @@ class HandOverAsked(HandOver, frozen=True, kw_only=True):
     """A hand-over that a person asked for; `value` is the annotation that is answered."""
 
     value: str
+
+
+class ResizeShard(Action, frozen=True, kw_only=True):
+    """Tell a shard's leader how many brokers there should be; it changes the members, and hands over if it goes itself."""
+
+    disruptive: ClassVar[bool] = True
+    pod: str
+    replicas: int
 
 
 class TrustMember(Action, frozen=True, kw_only=True):
@@ -141,6 +159,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     )  # brokers away, of shards that serve without them
     holds: list[str] = msgspec.field(default_factory=list)  # what would be done and cannot be now
     roll_held: bool = False  # whether restarts that the shard cannot bear now are among them
+    scaling: list[str] = msgspec.field(default_factory=list)  # changes of the number of brokers under way
+    refused: list[str] = msgspec.field(default_factory=list)  # such that wait for a person
     problems: list[tuple[str, str]]  # (reason, sentence)
     trust: TrustAnswer | None = None
     hand_over: HandOverAnswer | None = None
@@ -148,4 +168,5 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_settled(self) -> bool:
         """Whether nothing is left to do or to wait for."""
-        return not (self.actions or self.waits or self.missing or self.holds or self.problems)
+        waits = self.waits or self.missing or self.holds or self.scaling or self.refused
+        return not (self.actions or waits or self.problems)

@@ -114,7 +114,10 @@ def _ready(snapshot: ClusterSnapshot, states: dict[int, ShardState], plan: Plan)
 
 
 def _all_serve(states: dict[int, ShardState]) -> bool:
-    return all(state.serves and state.was_whole and len(state.expected) > 1 for state in states.values())
+    return all(
+        state.serves and state.was_whole and max(len(state.expected), len(state.view.voters)) > 1
+        for state in states.values()
+    )
 
 
 def _leaders(states: dict[int, ShardState]) -> str:
@@ -148,6 +151,9 @@ def _progressing(snapshot: ClusterSnapshot, plan: Plan) -> Statement:
     if actions := [action for action in plan.actions if not action.incidental]:
         message = "; ".join(action.why for action in actions)
         return Statement(type="Progressing", status="True", reason="Reconciling", message=message)
+    if plan.scaling or plan.refused:
+        message = "; ".join([*plan.scaling, *plan.refused, *plan.holds])
+        return Statement(type="Progressing", status="True", reason="Scaling", message=message)
     if waits := [*plan.holds, *plan.waits, *plan.missing]:
         stopped = plan.roll_held and any(pod.stuck for pod in snapshot.pods.values())
         reason = "RollStopped" if stopped else "Waiting"
@@ -166,6 +172,7 @@ def _degraded(snapshot: ClusterSnapshot, states: dict[int, ShardState], plan: Pl
         ("BrokerStuck", sorted(stuck)),
         ("NoLeader", _without_leader(states)),
         ("BrokersMissing", plan.missing),
+        ("ScaleDownRefused", plan.refused),
     ):
         if sentences:
             return Statement(type="Degraded", status="True", reason=reason, message="; ".join(sentences))

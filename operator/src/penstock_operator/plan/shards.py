@@ -91,7 +91,9 @@ def _lost(identity: Identity, snapshot: ClusterSnapshot, view: ShardView, expect
         return None
     # A claim that Kubernetes made anew does not carry the mark of one that held a full copy.
     kept = any(claim.shard == view.id and claim.formed is not None for claim in snapshot.claims.values())
-    if kept and not all(_is_empty(snapshot.brokers.get(name), view.id) for name in expected):
+    # Brokers that are about to leave may hold it too.
+    asked = {*expected, *(pod.name for pod in snapshot.pods.values() if pod.shard == view.id)}
+    if kept and not all(_is_empty(snapshot.brokers.get(name), view.id) for name in asked):
         return None
     claims = ", ".join(names.claim_name(pod) for pod in expected)
     return (

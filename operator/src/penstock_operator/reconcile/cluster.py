@@ -16,7 +16,6 @@ import msgspec
 from penstock_operator.api.cluster import MessageCluster
 from penstock_operator.desired.build import Desired, build
 from penstock_operator.desired.identity import Environment, Identity
-from penstock_operator.desired.scale import settle_replicas
 from penstock_operator.kube import KubeApi
 from penstock_operator.kube_errors import KubeError
 from penstock_operator.plan.actions import (
@@ -28,12 +27,15 @@ from penstock_operator.plan.actions import (
     HandOverAsked,
     LabelRole,
     Plan,
+    ResizeShard,
     RestartBroker,
+    ShrinkStatefulSet,
     TrustMember,
 )
 from penstock_operator.plan.cluster import plan_cluster
 from penstock_operator.plan.cluster_status import broken_status, cluster_status, paused_status
 from penstock_operator.plan.conditions import transitions
+from penstock_operator.plan.scale import as_built, brokers_to_run
 from penstock_operator.reconcile.act import act
 from penstock_operator.reconcile.answers import (
     Failure,
@@ -72,7 +74,9 @@ _EVENTS: Final[dict[type[Action], str]] = {
     HandOverAsked: "HandOver",
     ForgetPod: "BrokerReplaced",
     GiveUpClaim: "VolumeReplaced",
+    ResizeShard: "Scaling",
     RestartBroker: "BrokerRestart",
+    ShrinkStatefulSet: "BrokersLeft",
     TrustMember: "TrustMember",
 }
 
@@ -80,7 +84,7 @@ _EVENTS: Final[dict[type[Action], str]] = {
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a pass found, for publishing."""
 
-    cluster: MessageCluster  # as it is built, which may have more brokers than its spec says
+    cluster: MessageCluster
     identity: Identity
     desired: Desired
     snapshot: ClusterSnapshot
@@ -152,28 +156,25 @@ class ClusterReconciler:
             return Again(after_s=TROUBLE_S)
         return await self._publish(resource, outcome)
 
-    async def _rounds(self, wanted: MessageCluster) -> Outcome:
+    async def _rounds(self, cluster: MessageCluster) -> Outcome:
         """Observe, plan and act until nothing is left to do now."""
         done: list[Action] = []
         failures: list[Failure] = []
-        new_cluster_id, new_shard_uids = self._new_id(), [self._new_id() for _ in range(wanted.spec.shards)]
+        new_cluster_id, new_shard_uids = self._new_id(), [self._new_id() for _ in range(cluster.spec.shards)]
         for _ in range(ROUNDS_MAX):
-            snapshot = await observe(self._kube, self._brokers, self._nodes, wanted, self._clock())
+            snapshot = await observe(self._kube, self._brokers, self._nodes, cluster, self._clock())
             identity = find_identity(
-                snapshot, wanted.spec.shards, new_cluster_id, dict(enumerate(new_shard_uids))
+                snapshot, cluster.spec.shards, new_cluster_id, dict(enumerate(new_shard_uids))
             )
-            held = max(snapshot.asked_replicas(), *identity.formed.values(), 0)
-            cluster, refusal = settle_replicas(wanted, held)
-            identity = witness(identity, snapshot, cluster.spec.replicas)
+            replicas = brokers_to_run(cluster, identity, snapshot)
+            identity = witness(identity, snapshot, replicas)
             environment = msgspec.structs.replace(self._environment, node_ports=snapshot.node_ports())
-            desired = build(cluster, identity, environment)
+            desired = build(as_built(cluster, replicas), identity, environment)
             plan = plan_cluster(cluster, identity, desired, snapshot)
-            if refusal is not None:
-                plan = msgspec.structs.replace(plan, problems=[*plan.problems, ("ScaleDownRefused", refusal)])
             if not plan.actions or failures:
                 break
             await self._act(cluster, plan.actions, snapshot, done, failures)
-            if any(isinstance(action, HandOver | TrustMember) for action in done):
+            if any(isinstance(action, HandOver | ResizeShard | TrustMember) for action in done):
                 break  # the new leader needs a moment; seen in it, the shard would look as if it had none
         delays = [failure.message for failure in failures if failure.is_delay]
         given_up = any(not failure.is_problem for failure in failures)
@@ -258,7 +259,7 @@ class ClusterReconciler:
             return Again(after_s=TROUBLE_S)
         if plan.actions:
             return Again(after_s=_DISRUPTED)
-        waiting = plan.waits or plan.missing or plan.holds
+        waiting = plan.waits or plan.missing or plan.holds or plan.scaling or plan.refused
         if not waiting:
             return Again(after_s=self._resync_s)
         return Again(after_s=waiting_s(status["conditions"], self._clock(), self._resync_s))
@@ -277,7 +278,7 @@ class ClusterReconciler:
 
 def _notes(outcome: Outcome, status: dict[str, Any], old: dict[str, Any]) -> list[Note]:
     """What the user is told: restarts, hand-overs, changes of Ready, and listeners that anybody may use."""
-    planned = [action for action in outcome.done if action.disruptive]
+    planned = [action for action in outcome.done if type(action) in _EVENTS]
     notes = [
         Note(
             type="Normal",
@@ -292,6 +293,7 @@ def _notes(outcome: Outcome, status: dict[str, Any], old: dict[str, Any]) -> lis
         if isinstance(action, LabelRole) and action.elected
     ]
     notes += hand_over_note(outcome.done, status, old)
+    notes += _scaling_notes(outcome.plan, status["conditions"], old.get("conditions", []))
     notes += _recovery_notes(status["conditions"], old.get("conditions", []))
     for condition in transitions(status["conditions"], old.get("conditions", [])):
         if condition["type"] == "Ready" and condition["reason"] not in ("Reconciling",):
@@ -321,6 +323,22 @@ def _standstill_notes(changed: list[dict[str, Any]]) -> list[Note]:
         for condition in changed
         if (condition["type"], condition["reason"]) in _STANDSTILLS and condition["reason"] not in told
     ]
+
+
+def _scaling_notes(plan: Plan, new: list[dict[str, Any]], old: list[dict[str, Any]]) -> list[Note]:
+    """Each step of another number of brokers once, and once that a person has to change something for it."""
+    told = [condition.get("message", "") for condition in old if condition.get("type") == "Progressing"]
+    notes = [
+        Note(type="Normal", reason="Scaling", message=sentence)
+        for sentence in plan.scaling
+        if not any(sentence in message for message in told)
+    ]
+    notes += [
+        Note(type="Warning", reason=condition["reason"], message=condition["message"])
+        for condition in transitions(new, old)
+        if condition["reason"] == "ScaleDownRefused"
+    ]
+    return notes
 
 
 def _recovery_notes(new: list[dict[str, Any]], old: list[dict[str, Any]]) -> list[Note]:

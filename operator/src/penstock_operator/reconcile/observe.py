@@ -45,6 +45,9 @@ class ClusterBroker(Protocol):
     async def hand_over(self, to: str) -> None:
         """Give the leadership of the broker's shard to another member."""
 
+    async def resize(self, replicas: int) -> None:
+        """Tell the broker's shard how many brokers it should have."""
+
     async def trust(self, shard_uid: str) -> None:
         """Have the shard go on from this broker's copy."""
 

@@ -9,6 +9,7 @@ import msgspec
 from penstock_operator.api.names import (
     ANNOTATION_CLUSTER_ID,
     ANNOTATION_CONFIG_HASH,
+    ANNOTATION_NODE_PORTS,
     ANNOTATION_RESTART_HASH,
     ANNOTATION_ROLE_EPOCH,
     ANNOTATION_SHARD_FORMED,
@@ -22,7 +23,7 @@ from penstock_operator.snapshot.nodes import NodeSeen
 from penstock_operator.snapshot.shard import ShardView, shard_view
 
 if TYPE_CHECKING:
-    from penstock_operator.snapshot.broker import BrokerReport
+    from penstock_operator.snapshot.broker import BrokerReport, ClusterReport
 
 # Reasons of a waiting container that time alone does not cure: only another spec does.
 STUCK_REASONS: Final = frozenset(
@@ -63,12 +64,14 @@ class PodSeen(msgspec.Struct, frozen=True, kw_only=True):
     role_epoch: int = 0  # the epoch that the label is from; 0 for none
     node: str | None = None  # where it was placed
     unschedulable_since: str | None = None  # RFC 3339; None unless no node takes it
+    node_ports: str = ""  # as the template had them that it was made from
 
 
 class ClaimSeen(msgspec.Struct, frozen=True, kw_only=True):
     """One broker's volume claim."""
 
     name: str
+    uid: str
     shard: int
     cluster_id: str | None
     shard_uid: str | None
@@ -77,7 +80,6 @@ class ClaimSeen(msgspec.Struct, frozen=True, kw_only=True):
     capacity: str | None
     resize: str | None  # Kubernetes' own words while a volume is being expanded
     terminating: bool
-    uid: str = ""
     volume: str | None = None  # the PersistentVolume that it is bound to
 
 
@@ -97,10 +99,13 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
         """The node of a pod; None when it has none, or nobody may look at it."""
         return self.nodes.get(pod.node) if pod.node is not None else None
 
+    def reports(self) -> dict[str, ClusterReport]:
+        """What those brokers say that can be asked, by name."""
+        return {name: seen.cluster for name, seen in self.brokers.items() if seen.cluster is not None}
+
     def shard_view(self, shard: int) -> ShardView:
         """What the brokers say about a shard."""
-        reports = {name: seen.cluster for name, seen in self.brokers.items() if seen.cluster is not None}
-        return shard_view(shard, reports)
+        return shard_view(shard, self.reports())
 
     def asked_replicas(self) -> int:
         """The most brokers that a StatefulSet of the cluster was made for; 0 when there is none."""
@@ -153,6 +158,7 @@ def parse_pod(pod: dict[str, Any]) -> PodSeen:
         role_epoch=parse_count(annotations.get(ANNOTATION_ROLE_EPOCH)) or 0,
         node=pod.get("spec", {}).get("nodeName"),
         unschedulable_since=_unschedulable_since(conditions),
+        node_ports=annotations.get(ANNOTATION_NODE_PORTS, ""),
     )
 
 
@@ -167,6 +173,7 @@ def parse_claim(claim: dict[str, Any]) -> ClaimSeen:
     ]
     return ClaimSeen(
         name=metadata["name"],
+        uid=metadata["uid"],
         shard=_shard(metadata),
         cluster_id=annotations.get(ANNOTATION_CLUSTER_ID),
         shard_uid=annotations.get(ANNOTATION_SHARD_UID),
@@ -175,7 +182,6 @@ def parse_claim(claim: dict[str, Any]) -> ClaimSeen:
         capacity=status.get("capacity", {}).get("storage"),
         resize=resizing[0] if resizing else None,
         terminating=metadata.get("deletionTimestamp") is not None,
-        uid=metadata.get("uid", ""),
         volume=claim["spec"].get("volumeName"),
     )
 

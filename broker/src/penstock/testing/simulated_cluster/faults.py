@@ -12,6 +12,7 @@
 | one volume at a time replaced by an empty one, while all other copies count | comes back as another member, is caught up before it counts |
 | a wall clock that jumps | time enters only through the log |
 | leadership transfers, and growth from one broker to three | Raft's |
+| another number of brokers: more, fewer, the volumes of before found again | who leaves does so before it is stopped |
 
 Not made, because nothing is promised: a power loss under `flush: async`, a majority of volumes lost, damage in more than
 one copy, bytes that change on the wire below the checksums.
@@ -20,13 +21,14 @@ one copy, bytes that change on the wire below the checksums.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from penstock.testing.simulated_cluster.broker import CAPACITY_BYTES, SimulatedBroker
 from penstock.testing.simulated_cluster.network import LATENCY_SECONDS_MAX, Disorder
+from penstock.testing.simulated_cluster.resizing import SIZES
 
 if TYPE_CHECKING:
     from penstock.testing.simulated_cluster.world import World
@@ -43,6 +45,9 @@ LOOK_SECONDS = 0.05
 # How long connections end under snapshots, in seconds.
 SNAPSHOTS_CUT_SECONDS_MAX = 8.0
 SEGMENT_HEADER_BYTES = 64
+# How many lives have a number of brokers that changes, and how long it stays, in seconds.
+RESIZED_LIVES = 0.2
+RESIZED_SECONDS = (0.2, 1.0, 3.0)
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -60,6 +65,8 @@ class Shape(msgspec.Struct, frozen=True):
     # For how long there are faults, and at most how long a client waits before its next request, in seconds.
     faults_seconds: float = 9.5
     pause_seconds: float = 0.15
+    # Whether there should be more brokers, or fewer, now and then.
+    resizes: bool = False
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -76,10 +83,12 @@ def shape_of(seed: int) -> Shape:
     brokers = chance.choice((1, 3, 3, 3, 3, 3, 3, 3, 3, 5))
     producers = chance.randint(2, 3)
     sync = chance.random() < 0.75
+    grows = brokers == 3 and chance.random() < 0.15
     return Shape(
         brokers=brokers,
         sync=sync,
-        grows=brokers == 3 and chance.random() < 0.15,
+        grows=grows,
+        resizes=not grows and random.Random(f"resizes {seed}").random() < RESIZED_LIVES,
         producers=producers,
         idempotent=chance.randint(1, producers),
         partitions=chance.randint(1, 3),
@@ -96,6 +105,7 @@ def plan(seed: int, shape: Shape, begin: float) -> list[Fault]:
     end = begin + shape.faults_seconds
     chance = random.Random(f"faults {seed}")
     kinds = [kind for kind, (alone, _) in KINDS.items() if shape.brokers > 1 or alone]
+    kinds.remove("resize")
     if not shape.sync:
         kinds = [kind for kind in kinds if kind not in ("power", "power_in_write", "fsync")]
     # A few kinds each, so that some lives have much of one.
@@ -106,7 +116,16 @@ def plan(seed: int, shape: Shape, begin: float) -> list[Fault]:
     while at < end:
         faults.append(Fault(round(at, 3), chance.choice(kinds), chance.randrange(1 << 30)))
         at += chance.expovariate(1 / pause)
-    return faults
+    return sorted([*faults, *_resizes(seed, shape, begin, end)], key=lambda fault: fault.at)
+
+
+def _resizes(seed: int, shape: Shape, begin: float, end: float) -> Iterator[Fault]:
+    """Not among the other kinds: they follow each other, and each takes its time."""
+    chance = random.Random(f"sizes {seed}")
+    at = begin + chance.random()
+    while shape.resizes and at < end:
+        yield Fault(round(at, 3), "resize", chance.randrange(1 << 30))
+        at += chance.choice(RESIZED_SECONDS)
 
 
 def apply(world: World, fault: Fault) -> None:
@@ -182,6 +201,10 @@ def _clock(world: World, chance: random.Random) -> None:
         jump = chance.choice((-1, 1)) * chance.choice((500, 60_000, 10 * 24 * 3600 * 1000))
         world.say(f"the wall clock of broker {broker.ordinal} jumps by {jump} ms")
         broker.clock.offset_ms += jump
+
+
+def _resize(world: World, chance: random.Random) -> None:
+    world.resizing.want(chance.choice(SIZES))
 
 
 # --- the network -----------------------------------------------------------------------------------
@@ -326,6 +349,7 @@ KINDS: dict[str, tuple[bool, Callable[[World, random.Random], None]]] = {
     "pause": (True, _pause),
     "stop": (True, _stop),
     "transfer": (False, _transfer),
+    "resize": (True, _resize),
     "clock": (True, _clock),
     "isolate": (False, _isolate),
     "one_way": (False, _one_way),
