@@ -74,6 +74,10 @@ def test_only_an_operator_that_sees_nodes_may_delete_what_was_lost_with_one(helm
         ]
         seen = [rule for rule in rules if "nodes" in rule["resources"]]
         assert (bool(lost), bool(seen)) == (expected, expected), settings
+        # A change of it starts the operator anew: it asks once whether it may.
+        (deployment,) = [item for item in rendered(helm, *settings) if item["kind"] == "Deployment"]
+        marks = deployment["spec"]["template"]["metadata"]["annotations"]
+        assert marks["penstock.io/reads-nodes"] == str(expected).lower()
 
 
 def rules_of(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -76,6 +76,14 @@ def test_shards_that_cannot_fail_over_are_not_asked() -> None:
     assert leaders.questions() == []
 
 
+def test_pods_that_are_no_brokers_are_not_asked() -> None:
+    leaders = three()
+    client = pod("client-7")
+    del client["metadata"]["labels"]["penstock.io/shard"]
+    leaders.pod_seen(client, gone=False)
+    assert set(order(leaders)) == set(NAMES)
+
+
 def test_a_cluster_that_was_deleted_and_made_again_begins_anew() -> None:
     leaders = three()
     assert leaders.answered(SHARD, NAMES[0], said(*NAMES, leader=NAMES[0], epoch=9))

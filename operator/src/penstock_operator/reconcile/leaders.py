@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from penstock_operator.api.names import LABEL_CLUSTER, MESSAGE_CLUSTER
+from penstock_operator.api.names import LABEL_CLUSTER, LABEL_SHARD, MESSAGE_CLUSTER
 from penstock_operator.reconcile.ports import Key
 from penstock_operator.snapshot.cluster import parse_pod
 from penstock_operator.snapshot.shard import shard_view
@@ -48,8 +48,10 @@ class Leaders:
         self._brokers = 0
 
     def pod_seen(self, pod: dict[str, Any], *, gone: bool) -> None:
-        """A broker's pod appeared, changed or went."""
+        """A broker's pod appeared, changed or went. People may put the cluster's label on pods of their own."""
         metadata = pod["metadata"]
+        if LABEL_SHARD not in metadata["labels"]:
+            return
         cluster = Key(MESSAGE_CLUSTER, metadata["namespace"], metadata["labels"][LABEL_CLUSTER])
         seen = parse_pod(pod)
         key = (cluster, seen.shard)
