@@ -27,6 +27,9 @@ ME, OTHER, THIRD = 11, 22, 33
 BEGAN = 1_000_000
 TIMING = lease_timing()
 SYNC = FailoverPolicy()
+STOPS_MS = TIMING.duration_ms - TIMING.stop_margin_ms
+BOTH, ALONE = frozenset({ME, OTHER}), frozenset({ME})
+ENDED = Release("its container ended")
 
 T = TypeVar("T")
 
