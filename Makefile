@@ -62,10 +62,11 @@ bench: setup ## Penstock and Apache Kafka in turn, with ratios
 	$(BIN)/python -m bench.replicated --report docs/performance.md
 	$(BIN)/python -m bench.failover --report docs/performance.md
 	$(BIN)/python -m bench.seeding --report docs/performance.md
+	$(BIN)/python -m bench.availability --report docs/availability.md
 	$(BIN)/python -m bench.fuzz_socket
 
 sim: setup ## the simulations with more seeds than make test: 4,000 other clusters, 300 shards, logs and Raft groups; SIM_SEEDS and SIM_FIRST choose others
-	PENSTOCK_SIM_SEEDS=$(SIM_SEEDS) PENSTOCK_SIM_FIRST=$(SIM_FIRST) $(PYTEST) -q -n 2 broker/tests/simulation
+	PENSTOCK_SIM_SEEDS=$(SIM_SEEDS) PENSTOCK_SIM_FIRST=$(SIM_FIRST) $(PYTEST) -q -n 2 broker/tests/simulation broker/tests/master_slave/test_master_simulation.py
 	PENSTOCK_SIM_SEEDS=300 $(PYTEST) -q broker/tests/log broker/tests/core broker/tests/raft -n 2 -k simulat
 
 lock: setup ## write the pinned dependencies anew

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import signal
 import sys
@@ -19,13 +18,13 @@ from pathlib import Path
 from bench.disk import sync_cost
 from bench.drive import BROKER_CORE, LOAD_CORE, run_durability
 from bench.locks import held
+from bench.machine import business, machine
 from bench.plan import DURABILITIES, FULL, PEERS, QUICK
 from bench.report import Results, shortfalls, write_report
 from penstock.testing.apache_kafka import KafkaMissingError, kafka_jars
 
 CORES_MIN = 2
 FREE_BYTES_MIN = 8 << 30
-QUIET_LOAD = 0.5
 BEGIN = "<!-- figures: begin -->"
 END = "<!-- figures: end -->"
 
@@ -41,7 +40,7 @@ def main() -> int:
     effort = (QUICK if options.quick else FULL)._replace(
         **({"rounds": options.rounds} if options.rounds else {})
     )
-    machine = _machine(locked=bool(options.lock))
+    words = _machine(locked=bool(options.lock))
     started = time.monotonic()
     results = Results()
     with tempfile.TemporaryDirectory(prefix="penstock-bench-", dir=options.folder) as folder:
@@ -54,7 +53,7 @@ def main() -> int:
                     home = Path(folder) / f"{peer}-{durability.name}-{number}"
                     with held(options.lock):
                         results.add(peer, *run_durability(peer, durability, effort, home, _say))
-    report = write_report(results, effort, cost, machine)
+    report = write_report(results, effort, cost, words)
     if options.report:
         options.report.write_text(placed(report, options.report))
         _say(f"written to {options.report}")
@@ -107,20 +106,12 @@ def _refusal(folder: Path | None) -> str | None:
 
 
 def _machine(*, locked: bool) -> str:
-    model = "unknown processor"
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    load = os.getloadavg()[0]
-    state = "quiet" if load < QUIET_LOAD else "busy with other work, which disturbs the figures"
+    words = business()
     if locked:
-        state = "shared with other work, which waited while a broker was measured"
-    return (
-        f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, Python {platform.python_version()}; "
-        f"broker on core {BROKER_CORE}, load generator on core {LOAD_CORE}; load average before the start {load:.2f} "
-        f"({state})."
-    )
+        words = (
+            f"{words.partition(' (')[0]} (shared with other work, which waited while a broker was measured)"
+        )
+    return f"{machine()}; broker on core {BROKER_CORE}, load generator on core {LOAD_CORE}; {words}."
 
 
 def placed(report: str, file: Path, begin_mark: str = BEGIN, end_mark: str = END) -> str:

@@ -13,6 +13,7 @@ TOPIC = "topics.penstock.io"
 GROUP = "consumergroups.penstock.io"
 PAUSED = "penstock.io/paused"
 RESTART = "penstock.io/restart"
+HAND_OVER = "penstock.io/hand-over"
 STORAGE = "1Gi"
 
 

@@ -44,6 +44,11 @@ class FakeShard:
         self.refuses_trust: tuple[int, str] | None = None  # status and sentence
         self.loses_answers = False
         self.recovery: dict[str, Any] | None = None
+        self.replicas = 0  # brokers that it was told to have; 0: what their files say
+        self.resizes: list[int] = []
+        self.resizable = True
+        self.leaving = ""  # a sentence that keeps those who are too many where they are
+        self.leaving_refused = False
         self.brokers: dict[str, FakeBroker] = {}
         self.cluster_id = "cluster"
         self.shard_uid = "shard"
@@ -59,6 +64,23 @@ class FakeShard:
         """A broker was started anew: if it led, somebody else does now."""
         if name == self.leader and (others := [other for other in self.voters() if other != name]):
             self.lead(others[0])
+
+    def resize(self, replicas: int) -> None:
+        """There should be so many: those that are too many leave at once, unless something keeps them."""
+        self.resizes.append(replicas)
+        self.replicas = replicas
+        if not self.leaving:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Those that are too many leave now; a leader among them hands over first."""
+        self.leaving, self.leaving_refused = "", False
+        names = list(self.brokers)
+        if self.leader in names[self.replicas :]:
+            self.hand_overs.append((self.leader, names[0]))
+            self.lead(names[0])
+        for name in names[self.replicas :]:
+            self.brokers[name].role = None
 
     def voters(self) -> list[str]:
         """The names of the members that vote."""
@@ -115,6 +137,7 @@ class FakeBroker:
         router.add_get("/v1/broker", self._broker)
         router.add_post("/v1/shard/hand-over", self._hand_over)
         router.add_post("/v1/shard/trust", self._trust)
+        router.add_post("/v1/shard/resize", self._resize)
         router.add_get("/v1/config", self._config)
         router.add_patch("/v1/config", self._patch_config)
         router.add_post("/v1/topics", self._create_topic)
@@ -197,6 +220,10 @@ class FakeBroker:
             "epoch": shard.epoch if self.believes is None else shard.epoch - 1,
             "members": members,
             "recovery": shard.recovery,
+            "replicas": shard.replicas or self.file.get("replicas", 0),
+            "resizable": shard.resizable,
+            "leaving": shard.leaving if shard.leader == self.name else "",
+            "leavingRefused": shard.leaving_refused,
         }
         body = {"clusterId": shard.cluster_id, "clusterName": "orders", "version": "0.1.0"}
         return web.json_response({**body, "mode": "Raft", "shards": [known]})
@@ -213,6 +240,11 @@ class FakeBroker:
         self.shard.hand_overs.append((self.name, heir))
         self.shard.lead(heir)
         return web.json_response({"leader": heir, "epoch": self.shard.epoch})
+
+    async def _resize(self, request: web.Request) -> web.Response:
+        replicas = (await request.json())["replicas"]
+        self.shard.resize(replicas)
+        return web.json_response({"replicas": replicas})
 
     async def _trust(self, request: web.Request) -> web.Response:
         body = await request.json()

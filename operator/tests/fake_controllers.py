@@ -34,6 +34,9 @@ class FakeControllers:
         self.waiting: dict[str, str] | None = None  # e.g. {"reason": "CrashLoopBackOff", "message": "..."}
         self.ended: dict[str, Any] | None = None  # how the broker last ended
         self.enabled = True
+        self.missing_image = ""  # nobody has this one
+        self.places: dict[str, str] = {}  # pod -> node that its next incarnation is placed on
+        self.unscheduled: dict[str, str] = {}  # pod -> since when no node takes it
 
     async def step(self) -> None:
         """One round of all controllers."""
@@ -47,6 +50,7 @@ class FakeControllers:
             status.setdefault("replicas", 0)
             if status != stateful_set.get("status"):
                 await self._kube.write_status(stateful_set, status)
+            await self._scale_down(stateful_set)
             for ordinal in range(stateful_set["spec"]["replicas"]):
                 try:
                     await self._replica(stateful_set, f"{stateful_set['metadata']['name']}-{ordinal}")
@@ -57,6 +61,15 @@ class FakeControllers:
 
         for budget in await self._kube.list_objects("policy/v1", "PodDisruptionBudget", self._namespace):
             await self._budget(budget)
+
+    async def _scale_down(self, stateful_set: dict[str, Any]) -> None:
+        """Pods of the highest ordinals go; their claims stay."""
+        name, replicas = stateful_set["metadata"]["name"], stateful_set["spec"]["replicas"]
+        for pod in await self._kube.list_objects("v1", "Pod", self._namespace):
+            base, _, ordinal = pod["metadata"]["name"].rpartition("-")
+            if base == name and int(ordinal) >= replicas:
+                metadata = pod["metadata"]
+                await self._kube.delete("v1", "Pod", self._namespace, metadata["name"], metadata["uid"])
 
     async def _budget(self, budget: dict[str, Any]) -> None:
         """How many pods may be evicted; evictions are refused until this was said of the present budget."""
@@ -105,24 +118,38 @@ class FakeControllers:
                 "apiVersion": "v1",
                 "kind": "Pod",
                 "metadata": metadata,
-                "spec": self._pod_spec(template),
+                "spec": self._pod_spec(template, name),
             }
             pod = await self._kube.create(manifest)
             await self._started(name)
-        status = self._pod_status(name)
+        status = self._pod_status(name, pod["spec"]["containers"][0]["image"])
         if {key: pod.get("status", {}).get(key) for key in status} != status:
             await self._kube.write_status(pod, {**pod.get("status", {}), **status})
 
-    def _pod_spec(self, template: dict[str, Any]) -> dict[str, Any]:
+    def _pod_spec(self, template: dict[str, Any], name: str) -> dict[str, Any]:
         spec = dict(template["spec"])
+        if name in self.places and name not in self.unscheduled:
+            spec["nodeName"] = self.places[name]
         volume = {"name": "data", "emptyDir": {}}
         spec["volumes"] = [*(v for v in spec.get("volumes", []) if v["name"] != "data"), volume]
         return spec
 
-    def _pod_status(self, name: str) -> dict[str, Any]:
-        ready = self.ready and self.waiting is None and name not in self.away and self._probe(name)
+    def _pod_status(self, name: str, image: str) -> dict[str, Any]:
+        if name in self.unscheduled:
+            condition = {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "Unschedulable",
+                "message": "volume node affinity conflict",
+                "lastTransitionTime": self.unscheduled[name],
+            }
+            return {"phase": "Pending", "conditions": [condition]}
+        waiting = self.waiting
+        if image == self.missing_image:
+            waiting = {"reason": "ImagePullBackOff", "message": f"nobody has {image}"}
+        ready = self.ready and waiting is None and name not in self.away and self._probe(name)
         address = f"127.0.0.{int(name.rpartition('-')[2]) + 1}"
-        state: dict[str, Any] = {"running": {}} if self.waiting is None else {"waiting": self.waiting}
+        state: dict[str, Any] = {"running": {}} if waiting is None else {"waiting": waiting}
         container = {
             "name": "broker",
             "ready": ready,

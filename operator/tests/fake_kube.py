@@ -13,7 +13,7 @@ from typing import Any
 from penstock_operator.kube_errors import KubeError
 
 Address = tuple[str, str | None, str]  # kind, namespace, name
-_CLUSTER_SCOPED = ("CustomResourceDefinition", "Namespace")
+_CLUSTER_SCOPED = ("CustomResourceDefinition", "Namespace", "Node", "PersistentVolume")
 
 
 class FakeKube:
@@ -94,6 +94,9 @@ class FakeKube:
         address = (kind, namespace, name)
         self._write("merge", address)
         live = self._existing(address)
+        version = patch.get("metadata", {}).get("resourceVersion", live["metadata"]["resourceVersion"])
+        if version != live["metadata"]["resourceVersion"]:
+            raise KubeError(409, "Conflict", "the object has been modified")
         before = copy.deepcopy(live)
         _merge_patch(live, patch)
         self._changed(address, before)
@@ -129,6 +132,7 @@ class FakeKube:
         name: str,
         uid: str | None = None,
         propagation: str = "Background",
+        grace_s: int | None = None,
     ) -> None:
         address = (kind, namespace, name)
         self._write("delete", address)

@@ -60,6 +60,9 @@ def pod(desired: Desired, ordinal: int = 0, **changes: Any) -> PodSeen:
         config_hash=annotations["penstock.io/config-hash"],
         trouble=None,
         stuck=False,
+        role="follower" if ordinal else "leader",
+        role_epoch=4,
+        node_ports=annotations["penstock.io/node-ports"],
     )
     return msgspec.structs.replace(seen, **changes)
 
@@ -130,6 +133,7 @@ def restarts(made: Plan) -> list[str]:
 def claim(ordinal: int = 0, **changes: Any) -> ClaimSeen:
     seen = ClaimSeen(
         name=f"data-orders-0-{ordinal}",
+        uid=f"claim-{ordinal}",
         shard=0,
         cluster_id="cluster-id",
         shard_uid="shard-uid",

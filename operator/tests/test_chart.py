@@ -58,15 +58,37 @@ def test_watching_some_namespaces_grants_nothing_elsewhere(helm: str) -> None:
     }
 
 
+def test_only_an_operator_that_sees_nodes_may_delete_what_was_lost_with_one(helm: str) -> None:
+    for settings, expected in (
+        ((), True),
+        (("--set", "readNodes=never"), False),
+        (("--set", "watchNamespaces={shop}"), False),
+        (("--set", "watchNamespaces={shop}", "--set", "readNodes=always"), True),
+        (("--set", "readNodes=null"), True),  # the value of a release that did not know it
+    ):
+        rules = rules_of(rendered(helm, *settings))
+        lost = [
+            rule["resources"]
+            for rule in rules
+            if "delete" in rule["verbs"] and {"pods", "persistentvolumeclaims"} & set(rule["resources"])
+        ]
+        seen = [rule for rule in rules if "nodes" in rule["resources"]]
+        assert (bool(lost), bool(seen)) == (expected, expected), settings
+        # A change of it starts the operator anew: it asks once whether it may.
+        (deployment,) = [item for item in rendered(helm, *settings) if item["kind"] == "Deployment"]
+        marks = deployment["spec"]["template"]["metadata"]["annotations"]
+        assert marks["penstock.io/reads-nodes"] == str(expected).lower()
+
+
+def rules_of(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [rule for item in documents if item["kind"] in ("ClusterRole", "Role") for rule in item["rules"]]
+
+
 def test_rights_are_the_least(helm: str) -> None:
-    rules = [
-        rule for item in rendered(helm) if item["kind"] in ("ClusterRole", "Role") for rule in item["rules"]
-    ]
-    for rule in rules:
+    for rule in rules_of(rendered(helm)):
         assert "*" not in (*rule["apiGroups"], *rule["resources"], *rule["verbs"])
         assert "secrets" not in rule["resources"]
-        if "persistentvolumeclaims" in rule["resources"] or "pods" in rule["resources"]:
-            assert "delete" not in rule["verbs"]
+        assert "nodes" not in rule["resources"] or set(rule["verbs"]) == {"get", "list", "watch"}
 
 
 def test_the_pod_is_restricted(helm: str) -> None:

@@ -16,7 +16,8 @@ from penstock_operator.api.check import check_resource
 from penstock_operator.api.cluster import MessageCluster
 from penstock_operator.desired.build import Desired, build
 from penstock_operator.desired.identity import Environment, Identity
-from penstock_operator.desired.scale import settle_replicas
+from penstock_operator.desired.statefulset import own_node_ports
+from penstock_operator.plan.scale import as_built
 
 IDENTITY = Identity(cluster_id="cluster-id", shard_uids={0: "shard-uid"})
 FORMED = Identity(cluster_id="cluster-id", shard_uids={0: "shard-uid"}, formed={0: 3})
@@ -108,6 +109,7 @@ def test_everything_that_a_cluster_becomes() -> None:
         ("ConfigMap", "orders-0"),
         ("Service", "orders-0"),
         ("Service", "orders-bootstrap"),
+        ("Service", "orders-leader"),
         ("ServiceAccount", "orders-broker"),
         ("StatefulSet", "orders-0"),
     ]
@@ -171,7 +173,11 @@ def test_no_service_for_clients_leads_to_the_admin_port_or_the_way_between_broke
         for service in services
     }
     assert found.pop("orders-0") == {9093}  # the headless one, which gives brokers their names
-    assert found.keys() == {"orders-bootstrap", *(f"orders-0-{ordinal}-out" for ordinal in range(3))}
+    assert found.keys() == {
+        "orders-bootstrap",
+        "orders-leader",
+        *(f"orders-0-{ordinal}-out" for ordinal in range(3)),
+    }
     assert not any(found.values())
 
 
@@ -333,17 +339,13 @@ def test_brokers_of_a_shard_keep_apart() -> None:
     assert preferred["podAffinityTerm"]["labelSelector"]["matchLabels"]["penstock.io/shard"] == "0"
 
 
-def test_a_shard_grows_and_does_not_shrink() -> None:
-    three = msgspec.convert(resource({"replicas": 3}), MessageCluster)
-    assert settle_replicas(three, 0) == (three, None)
-    assert settle_replicas(three, 1) == (three, None)
-    kept, refusal = settle_replicas(three, 5)
-    assert kept.spec.replicas == 5
-    assert refusal is not None
-    assert refusal.startswith("replicas stays 5: going down to 3")
-    assert refusal.endswith("write replicas: 5")
-    # What an annotation says is not believed beyond what the schema allows.
-    assert settle_replicas(three, 99)[0].spec.replicas == 5
+def test_brokers_that_are_too_many_run_on_with_what_else_the_spec_says() -> None:
+    one = msgspec.convert(resource({"replicas": 1}), MessageCluster)
+    built = as_built(one, 3)
+    assert (built.spec.replicas, built.spec.min_in_sync) == (3, 1), "one broker can be asked for one copy"
+    assert as_built(one, 1) is one
+    asked = msgspec.convert(resource({"replicas": 3, "minInSync": 3}), MessageCluster)
+    assert as_built(asked, 5).spec.min_in_sync == 3
 
 
 BASE = made()
@@ -376,6 +378,22 @@ def test_hashes_change_for_what_they_stand_for(spec: dict[str, Any], restart: bo
     (old_restart, old_config), (new_restart, new_config) = hashes(BASE), hashes(made(spec))
     assert (old_restart != new_restart) == restart
     assert (old_config != new_config) == config
+
+
+def test_the_ports_of_a_broker_that_comes_are_no_reason_to_restart_the_others() -> None:
+    spec = {"listeners": [{"name": "out", "type": "nodePort", "port": 9094}]}
+    one, three = made(spec), made({**spec, "replicas": 3})
+    assert hashes(one)[0] == hashes(three)[0]
+    told = [
+        template(desired)["metadata"]["annotations"]["penstock.io/node-ports"] for desired in (one, three)
+    ]
+    assert told == [
+        "orders-0-0-out=30001",
+        "orders-0-0-out=30001 orders-0-1-out=30002 orders-0-2-out=30003",
+    ]
+    assert own_node_ports(told[1], "orders-0-0") == own_node_ports(told[0], "orders-0-0")
+    assert own_node_ports(told[1].replace("30001", "31001"), "orders-0-0") == {"orders-0-0-out=31001"}
+    assert own_node_ports(told[1], "orders-0-3") == set()
 
 
 def test_a_restart_token_and_another_release_restart() -> None:

@@ -108,6 +108,17 @@ async def test_replace_is_compare_and_swap(port: Port) -> None:
     assert caught.value.status == 409
 
 
+async def test_a_merge_that_names_a_version_is_compare_and_swap(port: Port) -> None:
+    kube, namespace = port
+    old = await kube.create(config_map(namespace, a="1"))
+    patch = {"metadata": {"resourceVersion": old["metadata"]["resourceVersion"], "labels": {"b": "2"}}}
+    done = await kube.merge("v1", "ConfigMap", namespace, "one", patch)
+    assert done["metadata"]["labels"] == {"app": "test", "b": "2"}
+    with pytest.raises(KubeError) as caught:
+        await kube.merge("v1", "ConfigMap", namespace, "one", patch)
+    assert caught.value.status == 409
+
+
 async def test_delete_guards_the_uid_and_repeats(port: Port) -> None:
     kube, namespace = port
     made = await kube.create(config_map(namespace))

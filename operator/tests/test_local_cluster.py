@@ -218,7 +218,7 @@ async def test_dynamic_settings_are_changed_at_the_leader(world: World) -> None:
     await cluster.stop()
 
 
-async def test_it_grows_and_does_not_shrink(world: World) -> None:
+async def test_it_grows_without_a_restart_and_shrinks_when_brokers_have_left(world: World) -> None:
     for name in NAMES[1:]:
         world.shard.brokers[name].role = None
     cluster = world.cluster(wanted(1))
@@ -230,15 +230,37 @@ async def test_it_grows_and_does_not_shrink(world: World) -> None:
     for name in NAMES[1:]:
         world.shard.brokers[name].role = ""
     await settle(cluster, wanted(3))
-    assert world.log == ["orders-0-0 restarted"]
+    assert world.log == []
     assert world.shard.dynamic == {"min.insync.replicas": 2}
-    await cluster.reconcile(wanted(1))
+    assert world.shard.resizes == [3]
+    world.shard.lead("orders-0-2")
+    world.shard.leaving = "broker 2 stays for now: broker 1 is not in sync"
+    for _ in range(3):
+        assert not await cluster.reconcile(wanted(1))
+    assert world.shard.resizes == [3, 1]
+    assert world.shard.dynamic == {"min.insync.replicas": 1}, "one broker can be asked for one copy"
     assert list(cluster.brokers) == NAMES
-    assert [line for line in world.lines if "write replicas: 3" in line]
+    assert (
+        "cluster orders: shard 0 goes down to 1 broker: broker 2 stays for now: broker 1 is not in sync"
+        in world.lines
+    )
+    world.shard.let_go()
+    await settle(cluster, wanted(1))
+    assert list(cluster.brokers) == NAMES[:1]
     await cluster.stop()
-    # Nor does the next run with a file of one broker.
+    assert world.log[-1] == "orders-0-0 stopped"
+    assert sorted(world.log) == [f"{name} stopped" for name in NAMES]
+    assert world.memory["formed"] == 1
+
+
+async def test_a_run_with_a_smaller_file_begins_with_all_brokers_and_lets_them_leave(world: World) -> None:
+    cluster = world.cluster(wanted(3))
+    await settle(cluster, wanted(3))
+    await cluster.stop()
     again = world.cluster(wanted(1))
     assert list(again.brokers) == NAMES
+    await settle(again, wanted(1))
+    assert list(again.brokers) == NAMES[:1]
     await again.stop()
 
 

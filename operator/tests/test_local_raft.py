@@ -1,4 +1,4 @@
-"""Three real brokers under `penstock up`, from the example file: killed, rolled, and nothing acknowledged is lost."""
+"""Three real brokers under `penstock up`, from the example file: killed, rolled, scaled, and nothing acknowledged is lost."""
 
 from __future__ import annotations
 
@@ -105,12 +105,12 @@ def consumed(bootstrap: str, count: int) -> list[int]:
     return found
 
 
-async def until_whole(up: Up, leader_is_not: str = "") -> dict[str, Any]:
-    """Wait until three brokers are in sync; returns the shard."""
+async def until_whole(up: Up, leader_is_not: str = "", names: list[str] = NAMES) -> dict[str, Any]:
+    """Wait until these brokers, and no others, run and are in sync; returns the shard."""
 
     async def whole() -> Any:
         status = up.status()
-        if not status["admin"] or len(status["pids"]) < len(NAMES):
+        if not status["admin"] or sorted(status["pids"]) != names:
             return None
         try:
             (shard,) = (await up.admin("/v1/cluster"))["shards"]
@@ -118,9 +118,9 @@ async def until_whole(up: Up, leader_is_not: str = "") -> dict[str, Any]:
             return None  # it is just going
         in_sync = [member["name"] for member in shard["members"] if member["inSync"]]
         leads = shard["leader"] == status["leader"] != leader_is_not
-        return shard if leads and sorted(in_sync) == NAMES else None
+        return shard if leads and sorted(in_sync) == names else None
 
-    found: dict[str, Any] = await eventually(whole, f"three brokers in sync; {up.log}")
+    found: dict[str, Any] = await eventually(whole, f"{len(names)} brokers in sync; {up.log}")
     return found
 
 
@@ -186,3 +186,35 @@ async def test_a_stopped_shard_is_there_again_with_its_messages(up: Up) -> None:
     await until_whole(up)
     found = await asyncio.to_thread(consumed, up.status()["bootstrap"], len(load.acknowledged))
     assert sorted(found) == sorted(load.acknowledged)
+
+
+async def test_an_edited_number_of_brokers_is_followed_under_load_and_restarts_nobody(up: Up) -> None:
+    await until_whole(up)
+    five = [f"raft-0-{ordinal}" for ordinal in range(5)]
+    before = up.status()["pids"]
+    load = Load(up.status()["bootstrap"])
+    running = asyncio.create_task(asyncio.to_thread(load.run))
+    try:
+        await load.has_more(200)
+        up.file.write_text(up.template.replace("replicas: 3", "replicas: 5"))
+        await until_whole(up, names=five)
+        await load.has_more(200)
+        up.file.write_text(up.template)
+        await until_whole(up)
+        assert up.status()["pids"] == before
+        await load.has_more(200)
+        alone = up.template.replace("replicas: 3", "replicas: 1").replace("minInSync: 2", "minInSync: 1")
+        up.file.write_text(alone)
+        await until_whole(up, names=NAMES[:1])
+        await load.has_more(200)
+    finally:
+        load.stopped = True
+        await running
+    assert load.errors == []
+    said = up.log.read_text()
+    assert "shard 0 goes up to 5 brokers, not 3 as" in said
+    assert "raft-0-4 has left and is stopped; its data stays in" in said
+    found = await asyncio.to_thread(consumed, up.status()["bootstrap"], len(load.acknowledged))
+    assert sorted(found) == sorted(load.acknowledged)
+    assert up.status()["pids"] == {NAMES[0]: before[NAMES[0]]}
+    assert await up.stop() == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import signal
 import sys
@@ -152,7 +153,7 @@ async def test_cluster_topic_and_group_become_ready(
         assert "mode Raft needs an odd number of brokers" in refused.stderr
 
 
-async def test_three_brokers_form_roll_and_do_not_shrink(
+async def test_three_brokers_form_and_roll_and_one_is_left_when_scaled_down(
     kube: AioKubeApi, namespace: str, server: KubeApiServer
 ) -> None:
     async with fake_shard(3) as shard, operator(kube, namespace, shard) as live:
@@ -180,7 +181,24 @@ async def test_three_brokers_form_roll_and_do_not_shrink(
         assert sorted(restarts) == ["orders-0-0", "orders-0-1", "orders-0-2"]
         scaled = server.kubectl("-n", namespace, "scale", "mc", "orders", "--replicas=1")
         assert scaled.returncode == 0, scaled.stderr
-        await live.until("MessageCluster", "orders", has_reason("ScaleDownRefused"), "the refusal")
+
+        def alone(found: dict[str, Any]) -> bool:
+            members = found["status"]["shards"][0]["members"]
+            return rolled(found) and found["status"]["replicas"] == len(members) == 1
+
+        cluster = await live.until("MessageCluster", "orders", alone, "one broker")
+        assert shard.resizes == [1]
+        assert cluster["status"]["shards"][0]["leader"] == "orders-0-0"
+        reasons = {event["reason"] for event in await kube.list_objects("v1", "Event", namespace)}
+        assert {"Scaling", "BrokersLeft"} <= reasons
+        shown = server.kubectl("-n", namespace, "get", "mc", "orders", "--subresource=scale", "-o", "json")
+        assert shown.returncode == 0, shown.stderr
+        scale = json.loads(shown.stdout)
+        assert (scale["spec"]["replicas"], scale["status"]["replicas"]) == (1, 1)
+        # Where fewer copies were left than the cluster asks for, the API server refuses.
+        await live.edit("MessageCluster", "orders", {"spec": {"replicas": 3, "minInSync": 2}})
+        refused = server.kubectl("-n", namespace, "scale", "mc", "orders", "--replicas=1")
+        assert "minInSync is above replicas" in refused.stderr
 
 
 async def test_a_shard_that_lost_its_quorum_goes_on_from_a_trusted_member(
@@ -275,11 +293,14 @@ async def test_conflict_passes_to_the_next_when_the_owner_goes(
         await live.until("Topic", "b-second", is_ready, "the heir")
 
 
-def kubeconfig_of_the_chart(server: KubeApiServer, namespace: str, folder: Path, helm: str) -> Path:
+def kubeconfig_of_the_chart(
+    server: KubeApiServer, namespace: str, folder: Path, helm: str, *settings: str
+) -> Path:
     """A kubeconfig that may do what the chart's Roles allow in one namespace, and nothing else."""
     from test_chart import rendered
 
-    documents = rendered(helm, "--namespace", namespace, "--set", f"watchNamespaces={{{namespace}}}")
+    watched = ("--set", f"watchNamespaces={{{namespace}}}")
+    documents = rendered(helm, "--namespace", namespace, *watched, *settings)
     rights = [item for item in documents if item["kind"] != "Deployment"]
     done = server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(rights))
     assert done.returncode == 0, done.stderr

@@ -76,6 +76,19 @@ def test_what_the_shard_cannot_spare_is_held_back_with_a_sentence(
     assert step.why == f"it is old; not yet, because {words}"
 
 
+def test_a_broker_that_is_away_is_named_with_its_trouble() -> None:
+    away = RollBroker(name="c", reason=None, well=False, idle=False, trouble="no such image")
+    step = next_step(view(*THREE), [broker("a"), broker("b"), away])
+    assert step == Hold(why="it is old; not yet, because c is away (no such image)")
+
+
+def test_a_leader_hands_over_to_a_broker_that_stays_where_it_is() -> None:
+    leaving = RollBroker(name="b", reason=None, well=True, idle=False, leaving=True)
+    step = next_step(view(*THREE), [broker("a"), leaving, broker("c", None)])
+    assert isinstance(step, GiveUpLeadership)
+    assert step.to == "c"
+
+
 def test_a_broker_alone_is_restarted_whatever_is_known() -> None:
     assert next_step(view(leader=None), [broker("a")]) == Restart(name="a", why=OLD)
 

@@ -226,7 +226,7 @@ async def test_dynamic_settings_and_topics_follow_the_leader(harness: Harness) -
     assert condition(topic, "Progressing")["status"] == "True"
 
 
-async def test_growing_restarts_the_old_broker_and_asks_for_more_copies_when_they_are_there(
+async def test_growing_restarts_nobody_and_asks_for_more_copies_when_they_are_there(
     harness: Harness,
 ) -> None:
     newcomers = [harness.shard.brokers[name] for name in PODS[1:]]
@@ -236,12 +236,13 @@ async def test_growing_restarts_the_old_broker_and_asks_for_more_copies_when_the
     await ready_cluster(harness, replicas=1)
     await harness.edit(*CLUSTER, {"spec": {"replicas": 3}})
     cluster = await turns(harness, 4)
-    assert disruptions(harness) == ["orders-0-0"], "it learns of its peers at a start"
-    old = harness.shard.brokers["orders-0-0"].file
-    assert old["replicas"] == 3
-    assert old["shard.peers"].startswith("0=orders-0-0.orders-0.shop.svc:9093,1=orders-0-1.")
-    assert old["min.insync.replicas"] == 1, "two copies cannot be asked of one broker"
-    assert newcomers[0].file["shard.formed"] is True, "a new broker joins, it does not found"
+    assert harness.shard.resizes == [3]
+    assert disruptions(harness) == []
+    new = newcomers[0].file
+    assert new["replicas"] == 3
+    assert new["shard.peers"].startswith("0=orders-0-0.orders-0.shop.svc:9093,1=orders-0-1.")
+    assert new["min.insync.replicas"] == 1, "two copies cannot be asked of one broker"
+    assert new["shard.formed"] is True, "a new broker joins, it does not found"
     assert condition(cluster, "Ready")["reason"] == "BrokersNotReady"
     for broker in newcomers:
         broker.role, broker.in_sync, broker.not_ready = "Learner", False, []
@@ -251,28 +252,88 @@ async def test_growing_restarts_the_old_broker_and_asks_for_more_copies_when_the
         broker.role, broker.in_sync = "", True
     await harness.settle(*CLUSTER, is_ready)
     assert harness.shard.dynamic == {"min.insync.replicas": 2}
-    assert disruptions(harness) == ["orders-0-0"]
+    assert disruptions(harness) == []
+    assert ("Normal", "Scaling") in events(harness)
 
 
-async def test_shrinking_is_refused_and_everything_else_goes_on(harness: Harness) -> None:
+async def test_brokers_leave_before_their_pods_are_deleted_and_everything_else_goes_on(
+    harness: Harness,
+) -> None:
     await ready_cluster(harness)
+    harness.shard.lead("orders-0-2")
+    harness.shard.leaving = "broker 2 stays for now: broker 1 is not in sync"
     await harness.edit(*CLUSTER, {"spec": {"replicas": 1, "config": {"log.retention.ms": 1000}}})
-    cluster = await harness.settle(*CLUSTER, has_reason("ScaleDownRefused"))
-    assert "write replicas: 3" in condition(cluster, "Ready")["message"]
-    assert condition(cluster, "Degraded")["status"] == "True"
-    cluster = await turns(harness, 3)
-    stateful_set = await harness.kube.get("apps/v1", "StatefulSet", "shop", "orders-0")
-    assert stateful_set is not None
-    assert stateful_set["spec"]["replicas"] == 3
+    cluster = await turns(harness, 4)
+    assert harness.shard.resizes == [1], "it is told once"
+    assert harness.shard.dynamic == {"log.retention.ms": 1000, "min.insync.replicas": 1}
+    assert condition(cluster, "Progressing")["reason"] == "Scaling"
+    assert condition(cluster, "Progressing")["message"].endswith(harness.shard.leaving)
+    assert is_ready(cluster)
     assert cluster["status"]["replicas"] == 3
     assert len(cluster["status"]["shards"][0]["members"]) == 3
-    assert disruptions(harness) == []
-    assert harness.shard.dynamic == {"log.retention.ms": 1000}
-    # Somebody who scales the StatefulSet by hand is overruled, not followed.
-    await harness.kube.merge("apps/v1", "StatefulSet", "shop", "orders-0", {"spec": {"replicas": 5}})
+    harness.shard.let_go()
+    cluster = await turns(harness, 3)
+    assert harness.shard.leader == "orders-0-0"
+    assert cluster["status"]["replicas"] == len(cluster["status"]["shards"][0]["members"]) == 1
+    assert condition(cluster, "Progressing")["reason"] == "Settled"
+    assert is_ready(cluster)
+    assert disruptions(harness) == [], "nobody is restarted for it"
+    assert {("Normal", "Scaling"), ("Normal", "BrokersLeft")} <= set(events(harness))
+    assert (await annotations(harness, "StatefulSet", "orders-0"))[FORMED] == "1"
+    for name in PODS[1:]:
+        claim = await annotations(harness, "PersistentVolumeClaim", f"data-{name}")
+        assert FORMED not in claim, "kept, and no full copy"
+    # Again three: the volumes of before are used, and nothing is founded.
     await harness.edit(*CLUSTER, {"spec": {"replicas": 3}})
+    for name in PODS[1:]:
+        harness.shard.brokers[name].role = ""
+    cluster = await harness.settle(*CLUSTER, is_ready)
+    cluster = await turns(harness, 3)
+    assert harness.shard.resizes == [1, 3]
+    assert (await annotations(harness, "StatefulSet", "orders-0"))[FORMED] == "3"
+    assert condition(cluster, "Progressing")["reason"] == "Settled"
+
+
+async def test_a_refused_step_degrades_the_cluster_and_another_wish_in_the_middle_counts(
+    harness: Harness,
+) -> None:
+    await ready_cluster(harness)
+    harness.shard.leaving = "broker 2 stays for now: topic payments has min.insync.replicas=2"
+    harness.shard.leaving_refused = True
+    await harness.edit(*CLUSTER, {"spec": {"replicas": 1}})
+    cluster = await turns(harness, 3)
+    assert condition(cluster, "Degraded")["reason"] == "ScaleDownRefused"
+    assert "min.insync.replicas=2" in condition(cluster, "Degraded")["message"]
+    assert ("Warning", "ScaleDownRefused") in events(harness)
+    await harness.edit(*CLUSTER, {"metadata": {"annotations": {"penstock.io/restart": "monday"}}})
+    await turns(harness, 2)
+    assert disruptions(harness) == ["orders-0-1"], "a restart goes on"
+    await harness.edit(*CLUSTER, {"spec": {"replicas": 3}})
+    harness.shard.leaving, harness.shard.leaving_refused = "", False
+    cluster = await turns(harness, 8)
+    assert harness.shard.resizes == [1, 3]
+    assert sorted(disruptions(harness)) == PODS
+    assert cluster["status"]["replicas"] == 3
+    assert condition(cluster, "Progressing")["reason"] == "Settled"
+
+
+async def test_a_leader_that_cannot_be_asked_removes_nobody(harness: Harness) -> None:
+    await ready_cluster(harness)
+    harness.shard.resize(1)
+    for name in PODS:
+        harness.shard.brokers[name].role = ""
+    await harness.shard.brokers["orders-0-0"].stop()
+    await harness.edit(*CLUSTER, {"spec": {"replicas": 1}})
+    cluster = await turns(harness, 4)
+    assert cluster["status"]["replicas"] == 3
+    assert harness.shard.resizes == [1]
+    assert "once orders-0-0, which leads, can be asked" in condition(cluster, "Progressing")["message"]
+
+
+async def test_pods_that_somebody_else_asked_for_are_taken_back(harness: Harness) -> None:
+    await ready_cluster(harness)
+    await harness.kube.merge("apps/v1", "StatefulSet", "shop", "orders-0", {"spec": {"replicas": 5}})
     await harness.turn(CLUSTER)
-    await harness.settle(*CLUSTER, is_ready)
     stateful_set = await harness.kube.get("apps/v1", "StatefulSet", "shop", "orders-0")
     assert stateful_set is not None
     assert stateful_set["spec"]["replicas"] == 3
@@ -310,13 +371,18 @@ async def test_a_shard_that_lost_every_volume_is_degraded_and_not_made_anew(harn
 async def test_kept_volumes_are_known_to_be_a_formed_shard_of_their_size(harness: Harness) -> None:
     first = await ready_cluster(harness)
     await wipe(harness, "Pod", "StatefulSet", "ConfigMap", "Service", "MessageCluster")
+    harness.shard.leaving = "broker 2 stays for now: broker 1 is not in sync"
     await harness.create(*CLUSTER, {"mode": "Raft", "replicas": 1})
-    await harness.settle(*CLUSTER, has_reason("ScaleDownRefused"))
-    cluster = await turns(harness, 2)
+    cluster = await turns(harness, 4)
     assert harness.broker.file["shard.formed"] is True
     assert cluster["status"]["shards"][0]["uid"] == first["status"]["shards"][0]["uid"]
     assert cluster["status"]["replicas"] == 3
+    assert (
+        "shard 0 goes down to 1 broker: broker 2 stays for now"
+        in condition(cluster, "Progressing")["message"]
+    )
     await harness.edit(*CLUSTER, {"spec": {"replicas": 3}})
+    harness.shard.leaving = ""
     await harness.settle(*CLUSTER, is_ready)
 
 

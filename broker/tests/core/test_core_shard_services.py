@@ -71,7 +71,7 @@ class Member:
             lambda: 1 << 50,
         )
         self.member = lone_member(opened, self.folder, self.maintenance, self.clock)
-        identity = BrokerIdentity("test", "broker", 1, lone_view(self.member))
+        identity = BrokerIdentity("test", "broker", lambda: 1, lone_view(self.member))
         self.topics = TopicServiceImpl(self.shard, self.settings, self.clock, identity)
         self.maintenance.start()
         self.leads = asyncio.Event()

@@ -104,6 +104,10 @@ async def status_operations(api: Api) -> None:
     }
     handed = await api("POST", "/v1/shard/hand-over", {"to": "memory-0-1"})
     assert handed == {"leader": "memory-0-0", "epoch": 3}
+    assert await api("POST", "/v1/shard/resize", {"replicas": 3}) == {"replicas": 3}
+    (resized,) = (await api("GET", "/v1/cluster"))["shards"]
+    told = [resized[name] for name in ("replicas", "resizable", "leaving", "leavingRefused")]
+    assert told == [3, False, "", False]
     copy = {
         "shardUid": cluster["shards"][0]["uid"],
         "storageId": (await api("GET", "/v1/broker"))["storageId"],

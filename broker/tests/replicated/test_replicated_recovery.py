@@ -62,13 +62,6 @@ def write(shard: ShardProcesses, topic: str, numbers: range, halfway: Callable[[
     return Written(acked, len(failures))
 
 
-def trust(shard: ShardProcesses, ordinal: int, **changes: str) -> Any:
-    """As a person or the operator asks for it."""
-    broker = shard.ask(ordinal, "/v1/broker")
-    body = {"shardUid": broker["shardUid"], "storageId": broker["storageId"], **changes}
-    return shard.ask(ordinal, "/v1/shard/trust", body)
-
-
 def read(shard: ShardProcesses, topic: str) -> dict[tuple[int, int], int]:
     leader = shard.brokers[shard.leader()].kafka
     stored = sum(end_offsets(leader, topic, PARTITIONS).values())
@@ -82,7 +75,7 @@ def test_the_third_broker_goes_on_alone_and_others_join_it(tmp_path: Path) -> No
         trusted = shard.followers()[0]
         lost = [ordinal for ordinal in range(3) if ordinal != trusted]
         with pytest.raises(ServerError, match="a majority: nothing is lost"):
-            trust(shard, trusted)
+            shard.trust(trusted)
         old = tmp_path / "old"
 
         def lose_two() -> None:
@@ -100,8 +93,8 @@ def test_the_third_broker_goes_on_alone_and_others_join_it(tmp_path: Path) -> No
         epoch = shard.view(trusted).epoch
 
         with pytest.raises(ServerError, match="it was replaced, or another broker is meant"):
-            trust(shard, trusted, storageId="00000000-0000-0000-0000-000000000001")
-        recovery = trust(shard, trusted)
+            shard.trust(trusted, storageId="00000000-0000-0000-0000-000000000001")
+        recovery = shard.trust(trusted)
         assert (recovery["generation"], recovery["broker"]) == (1, shard.name(trusted))
         assert recovery["lastIndex"] == last >= recovery["commitIndex"] > 0
         assert shard.leader() == trusted
@@ -123,7 +116,7 @@ def test_the_third_broker_goes_on_alone_and_others_join_it(tmp_path: Path) -> No
         more = write(shard, topic, range(BEFORE, BEFORE + AFTER), lambda: None)
         assert (len(more.acked), more.failed) == (AFTER, 0)
         with pytest.raises(ServerError, match="1 of the shard's 1 voters are there"):
-            trust(shard, trusted)
+            shard.trust(trusted)
         shard.start()
         shard.agreed()
         everything = {**found, **more.acked}

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from penstock.raft.configuration import Change as ConfigurationChange
 from penstock.raft.configuration import ChangeKind, Configuration
+from penstock.replication.leaving import Demand, GiveLead, next_departure
 from penstock.replication.membership import (
     PROMOTION_LAG_ENTRIES_MAX,
     Change,
@@ -203,7 +204,8 @@ class Broker:
 
 
 class TheGroup(RuleBasedStateMachine):
-    """Brokers stop, fall behind, lose their volumes and get them back, while whoever leads asks for the next change.
+    """Brokers stop, fall behind, lose their volumes and get them back, and there should be more or fewer of them, while
+    whoever leads asks for the next change.
 
     Every change that a leader may propose is committed at once; without a majority of running voters nobody leads.
     """
@@ -212,6 +214,7 @@ class TheGroup(RuleBasedStateMachine):
     def found(self, replicas: int, whole: bool) -> None:
         self.storages = itertools.count(1)
         self.brokers = [Broker(ordinal, next(self.storages)) for ordinal in range(replicas)]
+        self.wanted = replicas
         self.leader = self.brokers[0]
         self.configuration = Configuration((self.leader.storage,))
         self.announced = {self.leader.storage: 0}
@@ -252,21 +255,41 @@ class TheGroup(RuleBasedStateMachine):
             if broker.up and broker.storage in self.configuration.members:
                 self.announced[broker.storage] = broker.ordinal
 
-    def next_change(self) -> Change | None:
+    def roster(self) -> Roster:
         peers = [each for each in self.brokers if each.up and each is not self.leader]
         members = [each for each in self.configuration.members if each != self.leader.storage]
-        return next_change(
-            Roster(
-                own=self.leader.storage,
-                voters=self.configuration.voters,
-                learners=self.configuration.learners,
-                ordinals={m: o for m, o in self.announced.items() if m in self.configuration.members},
-                peers=[Peer(each.ordinal, each.storage, f"b{each.ordinal}") for each in peers],
-                standings={each: Standing(self.match.get(each, 0), self.runs(each)) for each in members},
-                last_index=self.last_index,
-                wanted=set(range(len(self.brokers))),
-            )
+        return Roster(
+            own=self.leader.storage,
+            voters=self.configuration.voters,
+            learners=self.configuration.learners,
+            ordinals={m: o for m, o in self.announced.items() if m in self.configuration.members},
+            peers=[Peer(each.ordinal, each.storage, f"b{each.ordinal}") for each in peers],
+            standings={each: Standing(self.match.get(each, 0), self.runs(each)) for each in members},
+            last_index=self.last_index,
+            wanted=set(range(self.wanted)),
         )
+
+    def in_sync(self) -> set[int]:
+        voters = self.configuration.voters
+        return {each for each in voters if self.runs(each) and self.match.get(each) == self.last_index}
+
+    def next_change(self) -> Change | None:
+        """A hand-over of a leader that goes is made at once."""
+        change = next_change(self.roster())
+        if change is not None:
+            return change
+        step = next_departure(self.roster(), self.in_sync(), Demand())
+        if isinstance(step, GiveLead):
+            assert step.member in self.in_sync()
+            self.leader = next(each for each in self.brokers if each.storage == step.member)
+            return self.next_change()
+        if isinstance(step, Change):
+            rest = self.in_sync() - {step.member}
+            assert 2 * len(rest) > len(self.configuration.voters) - 1, f"{step} leaves no majority in sync"
+            assert step.member not in rest
+            assert self.announced[step.member] >= self.wanted
+            return step
+        return None
 
     def make(self, change: Change) -> None:
         """Raises ChangeError for more than one voter at a time."""
@@ -343,6 +366,13 @@ class TheGroup(RuleBasedStateMachine):
             self.leader = broker
             self.match[broker.storage] = self.last_index
 
+    @rule(replicas=st.sampled_from([1, 3, 5]))
+    def resize(self, replicas: int) -> None:
+        """There should be so many brokers; places that are not wanted may still have one."""
+        self.wanted = replicas
+        for ordinal in range(len(self.brokers), replicas):
+            self.brokers.append(Broker(ordinal, next(self.storages)))
+
     @rule()
     def be_well(self) -> None:
         """With every broker there, the group becomes what was wished for, and then rests."""
@@ -357,7 +387,8 @@ class TheGroup(RuleBasedStateMachine):
             if change is None:
                 break
             self.make(change)
-        assert self.configuration == Configuration(tuple(sorted(each.storage for each in self.brokers)))
+        places = self.brokers[: self.wanted]
+        assert self.configuration == Configuration(tuple(sorted(each.storage for each in places)))
 
     @invariant()
     def there_is_at_most_one_voter_to_a_place(self) -> None:

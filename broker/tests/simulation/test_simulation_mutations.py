@@ -24,6 +24,7 @@ from penstock.runtime.shard import Shard
 from penstock.session.producers import ProducerSessions
 from penstock.testing.simulated_cluster.broker import SimulatedBroker
 from penstock.testing.simulated_cluster.checks import Violation
+from penstock.testing.simulated_cluster.resizing import Resizing
 from penstock.testing.simulated_cluster.world import run_life
 
 SEEDS_MAX = 300
@@ -242,6 +243,14 @@ def uses_what_a_member_does_not_know(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(announcing, "level_to_raise", level_to_raise)
 
 
+# --- members ---------------------------------------------------------------------------------------
+
+
+def stops_brokers_that_still_vote(patch: pytest.MonkeyPatch) -> None:
+    """Whoever is not wanted any more is stopped, member or not."""
+    patch.setattr(Resizing, "_has_left", lambda self, leader: True)
+
+
 MUTATIONS: Sequence[Mutation] = (
     commits_without_a_majority,
     commits_an_older_epoch_by_count,
@@ -263,6 +272,7 @@ MUTATIONS: Sequence[Mutation] = (
     installs_a_snapshot_without_its_base,
     never_says_that_a_snapshot_was_sent,
     uses_what_a_member_does_not_know,
+    stops_brokers_that_still_vote,
 )
 
 

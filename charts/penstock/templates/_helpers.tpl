@@ -19,6 +19,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
 {{- end -}}
 
+{{/* Whether the operator may look at nodes: unless told otherwise, where it watches all namespaces. */}}
+{{- define "penstock.readsNodes" -}}
+{{- $wish := .Values.readNodes | default "auto" -}}
+{{- or (eq $wish "always") (and (eq $wish "auto") (empty .Values.watchNamespaces)) -}}
+{{- end -}}
+
 {{/* What the operator may do in the namespaces that it watches. */}}
 {{- define "penstock.rules" -}}
 # The resources themselves: read and watch them.
@@ -52,17 +58,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
-# Pods are only looked at; a restart is an eviction, which disruption budgets can forbid.
+# Pods are looked at, and labelled with their broker's role; a restart is an eviction, which disruption budgets can forbid.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, patch]
 - apiGroups: [""]
   resources: [pods/eviction]
   verbs: [create]
-# Volumes: expanded, and marked with the shard that they hold. Never deleted.
+# Volumes: expanded, and marked with the shard that they hold. Deleted where storage.deleteClaim says so and their broker has
+# left, and with storage.replaceLost where they were lost with their node.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch, patch]
+  verbs: [get, list, watch, patch, delete]
+{{- if eq (include "penstock.readsNodes" .) "true" }}
+# Pods that were lost with a node can never report that they ended. Only for an operator that sees whether the node is gone.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [delete]
+{{- end }}
 # What users read in `kubectl describe`.
 - apiGroups: [""]
   resources: [events]

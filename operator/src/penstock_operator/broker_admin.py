@@ -58,6 +58,10 @@ class HttpBrokerAdmin:
         """Have this broker's shard be led by another member; returns once it is."""
         await self._call("POST", "/v1/shard/hand-over", {"to": to})
 
+    async def resize(self, replicas: int) -> None:
+        """How many brokers this broker's shard should have; those that are too many then leave one after the other."""
+        await self._call("POST", "/v1/shard/resize", {"replicas": replicas})
+
     async def trust(self, shard_uid: str) -> None:
         """Have the shard, which lost its quorum for good, go on from the copy that this broker holds now."""
         broker = await self.broker()

@@ -20,12 +20,16 @@ from penstock_operator.api.names import (
 from penstock_operator.desired.identity import Environment
 from penstock_operator.kube import KubeApi
 from penstock_operator.kube_store import Directory, HttpBrokers, KubeClusters, KubeStore, rfc3339_now
+from penstock_operator.leader_watch import LeaderWatch
 from penstock_operator.reconcile.cluster import ClusterReconciler
 from penstock_operator.reconcile.dependents import Dependent, reconcile_dependent
 from penstock_operator.reconcile.group import GroupDependent
+from penstock_operator.reconcile.leaders import Leaders
+from penstock_operator.reconcile.nodes import Nodes
 from penstock_operator.reconcile.ports import RESYNC_DEFAULT_S, Again, Key
 from penstock_operator.reconcile.queue import WorkQueue
 from penstock_operator.reconcile.topic import TopicDependent
+from penstock_operator.snapshot.nodes import NodeSeen, parse_node
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +51,11 @@ class Engine:
         self._directory = Directory()
         self._store = KubeStore(kube, self._directory)
         self._clusters = KubeClusters(kube, brokers, clock)
+        self.nodes = Nodes(kube)
+        self._node_states: dict[str, NodeSeen] = {}
+        self._leaders = Leaders()
         self._cluster_reconciler = ClusterReconciler(
-            kube, self._store, brokers, environment, rfc3339_now, resync_s=resync_s
+            kube, self._store, brokers, self.nodes, environment, rfc3339_now, resync_s=resync_s
         )
         self._dependents: dict[str, Dependent] = {
             TOPIC: TopicDependent(resync_s),
@@ -56,6 +63,7 @@ class Engine:
         }
         self._seen: dict[Key, Any] = {}
         self.queue = WorkQueue(self._reconcile, random)
+        self.leader_watch = LeaderWatch(self._leaders, brokers, self.queue.wake)
 
     async def start(self, namespaces: list[str]) -> None:
         """List everything once: who claims which name must be known before the first pass. No names: all namespaces."""
@@ -89,7 +97,7 @@ class Engine:
         if key.kind == MESSAGE_CLUSTER:
             self._wake_dependents(key.namespace, key.name)
 
-    def child_seen(self, child: dict[str, Any]) -> None:
+    def child_seen(self, child: dict[str, Any], *, gone: bool = False) -> None:
         """An object that belongs to a cluster appeared, changed or went."""
         metadata = child["metadata"]
         cluster = metadata.get("labels", {}).get(LABEL_CLUSTER)
@@ -97,8 +105,22 @@ class Engine:
             return
         self.queue.wake(Key(MESSAGE_CLUSTER, metadata["namespace"], cluster))
         if child.get("kind") == "Pod":
+            self._leaders.pod_seen(child, gone=gone)
             # A broker that came or went is what its topics and groups wait for.
             self._wake_dependents(metadata["namespace"], cluster)
+
+    def node_seen(self, node: dict[str, Any], *, gone: bool) -> None:
+        """A node appeared, changed or went: what brokers on it have to know of it wakes their clusters."""
+        name = node["metadata"]["name"]
+        seen = parse_node(name, None if gone else node)
+        if self._node_states.get(name, NodeSeen(name=name)) == seen:
+            return
+        if seen == NodeSeen(name=name) or gone:
+            self._node_states.pop(name, None)  # as nodes usually are
+        else:
+            self._node_states[name] = seen
+        for cluster in self._leaders.on_node(name):
+            self.queue.wake(cluster)
 
     def _gone(self, key: Key) -> None:
         self.queue.forget(key)

@@ -51,8 +51,8 @@ def settings() -> kopf.OperatorSettings:
     return chosen
 
 
-def registry(engine: Engine) -> kopf.OperatorRegistry:
-    """Handlers that feed an engine."""
+def registry(engine: Engine, *, nodes: bool) -> kopf.OperatorRegistry:
+    """Handlers that feed an engine; with `nodes`, which not every operator may watch, also with those."""
     handlers = kopf.OperatorRegistry()
 
     async def login(**kwargs: Any) -> Any:
@@ -66,11 +66,16 @@ def registry(engine: Engine) -> kopf.OperatorRegistry:
         engine.resource_seen(seen, gone=event["type"] == "DELETED")
 
     async def child_event(event: Any, resource: Any, **_: Any) -> None:
-        engine.child_seen({**event["object"], "kind": resource.kind})
+        engine.child_seen({**event["object"], "kind": resource.kind}, gone=event["type"] == "DELETED")
+
+    async def node_event(event: Any, **_: Any) -> None:
+        engine.node_seen(event["object"], gone=event["type"] == "DELETED")
 
     kopf.on.login(registry=handlers)(login)
     for plural in RESOURCES:
         kopf.on.event(GROUP, VERSION, plural, registry=handlers)(resource_event)
     for group, version, plural in CHILDREN:
         kopf.on.event(group, version, plural, registry=handlers)(child_event)
+    if nodes:
+        kopf.on.event("", "v1", "nodes", registry=handlers)(node_event)
     return handlers

@@ -34,6 +34,8 @@ PLURALS: Final = {
     ("v1", "PersistentVolumeClaim"): "persistentvolumeclaims",
     ("v1", "Event"): "events",
     ("v1", "Namespace"): "namespaces",
+    ("v1", "Node"): "nodes",
+    ("v1", "PersistentVolume"): "persistentvolumes",
     ("policy/v1", "PodDisruptionBudget"): "poddisruptionbudgets",
     ("networking.k8s.io/v1", "NetworkPolicy"): "networkpolicies",
     ("coordination.k8s.io/v1", "Lease"): "leases",
@@ -82,8 +84,9 @@ class KubeApi(Protocol):
         name: str,
         uid: str | None = None,
         propagation: str = "Background",
+        grace_s: int | None = None,
     ) -> None:
-        """Delete the object with this uid; one that is gone is deleted already."""
+        """Delete the object with this uid; one that is gone is deleted already. `grace_s`: 0 waits for nobody's goodbye."""
 
     async def evict(self, namespace: str, pod: str, uid: str) -> None:
         """Evict one very pod; KubeError 429 when a disruption budget forbids it now."""
@@ -200,6 +203,7 @@ class AioKubeApi:
         name: str,
         uid: str | None = None,
         propagation: str = "Background",
+        grace_s: int | None = None,
     ) -> None:
         """See `KubeApi`."""
         options: dict[str, Any] = {
@@ -209,6 +213,8 @@ class AioKubeApi:
         }
         if uid is not None:
             options["preconditions"] = {"uid": uid}
+        if grace_s is not None:
+            options["gracePeriodSeconds"] = grace_s
         try:
             await self._call("DELETE", _path(api_version, kind, namespace, name), options)
         except KubeError as error:

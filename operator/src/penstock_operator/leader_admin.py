@@ -92,10 +92,14 @@ class LeaderAdmin:
 
 
 async def look_at_shard(brokers: Mapping[str, HttpBrokerAdmin], shard: int) -> ShardView:
-    """What brokers (by name) say about their shard; those that do not answer say nothing."""
+    """What brokers (by name) say about their shard, as one; those that do not answer say nothing."""
+    return shard_view(shard, await shard_reports(brokers))
+
+
+async def shard_reports(brokers: Mapping[str, HttpBrokerAdmin]) -> dict[str, ClusterReport]:
+    """The same, by the name of who says it."""
     answers = await asyncio.gather(*(_report(broker) for broker in brokers.values()))
-    reports = {name: answer for name, answer in zip(brokers, answers, strict=True) if answer is not None}
-    return shard_view(shard, reports)
+    return {name: answer for name, answer in zip(brokers, answers, strict=True) if answer is not None}
 
 
 async def _report(broker: HttpBrokerAdmin) -> ClusterReport | None:

@@ -112,12 +112,14 @@ async def _lead(
 
 
 async def _work(settings: OperatorSettings, engine: Engine) -> None:
-    """Workers and watch together; when one ends, both end."""
+    """Workers, watch and the watch on leaders together; when one ends, all end."""
     await engine.start(settings.namespaces)
+    nodes = await engine.nodes.ask()
     workers = asyncio.create_task(engine.queue.run(), name="workers")
+    leaders = asyncio.create_task(engine.leader_watch.run(), name="leader watch")
     watch = asyncio.create_task(
         kopf.operator(
-            registry=handlers.registry(engine),
+            registry=handlers.registry(engine, nodes=nodes),
             settings=handlers.settings(),
             # kopf would ask for the user's name, and a container's user has none.
             identity=cast("Any", settings.identity),
@@ -127,12 +129,13 @@ async def _work(settings: OperatorSettings, engine: Engine) -> None:
         name="watch",
     )
     try:
-        await _first(workers, watch)
-        for task in (workers, watch):
+        await _first(workers, watch, leaders)
+        for task in (workers, watch, leaders):
             if task.done():
                 task.result()
     finally:
         await _end(watch)
+        await _end(leaders)
         await _end(workers)
 
 

@@ -78,7 +78,9 @@ class Recovery(Wire):
 
 
 class Shard(Wire):
-    """`featureLevel` says which commands its log may hold: it rises when the last broker was upgraded."""
+    """`featureLevel` says which commands its log may hold: it rises when the last broker was upgraded. `replicas` is how many
+    brokers it is to have; that can be changed where it is `resizable`. While more are members, `leaving` is the leader's sentence on what comes next, and
+    `leavingRefused` says that nothing does before a person changes what is asked for."""
 
     id: int
     uid: str
@@ -87,6 +89,10 @@ class Shard(Wire):
     members: list[ShardMember]
     recovery: Recovery | None = None
     feature_level: int = 0
+    replicas: int = 1
+    resizable: bool = False
+    leaving: str = ""
+    leaving_refused: bool = False
 
 
 class Cluster(Wire):
@@ -129,6 +135,18 @@ class HandOver(Asked):
     """`to` names the broker that is to lead; without it, the one that holds most."""
 
     to: str | None = None
+
+
+class Resize(Asked):
+    """How many brokers the shard should have: those of the lowest ordinals stay or join, the others leave one by one."""
+
+    replicas: Annotated[int, Meta(ge=1, le=5)]
+
+
+class Size(Wire):
+    """How many brokers a shard should have now."""
+
+    replicas: int
 
 
 class Trust(Asked):

@@ -20,8 +20,10 @@ from penstock.admin.models import (
     LogStatus,
     Rates,
     Recovery,
+    Resize,
     Shard,
     ShardMember,
+    Size,
     Trust,
 )
 from penstock.listeners.http.routes import Call, NoBody, NoQuery, Reply, Route, Routes
@@ -72,6 +74,16 @@ class StatusRoutes:
             query=NoQuery,
             body=HandOver,
         )
+        resize: Route[NoQuery, Resize] = Route(
+            method="POST",
+            path="/v1/shard/resize",
+            name="resize",
+            summary="How many brokers the shard should have; answers when that is committed. /v1/cluster tells how far it is.",
+            handler=self.resize,
+            replies={200: Size},
+            query=NoQuery,
+            body=Resize,
+        )
         digest: Route[DigestRange, NoBody] = Route(
             method="GET",
             path="/v1/shard/digest",
@@ -94,7 +106,7 @@ class StatusRoutes:
             body=Trust,
             local=True,
         )
-        return [cluster, broker, hand_over, trust, digest]
+        return [cluster, broker, hand_over, resize, trust, digest]
 
     async def cluster(self, call: Call[NoQuery, NoBody]) -> Reply:
         """The cluster."""
@@ -105,6 +117,11 @@ class StatusRoutes:
         await self._broker.hand_over(call.body.to)
         status = self._broker.status()
         return Reply(Leader(status.leader, status.epoch))
+
+    async def resize(self, call: Call[NoQuery, Resize]) -> Reply:
+        """Says how many brokers there should be."""
+        await self._broker.resize(call.body.replicas)
+        return Reply(Size(call.body.replicas))
 
     async def trust(self, call: Call[NoQuery, Trust]) -> Reply:
         """Trusts this copy."""
@@ -145,6 +162,10 @@ def cluster_view(status: BrokerStatus) -> Cluster:
         members=members,
         recovery=None if status.recovery is None else recovery_view(status.recovery),
         feature_level=status.feature_level,
+        replicas=status.replicas,
+        resizable=status.resizable,
+        leaving=status.leaving,
+        leaving_refused=status.leaving_refused,
     )
     return Cluster(
         cluster_id=status.cluster_id,

@@ -184,6 +184,7 @@ class Broker:
         self.member.replica.on_leading = self._began_leading
         self.member.replica.on_following = self._stopped_leading
         self.member.seeding.on_begun_anew = checkpoints.begin_anew
+        self.member.resizing.demand = self._settings.demand
         self._leading = asyncio.Event()
 
     def _began_leading(self) -> None:
@@ -223,7 +224,7 @@ class Broker:
             shard,
             self._settings,
             self.clock,
-            BrokerIdentity(meta.cluster_id, name, config.integer("replicas"), view),
+            BrokerIdentity(meta.cluster_id, name, lambda: self.member.resizing.replicas, view),
         )
         self.groups = ConsumerGroups(
             self._groups_machine,

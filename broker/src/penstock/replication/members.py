@@ -16,6 +16,7 @@ from penstock.model.commands import Command
 from penstock.model.staged import StagedMap
 from penstock.raft.configuration import Change, ChangeKind, Configuration
 from penstock.replication.comparing import StateHashed
+from penstock.replication.features import RESIZED_LEVEL
 from penstock.replication.recovery import Recovery
 
 
@@ -87,6 +88,15 @@ class FeatureLevelRaised(Command, frozen=True, tag="members.level"):
     level: int
 
 
+class ShardResized(Command, frozen=True, tag="members.resized"):
+    """How many brokers the shard should have from now on, whatever their configuration files say: places 0 to
+    `replicas` - 1."""
+
+    feature_level = RESIZED_LEVEL
+
+    replicas: int
+
+
 class _Snapshot(msgspec.Struct):
     configuration: Configuration = Configuration()
     announcements: list[Announcement] = []
@@ -98,6 +108,12 @@ class _RecoveredSnapshot(_Snapshot):
     """Of a shard that was recovered; others keep the shape that earlier releases compare."""
 
     recovery: Recovery | None = None
+
+
+class _ResizedSnapshot(_RecoveredSnapshot):
+    """Of a shard that was told how many brokers it should have; likewise."""
+
+    replicas: int = 0
 
 
 class Members:
@@ -112,6 +128,7 @@ class Members:
         LeadershipBegan,
         FeatureLevelRaised,
         StateHashed,
+        ShardResized,
     )
 
     def __init__(self) -> None:
@@ -123,6 +140,8 @@ class Members:
         self.clock_ms = 0
         # The last time that the shard lost its quorum for good.
         self.recovery: Recovery | None = None
+        # The brokers that it should have; 0: nobody said so yet, and each broker's configuration file counts.
+        self.replicas = 0
 
     # --- questions -------------------------------------------------------------------------------
 
@@ -165,6 +184,8 @@ class Members:
                 self.clock_ms = max(self.clock_ms, time_ms)
             case FeatureLevelRaised(level=level):
                 self.level = max(self.level, level)
+            case ShardResized(replicas=replicas):
+                self.replicas = replicas
             case StateHashed():
                 pass  # It speaks of the state and is no part of it.
             case _:
@@ -190,7 +211,11 @@ class Members:
         """See `StateMachine.freeze`."""
         announcements = list(self.announcements.committed.values())
         frozen = _Snapshot(self.configuration, announcements, self.level, self.clock_ms)
-        if self.recovery is not None:
+        if self.replicas:
+            frozen = _ResizedSnapshot(
+                self.configuration, announcements, self.level, self.clock_ms, self.recovery, self.replicas
+            )
+        elif self.recovery is not None:
             frozen = _RecoveredSnapshot(
                 self.configuration, announcements, self.level, self.clock_ms, self.recovery
             )
@@ -198,8 +223,9 @@ class Members:
 
     def restore(self, data: bytes) -> None:
         """See `StateMachine.restore`."""
-        state = msgspec.msgpack.decode(data, type=_RecoveredSnapshot)
+        state = msgspec.msgpack.decode(data, type=_ResizedSnapshot)
         self.configuration = state.configuration
         self.announcements.committed = {item.member: item for item in state.announcements}
         self.level, self.clock_ms, self.recovery = state.level, state.clock_ms, state.recovery
+        self.replicas = state.replicas
         self.drop_staged()

@@ -2,7 +2,8 @@
 
 The wish is one voter for each ordinal that the shard should have. A broker whose storage is new comes as a stranger:
 it is added as a learner, catches up, and only then takes the place of the member that had its ordinal before. So the
-number of copies never falls because of a replacement, and no step needs more brokers than are there.
+number of copies never falls because of a replacement, and no step needs more brokers than are there. How voters whose
+places are not wanted any more leave stands in `leaving`.
 """
 
 from __future__ import annotations
@@ -66,10 +67,19 @@ class Roster(msgspec.Struct, frozen=True):
 def next_change(roster: Roster) -> Change | None:
     """The next step towards the wish, or None. To be asked again once the step is committed."""
     for learner in roster.learners:
-        change = _finish(roster, learner)
+        change = _dismiss(roster, learner) or _finish(roster, learner)
         if change is not None:
             return change
     return _admit(roster)
+
+
+def _dismiss(roster: Roster, learner: int) -> Change | None:
+    """Removes a learner whose place is not wanted any more: nobody's vote depends on it."""
+    told = (peer.ordinal for peer in roster.peers if peer.member == learner)
+    ordinal = roster.ordinals.get(learner, next(told, None))
+    if ordinal is None or ordinal in roster.wanted:
+        return None
+    return Change(Step.REMOVE, learner, f"broker {ordinal} is not wanted any more")
 
 
 def _finish(roster: Roster, learner: int) -> Change | None:

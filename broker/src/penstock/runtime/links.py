@@ -1,7 +1,7 @@
 """The connections between the brokers of a shard.
 
 Every broker dials every other one and sends on that connection alone; what comes in arrives on connections that the
-others dialled. A connection that ends is dialled again, at growing intervals. Nothing here waits for a slow peer: when
+others dialled. A broker that joined later than this one was started says in its greeting where it is reached. A connection that ends is dialled again, at growing intervals. Nothing here waits for a slow peer: when
 too much is pending for one, what is sent to it is dropped and said so, and the consensus sends it again later.
 """
 
@@ -11,6 +11,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import cast
 
 from penstock.codec.peer import Buffer, PeerFrame
@@ -30,6 +31,8 @@ PENDING_BYTES_MAX = 64 * 1024 * 1024
 # A peer that does not take what was sent for this long is cut off and dialled again.
 UNANSWERED_MS_MAX = 5_000
 ACCEPTED_MAX = 64
+# Brokers whose addresses only their greetings told: no shard has more.
+MET_MAX = 16
 
 Address = tuple[str, int]
 
@@ -115,7 +118,12 @@ class Links:
         # In order, so that they end in order.
         self._accepted: dict[_Link, None] = {}
         self._dialled: dict[_Link, None] = {}
-        self._dialers: list[asyncio.Task[None]] = []
+        self._dialers: dict[int, asyncio.Task[None]] = {}
+        self._dialling = False
+        # Cancelled, and not at their end yet.
+        self._ending: set[asyncio.Task[None]] = set()
+        # Where brokers are reached that came in and are not among the peers.
+        self._met: dict[int, Address] = {}
         self._server: asyncio.Server | None = None
         # The last sentence told about each peer, so that a peer that stays away is named once.
         self._said: dict[int, str] = {}
@@ -133,14 +141,33 @@ class Links:
 
     def dial(self) -> None:
         """Begins to connect to every peer."""
-        for ordinal, address in self.peers.items():
-            self._dialers.append(asyncio.create_task(self._keep_dialling(ordinal, address)))
+        self._dialling = True
+        self.dial_only(self.peers.keys())
+
+    def dial_only(self, ordinals: AbstractSet[int]) -> None:
+        """Connects to these brokers, as far as it is known where they are, and seeks no others any more. A connection that
+        there is stays until it ends by itself."""
+        if not self._dialling:
+            return
+        for ordinal in self._met.keys() & ordinals:
+            self.peers[ordinal] = self._met.pop(ordinal)
+        for ordinal in sorted(self.peers.keys() & ordinals - self._dialers.keys()):
+            task = asyncio.create_task(self._keep_dialling(ordinal, self.peers[ordinal]))
+            self._dialers[ordinal] = task
+        connected = {link.greeting.ordinal for link in self._dialled if link.greeting is not None}
+        for ordinal in self._dialers.keys() - ordinals - connected:
+            task = self._dialers.pop(ordinal)
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+            task.cancel()
+            self.refused.pop(ordinal, None)
 
     async def close(self) -> None:
         """Ends everything."""
-        for task in self._dialers:
+        self._dialling = False
+        for task in self._dialers.values():
             task.cancel()
-        await asyncio.gather(*self._dialers, return_exceptions=True)
+        await asyncio.gather(*self._dialers.values(), *self._ending, return_exceptions=True)
         if self._server is not None:
             self._server.close()
         links = [*self._dialled, *self._accepted]
@@ -215,12 +242,19 @@ class Links:
     def greeted(self, link: _Link, greeting: Greeting) -> None:
         """The other side said who it is."""
         if not link.dialled:
+            self._meet(greeting)
             return
         self._said.pop(greeting.ordinal, None)
         self.refused.pop(greeting.ordinal, None)
         self._by_member[greeting.member] = link
         logger.info("connected to broker", extra=fields(peer=greeting.name, ordinal=greeting.ordinal))
         self._on_joined(greeting)
+
+    def _meet(self, greeting: Greeting) -> None:
+        """One came in that this broker may not know how to reach."""
+        host, _, port = greeting.peer.rpartition(":")
+        if greeting.ordinal not in self.peers and host and port.isdecimal() and len(self._met) < MET_MAX:
+            self._met[greeting.ordinal] = (host, int(port))
 
     def received(self, greeting: Greeting, frame: PeerFrame) -> None:
         """A frame came in."""

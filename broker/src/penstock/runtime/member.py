@@ -42,6 +42,7 @@ from penstock.runtime.opening import OpenedShard
 from penstock.runtime.peer_requests import PeerRequests
 from penstock.runtime.recoveries import Recoveries
 from penstock.runtime.replica import Replica
+from penstock.runtime.resizing import Resizing
 from penstock.runtime.seeding import Seeding
 from penstock.runtime.shipping import Shipping
 from penstock.runtime.succession import Successor
@@ -138,6 +139,7 @@ class ShardMember:
         )
         shipping.on_snapshot = self.seeding.send
         self._cores = CoreMaker(self.shard, lambda: self.replica.meta, self.seeding, options.mode, chance)
+        self.resizing = Resizing(self.shard, self.links, options.replicas, self.hand_over)
         self.recoveries = Recoveries(self.replica, store, self.links, identity.name)
         self.comparison = StateComparison(
             self.shard, self.links, self.replica, self.own_member, clock, options.comparing
@@ -192,6 +194,7 @@ class ShardMember:
     async def close(self) -> None:
         """Ends taking part; whoever is left elects another leader."""
         self._successor.close()
+        await self.resizing.close()
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
@@ -212,6 +215,7 @@ class ShardMember:
         """A tick has passed."""
         self._ticks += 1
         self._consider_founding()
+        self.resizing.reach_peers()
         self.seeding.tick()
         if self.replica.is_leader or self._can_lead:
             self.replica.tick()
@@ -361,7 +365,8 @@ class ShardMember:
         commands = self._announcements()
         if commands:
             self._append(commands)
-        change = next_change(self._roster())
+        roster = self.roster()
+        change = next_change(roster) or self.resizing.let_go(roster, set(self.in_sync_members()))
         if change is not None:
             self._change(MemberChanged(_STEPS[change.step], change.member), change.reason)
 
@@ -375,12 +380,8 @@ class ShardMember:
     def _announcements(self) -> list[Command]:
         present = [self.greeting(), *self.links.members()]
         return due_announcements(
-            self.shard.machines.members, self.shard.configuration_in_log(), present, self._wanted
+            self.shard.machines.members, self.shard.configuration_in_log(), present, self.resizing.wanted
         )
-
-    @property
-    def _wanted(self) -> set[int]:
-        return set(range(self._options.replicas))
 
     def _append(self, commands: Sequence[Command]) -> None:
         if not commands:
@@ -397,7 +398,8 @@ class ShardMember:
         else:
             logger.debug("member %d: %s has to wait: %s", command.member, command.change, refusal.sentence)
 
-    def _roster(self) -> Roster:
+    def roster(self) -> Roster:
+        """Leader: what decisions about the members go by."""
         configuration = self.replica.core.configuration
         members = self.shard.machines.members
         known = members.announcements.committed
@@ -415,7 +417,7 @@ class ShardMember:
             peers=[Peer(item.ordinal, item.member, item.name) for item in peers],
             standings=self.standings(),
             last_index=self.shard.log.next_index - 1,
-            wanted=self._wanted,
+            wanted=self.resizing.wanted,
             elects=self._options.mode.elects,
         )
 
@@ -462,7 +464,8 @@ class ShardMember:
         if self.waiting_for is not None:
             return [self.waiting_for, *self.links.refused.values()]
         if self.leader_member in (0, self.own_member):
-            return ["the shard has no leader now", *self.links.refused.values()]
+            apart = self.resizing.why_apart(self.own_member, self.meta.ordinal)
+            return [apart or "the shard has no leader now", *self.links.refused.values()]
         return [] if self.replica.caught_up else ["the broker is catching up with its shard"]
 
     def lag_bytes(self, match: int) -> int:

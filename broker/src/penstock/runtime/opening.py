@@ -97,7 +97,11 @@ def open_shard(
         on_entry=recovered.on_entry,
         seeding=store.seeding,
     )
-    meta.epoch = max(meta.epoch, recovered.epoch)
+    last = log.next_index - 1
+    newest = log.epoch_of(last) if last >= log.first_index else 0
+    if meta.epoch < newest:
+        # The process ended before the epoch was written, though entries of it were; no vote in it was given without that.
+        meta.epoch, meta.vote = newest, 0
     if meta.recovery is not None and meta.epoch < meta.recovery.epoch:
         meta.epoch, meta.vote = meta.recovery.epoch, 0
     _save_meta(folder, meta, log)
@@ -140,12 +144,10 @@ class _Recovered:
     def __init__(self, machines: Machines) -> None:
         self._codec = CommandCodec(machines.all())
         self.in_flight = InFlight()
-        self.epoch = 0
         # By partition, the offset of the first batch that is not known to be committed.
         self.first_offsets: dict[int, int] = {}
 
     def on_entry(self, header: EntryHeader, payload: memoryview) -> None:
-        self.epoch = header.epoch
         if header.kind == KIND_BATCH:
             batch, base_offset = batch_in_flight(header, payload)
             self.first_offsets.setdefault(header.partition, base_offset)

@@ -379,7 +379,8 @@ class ForkedTailStatus(msgspec.Struct, frozen=True):
 
 class BrokerStatus(msgspec.Struct):
     """What GET /v1/broker and /v1/cluster are made of. `leader` is empty while no leader is known;
-    `feature_level` is the shard's."""
+    `feature_level` is the shard's. `replicas` is how many brokers it is to have, `resizable` whether that can be changed; `leaving`, told by the leader, is what comes
+    next for those that are too many and are members yet, `leaving_refused` that a person has to change something first."""
 
     cluster_id: str
     cluster_name: str
@@ -409,6 +410,10 @@ class BrokerStatus(msgspec.Struct):
     feature_level: int = 0
     mode: str = "Raft"
     forked: list[ForkedTailStatus] = []
+    replicas: int = 1
+    resizable: bool = False
+    leaving: str = ""
+    leaving_refused: bool = False
 
 
 class BrokerService(Protocol):
@@ -428,6 +433,11 @@ class BrokerService(Protocol):
     async def hand_over(self, to: str | None = None) -> None:
         """Moves the shard's leadership to the named broker, or to the one that holds most. Returns once it moved; raises
         PenstockError (NOT_LEADER_OR_FOLLOWER, INVALID_REQUEST, REQUEST_TIMED_OUT)."""
+        ...
+
+    async def resize(self, replicas: int) -> None:
+        """The shard is to have so many brokers; returns when that is committed. Those that are too many leave one after the
+        other then. Raises PenstockError (NOT_LEADER_OR_FOLLOWER, UNSUPPORTED_VERSION, KAFKA_STORAGE_ERROR)."""
         ...
 
     async def trust(self, shard_uid: str, storage_id: str) -> Recovery:

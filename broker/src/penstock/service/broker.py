@@ -10,7 +10,7 @@ import msgspec
 
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.model.ids import node_id
-from penstock.replication.features import FEATURE_LEVEL
+from penstock.replication.features import FEATURE_LEVEL, RESIZED_LEVEL
 from penstock.replication.forked_tail import ForkedTail
 from penstock.replication.recovery import Recovery
 from penstock.runtime.clock import Clock
@@ -95,6 +95,7 @@ class BrokerServiceImpl:
         """See `BrokerService.status`."""
         identity, log, disk = self._identity, self._shard.log, self._maintenance.disk
         messages, bytes_in, bytes_out = self._rates()
+        leaving, refused = self._leaving()
         return BrokerStatus(
             cluster_id=identity.cluster_id,
             cluster_name=identity.cluster_name,
@@ -124,6 +125,10 @@ class BrokerServiceImpl:
             feature_level=self._shard.machines.members.level,
             mode=identity.mode,
             forked=[self._forked(report) for report in self._member.forked_tails.reports],
+            replicas=self._member.resizing.replicas,
+            resizable=self._shard.machines.members.level >= RESIZED_LEVEL,
+            leaving=leaving,
+            leaving_refused=refused,
         )
 
     def _forked(self, report: ForkedTail) -> ForkedTailStatus:
@@ -151,6 +156,12 @@ class BrokerServiceImpl:
             return "Leader"
         voters = member.shard.machines.members.configuration.voters
         return "Follower" if member.own_member in voters else "Learner"
+
+    def _leaving(self) -> tuple[str, bool]:
+        member = self._member
+        if not self._shard.leading:
+            return "", False
+        return member.resizing.sentence(member.roster(), member.in_sync_members())
 
     def _leader_name(self) -> str:
         if self._member.leader_member == self._member.own_member:
@@ -208,6 +219,10 @@ class BrokerServiceImpl:
         refusal = await self._member.hand_over(chosen)
         if refusal is not None:
             raise PenstockError(ErrorCode.REQUEST_TIMED_OUT, f"the leadership stays here: {refusal.sentence}")
+
+    async def resize(self, replicas: int) -> None:
+        """See `BrokerService.resize`."""
+        await self._member.resizing.ask(replicas)
 
     async def trust(self, shard_uid: str, storage_id: str) -> Recovery:
         """See `BrokerService.trust`."""

@@ -13,6 +13,7 @@ from penstock.catalog.topics import Catalog
 from penstock.config.broker_options import BROKER_OPTIONS
 from penstock.config.options import Option, Value
 from penstock.config.topic_options import BROKER_DEFAULTS, TOPIC_OPTIONS
+from penstock.replication.leaving import Demand
 from penstock.service.api import ConfigEntry
 
 
@@ -35,6 +36,7 @@ class Settings:
         self._revision = -1
         self._topics: dict[str, TopicSettings] = {}
         self._dynamic: dict[str, Value] = {}
+        self._demand: Demand | None = None
 
     def broker(self, name: str) -> Value:
         """The value that counts for the broker now."""
@@ -61,10 +63,24 @@ class Settings:
             settings = self._topics[name] = self._effective(name)
         return settings
 
+    def demand(self) -> Demand:
+        """The most copies in sync that writes to any topic need."""
+        self._refresh()
+        if self._demand is None:
+            found = Demand(self.integer("min.insync.replicas"))
+            for name, topic in self._catalog.topics.committed.items():
+                # Others go by the cluster's setting; there may be many.
+                if "min.insync.replicas" in topic.config:
+                    copies = self.topic(name).min_in_sync
+                    found = Demand(copies, name) if copies > found.copies else found
+            self._demand = found
+        return self._demand
+
     def _refresh(self) -> None:
         if self._revision != self._catalog.revision:
             self._revision = self._catalog.revision
             self._topics.clear()
+            self._demand = None
             self._dynamic = BROKER_OPTIONS.parse(self._catalog.cluster_config)
 
     def _effective(self, name: str) -> TopicSettings:

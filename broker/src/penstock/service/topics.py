@@ -48,11 +48,11 @@ PARTITIONS_PER_TURN_MAX = 5_000
 
 
 class BrokerIdentity(msgspec.Struct):
-    """Who answers. `replicas` is how many brokers the shard is to have."""
+    """Who answers. `replicas` tells how many brokers the shard is to have."""
 
     cluster_id: str
     name: str
-    replicas: int
+    replicas: Callable[[], int]
     view: ClusterView
 
 
@@ -195,7 +195,7 @@ class TopicServiceImpl:
         )
         partitions = self._partition_count(new)
         self._check_shard_room(partitions)
-        replicas = self._identity.replicas
+        replicas = self._identity.replicas()
         if (
             not new.assignments
             and new.replication_factor != -1
@@ -245,7 +245,7 @@ class TopicServiceImpl:
             topic.name,
             topic_id=topic.topic_id,
             partitions=len(topic.partitions),
-            replication_factor=self._identity.replicas,
+            replication_factor=self._identity.replicas(),
             config=self._settings.describe_topic(topic.config),
         )
 

@@ -292,6 +292,7 @@ class MemoryBroker:
     def __init__(self) -> None:
         self.reasons: list[str] = []
         self.handed_to: str | None = None
+        self.replicas = 1
 
     def status(self) -> BrokerStatus:
         """Made-up numbers."""
@@ -325,6 +326,7 @@ class MemoryBroker:
             forked=[
                 ForkedTailStatus("5-2.forked", 5, 7, 3, 2, True, [ForkedOffsets("payments", 0, 10, 12, 3)])
             ],
+            replicas=self.replicas,
         )
 
     def not_ready_reasons(self) -> list[str]:
@@ -338,6 +340,10 @@ class MemoryBroker:
     async def hand_over(self, to: str | None = None) -> None:
         """Notes who was asked for; nothing moves."""
         self.handed_to = to
+
+    async def resize(self, replicas: int) -> None:
+        """Remembered, and told by `status`."""
+        self.replicas = replicas
 
     async def trust(self, shard_uid: str, storage_id: str) -> Recovery:
         """Made up, for the storage that `status` names."""

@@ -17,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from penstock.testing.managed_process import ServerError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from penstock.testing.replicas import Agreement
 
+REPLICAS_MAX = 5
 LISTENERS = ("peer", "kafka", "http", "admin")
 HOST = "127.0.0.1"
 # Below the ports that Linux gives to outgoing connections: a broker that dials a dead peer must never be given the
@@ -85,36 +87,50 @@ class ShardProcesses:
     ) -> None:
         self.replicas = replicas
         self.brokers: list[BrokerProcess] = []
-        ports = free_ports(replicas * len(LISTENERS))
-        peers = ports[:replicas]
-        hosts = [HOST if place is None else place.host(ordinal) for ordinal in range(replicas)]
+        self._folder, self._prefix, self._place, self._program = folder, prefix, place, program
+        self._ports = free_ports(REPLICAS_MAX * len(LISTENERS))
         self._shared: dict[str, object] = {
             "cluster.id": "penstock-shard-tests00",
             "cluster.name": "test",
             "shard.uid": str(uuid.uuid4()),
-            "replicas": replicas,
-            "shard.peers": ",".join(
-                f"{ordinal}={host}:{port}"
-                for ordinal, (host, port) in enumerate(zip(hosts, peers, strict=True))
-            ),
+            **self._places(replicas),
             **(config or {}),
         }
+        self._each = {ordinal: dict((each or {}).get(ordinal, {})) for ordinal in range(replicas)}
         for ordinal in range(replicas):
-            addresses = (f"{hosts[ordinal]}:{port}" for port in ports[ordinal::replicas])
-            self.brokers.append(
-                BrokerProcess(
-                    folder / f"broker-{ordinal}",
-                    listeners=LISTENERS,
-                    listen=dict(zip(LISTENERS, addresses, strict=True)),
-                    prefix=prefix if place is None else place.prefix(ordinal),
-                    program=program,
-                )
+            self._add(ordinal, (each or {}).get(ordinal, {}))
+
+    def _host(self, ordinal: int) -> str:
+        return HOST if self._place is None else self._place.host(ordinal)
+
+    def _places(self, replicas: int) -> dict[str, object]:
+        """How many brokers there are, and where."""
+        peers = (f"{ordinal}={self._host(ordinal)}:{self._ports[ordinal]}" for ordinal in range(replicas))
+        return {"replicas": replicas, "shard.peers": ",".join(peers)}
+
+    def _add(self, ordinal: int, changes: Mapping[str, object]) -> None:
+        addresses = (f"{self._host(ordinal)}:{port}" for port in self._ports[ordinal::REPLICAS_MAX])
+        self.brokers.append(
+            BrokerProcess(
+                self._folder / f"broker-{ordinal}",
+                listeners=LISTENERS,
+                listen=dict(zip(LISTENERS, addresses, strict=True)),
+                prefix=self._prefix if self._place is None else self._place.prefix(ordinal),
+                program=self._program,
             )
-            self.configure(ordinal, (each or {}).get(ordinal, {}))
+        )
+        self.configure(ordinal, changes)
 
     def configure(self, ordinal: int, changes: Mapping[str, object]) -> None:
         """Settings of one broker from its next start on, beside the shared ones."""
+        self._each[ordinal] = dict(changes)
         self.brokers[ordinal].configure({**self._shared, "broker.ordinal": ordinal, **changes})
+
+    def note_formed(self) -> None:
+        """The shard has existed: from their next starts on brokers are told so, as the operator does it."""
+        self._shared["shard.formed"] = True
+        for ordinal, changes in self._each.items():
+            self.configure(ordinal, changes)
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -130,7 +146,7 @@ class ShardProcesses:
 
     def start(self) -> Self:
         """Starts every broker that does not run, and waits until the shard is whole."""
-        for broker in self.brokers:
+        for broker in self.brokers[: self.replicas]:
             if not broker.running:
                 broker.launch_only()
         self.wait_whole()
@@ -140,6 +156,41 @@ class ShardProcesses:
         """Kills whatever still runs, also what is paused."""
         for broker in self.brokers:
             broker.kill()
+
+    def resize(self, replicas: int) -> None:
+        """Another number of brokers, as the operator does it: more are started, fewer are stopped once they have left; nobody
+        else is. Returns when the shard is whole."""
+        before, self.replicas = self.replicas, replicas
+        self._shared |= {**self._places(max(before, replicas)), "shard.formed": True}
+        for ordinal in range(before, replicas):
+            if ordinal == len(self.brokers):
+                self._add(ordinal, {})
+            self.configure(ordinal, {})
+            self.brokers[ordinal].launch_only()
+        self.ask_for(replicas)
+        if replicas < before:
+            self._wait(self._have_left, SETTLE_TIMEOUT_S, "brokers did not leave")
+            for broker in self.brokers[replicas:before]:
+                broker.terminate()
+        self.wait_whole()
+
+    def ask_for(self, replicas: int) -> None:
+        """Tells the leader how many brokers there should be; again, where another one led meanwhile."""
+
+        def told() -> bool:
+            try:
+                self.ask(self.leader(), "/v1/shard/resize", {"replicas": replicas})
+            except ServerError:
+                return False
+            return True
+
+        self._wait(told, SETTLE_TIMEOUT_S, f"nobody was told of {replicas} brokers")
+
+    def _have_left(self) -> bool:
+        """Whether no broker that stays counts another one."""
+        views = self._staying()
+        everybody = set(range(self.replicas))
+        return views.keys() == everybody and all(view.members.keys() == everybody for view in views.values())
 
     # --- faults ----------------------------------------------------------------------------------
 
@@ -155,6 +206,14 @@ class ShardProcesses:
         """Deletes the folder of a broker that does not run."""
         assert not self.brokers[ordinal].running, f"broker {ordinal} runs"
         shutil.rmtree(self.brokers[ordinal].data)
+
+    def forget(self, ordinal: int) -> None:
+        """Deletes everything of a broker that does not run but its volume and its log: what told others where it was."""
+        broker = self.brokers[ordinal]
+        assert not broker.running, f"broker {ordinal} runs"
+        for path in broker.folder.iterdir():
+            if path not in (broker.data, broker.log):
+                path.unlink()
 
     def pause(self, ordinal: int) -> None:
         """SIGSTOP: its connections stay open and nothing answers."""
@@ -201,6 +260,20 @@ class ShardProcesses:
             return False
         return True
 
+    def reasons(self, ordinal: int) -> list[str]:
+        """Why `/readyz` says that clients should not be sent there; empty: they should. Raises ServerError when it does not
+        answer."""
+        _, told = self._request(ordinal, "/readyz")
+        found: list[str] = json.loads(told)["reasons"]
+        return found
+
+    def trust(self, ordinal: int, **changes: str) -> Any:
+        """Has the shard go on from this broker's copy, as a person or the operator asks for it; `changes` replace what names
+        the copy. Raises ServerError when it is refused."""
+        broker = self.ask(ordinal, "/v1/broker")
+        body = {"shardUid": broker["shardUid"], "storageId": broker["storageId"], **changes}
+        return self.ask(ordinal, "/v1/shard/trust", body)
+
     def leader(self, *, other_than: int | None = None, timeout_s: float = SETTLE_TIMEOUT_S) -> int:
         """Who leads and says so itself; waits until somebody does. Where two say so, the newer epoch counts."""
         found: list[tuple[int, int]] = []
@@ -226,7 +299,7 @@ class ShardProcesses:
         everybody = frozenset(range(self.replicas))
 
         def whole() -> bool:
-            views = self._views()
+            views = self._staying()
             leaders = {view.leader for view in views.values()}
             if views.keys() != everybody or len(leaders) != 1 or not leaders <= everybody:
                 return False
@@ -240,7 +313,7 @@ class ShardProcesses:
     def agreed(self) -> Agreement:
         """What all brokers hold, once all of them do. Raises DisagreementError when they hold different entries or state,
         or go on committing for longer than the comparison waits."""
-        return replicas_agree([broker.admin for broker in self.brokers])
+        return replicas_agree([broker.admin for broker in self.brokers[: self.replicas]])
 
     def wait_until(self, done: Callable[[], bool], what: str, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
         """Polls `done`. Raises ServerError, with the brokers' logs, when `timeout_s` passes first."""
@@ -248,24 +321,31 @@ class ShardProcesses:
 
     def ask(self, ordinal: int, path: str, body: object | None = None) -> Any:
         """A broker's admin API: GET, or POST where there is a body. Raises ServerError for anything but success."""
-        url = f"{self.brokers[ordinal].admin}{path}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url, data, {"content-type": "application/json"})
-        try:
-            with urllib.request.urlopen(request, timeout=ASK_TIMEOUT_S) as answer:
-                return json.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                sentence = error.read().decode(errors="replace")
-            raise ServerError(f"broker {ordinal} answered {path} with {error.code}: {sentence}") from error
-        except OSError as error:
-            raise ServerError(f"broker {ordinal} does not answer {path}: {error}") from error
+        status, told = self._request(ordinal, path, body)
+        if status >= HTTPStatus.BAD_REQUEST:
+            sentence = told.decode(errors="replace")
+            raise ServerError(f"broker {ordinal} answered {path} with {status}: {sentence}")
+        return json.loads(told)
 
     def tails(self) -> str:
         """The ends of all logs, for whoever explains a failure."""
         return "\n".join(f"broker {n}:\n{broker.tail()}" for n, broker in enumerate(self.brokers))
 
     # --- inside ----------------------------------------------------------------------------------
+
+    def _request(self, ordinal: int, path: str, body: object | None = None) -> tuple[int, bytes]:
+        """Status and content of a broker's answer. Raises ServerError when there is none."""
+        url = f"{self.brokers[ordinal].admin}{path}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, {"content-type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=ASK_TIMEOUT_S) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+        except OSError as error:
+            raise ServerError(f"broker {ordinal} does not answer {path}: {error}") from error
 
     def _views(self, other_than: int | None = None) -> dict[int, ShardView]:
         """What the brokers that answer say; one of them, which may be paused, is not asked."""
@@ -277,8 +357,12 @@ class ShardProcesses:
                     views[ordinal] = self.view(ordinal)
         return views
 
+    def _staying(self) -> dict[int, ShardView]:
+        """The same of the brokers that there should be; one that has left may run beside them."""
+        return {ordinal: view for ordinal, view in self._views().items() if ordinal < self.replicas}
+
     def _ordinal_of(self, name: str) -> int:
-        names: Sequence[str] = [self.name(ordinal) for ordinal in range(self.replicas)]
+        names: Sequence[str] = [self.name(ordinal) for ordinal in range(len(self.brokers))]
         return names.index(name) if name in names else -1
 
     def _wait(self, done: Callable[[], bool], timeout_s: float, what: str) -> None:

@@ -115,7 +115,7 @@ class SimulatedShard:
             lambda: 0,
         )
         self.member = lone_member(self.opened, folder, self.maintenance, clock)
-        identity = BrokerIdentity("cluster", "broker", 1, lone_view(self.member))
+        identity = BrokerIdentity("cluster", "broker", lambda: 1, lone_view(self.member))
         self.topics = TopicServiceImpl(self.shard, self.settings, clock, identity)
 
     async def lead(self) -> None:

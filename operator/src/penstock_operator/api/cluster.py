@@ -71,7 +71,17 @@ class Storage(Model, frozen=True, kw_only=True):
         Text | None, Meta(description="Default: the Kubernetes cluster's default class. Cannot be changed.")
     ] = None
     delete_claim: Annotated[
-        bool, Meta(description="Delete the volumes together with the MessageCluster. Default: false.")
+        bool,
+        Meta(
+            description="Delete the volumes together with the MessageCluster, and those of brokers that left it. Default: false."
+        ),
+    ] = False
+    replace_lost: Annotated[
+        bool,
+        Meta(
+            description="Replace a volume that was lost with its node by an empty one, which the other brokers fill, when they"
+            " hold everything. Default: false."
+        ),
     ] = False
 
 
@@ -230,6 +240,14 @@ class TrustMember(Model, frozen=True, kw_only=True):
     message: str
 
 
+class HandOver(Model, frozen=True, kw_only=True):
+    """What came of the annotation penstock.io/hand-over. The same value does nothing more until it was removed."""
+
+    value: str
+    outcome: Literal["Done", "Refused"]
+    message: str
+
+
 class Shard(Model, frozen=True, kw_only=True):
     """A shard as its brokers report it."""
 
@@ -255,6 +273,7 @@ class MessageClusterStatus(Model, frozen=True, kw_only=True):
     selector: str = ""
     shards: list[Shard] = msgspec.field(default_factory=list)
     trust_member: TrustMember | None = None
+    hand_over: HandOver | None = None
 
 
 class MessageCluster(Model, frozen=True, kw_only=True):

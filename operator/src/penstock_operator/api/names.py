@@ -22,6 +22,7 @@ FIELD_MANAGER: Final = "penstock-operator"
 # Labels.
 LABEL_CLUSTER: Final = f"{GROUP}/cluster"
 LABEL_SHARD: Final = f"{GROUP}/shard"
+LABEL_ROLE: Final = f"{GROUP}/role"
 LABEL_LISTENER: Final = f"{GROUP}/listener"
 LABEL_POD_NAME: Final = "statefulset.kubernetes.io/pod-name"
 
@@ -29,14 +30,17 @@ LABEL_POD_NAME: Final = "statefulset.kubernetes.io/pod-name"
 ANNOTATION_PAUSED: Final = f"{GROUP}/paused"
 ANNOTATION_RESTART: Final = f"{GROUP}/restart"
 ANNOTATION_TRUST: Final = f"{GROUP}/trust-member"
+ANNOTATION_HAND_OVER: Final = f"{GROUP}/hand-over"
 
 # Annotations that the operator sets.
 ANNOTATION_CLUSTER_ID: Final = f"{GROUP}/cluster-id"
 ANNOTATION_SHARD_UID: Final = f"{GROUP}/shard-uid"
 ANNOTATION_SHARD_FORMED: Final = f"{GROUP}/shard-formed"
 ANNOTATION_SHARD_REPLICAS: Final = f"{GROUP}/shard-replicas"
+ANNOTATION_ROLE_EPOCH: Final = f"{GROUP}/role-epoch"
 ANNOTATION_APPLIED: Final = f"{GROUP}/applied-hash"
 ANNOTATION_RESTART_HASH: Final = f"{GROUP}/restart-hash"
+ANNOTATION_NODE_PORTS: Final = f"{GROUP}/node-ports"
 ANNOTATION_CONFIG_HASH: Final = f"{GROUP}/config-hash"
 
 FINALIZER_TOPIC: Final = f"{GROUP}/topic"

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 FORMED: Final = "shard.formed"
 PEERS: Final = "shard.peers"
 MIN_IN_SYNC: Final = "min.insync.replicas"
+REPLICAS: Final = "replicas"
+# What a broker's file says for its first start, and the shard's log and other brokers tell it from then on.
+LEARNT: Final = frozenset({REPLICAS, PEERS})
 # What the spec says in fields of its own, or what only the operator can know.
 OWNED_BY_FIELDS: Final = {
     "cluster.name": "metadata.name",
@@ -40,7 +43,7 @@ OWNED_BY_FIELDS: Final = {
     FORMED: "the operator",
     "broker.ordinal": "the operator",
     "broker.name": "the operator",
-    "replicas": "spec.replicas",
+    REPLICAS: "spec.replicas",
     MIN_IN_SYNC: "spec.minInSync",
     "raft.election.timeout.ms": "spec.failover.electionTimeout",
     "listeners": "spec.listeners",
@@ -80,7 +83,7 @@ def settings(spec: MessageClusterSpec, peers: dict[int, str], whole: int) -> dic
     timeout = spec.failover.election_timeout if spec.failover is not None else ELECTION_TIMEOUT_DEFAULT
     return {
         **{name: value for name, value in spec.config.items() if value is not None},
-        "replicas": spec.replicas,
+        REPLICAS: spec.replicas,
         PEERS: ",".join(f"{ordinal}={address}" for ordinal, address in sorted(peers.items())),
         MIN_IN_SYNC: min_in_sync(spec, whole),
         "raft.election.timeout.ms": duration_ms(timeout),
@@ -97,8 +100,13 @@ def min_in_sync(spec: MessageClusterSpec, whole: int) -> int:
     A shard that grows cannot have more copies than brokers: the number rises once the new ones hold everything, or all
     writes would be refused until then. A new shard has nothing to serve yet and starts with the full number.
     """
-    wanted = spec.min_in_sync or (1 if spec.replicas <= 2 else 2)
+    wanted = min_in_sync_wanted(spec)
     return min(wanted, whole) if whole else wanted
+
+
+def min_in_sync_wanted(spec: MessageClusterSpec) -> int:
+    """What the spec says, or what follows from its number of brokers."""
+    return spec.min_in_sync or (1 if spec.replicas <= 2 else 2)
 
 
 def listeners(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class Desired(msgspec.Struct, frozen=True, kw_only=True):
     """What should exist for one MessageCluster."""
 
+    replicas: int  # brokers of each shard
     supports: list[dict[str, Any]]  # everything that a broker needs before it starts
     shards: list[dict[str, Any]]  # StatefulSets; empty while node ports are unknown
     missing_node_ports: list[str]
@@ -39,6 +40,7 @@ def build(cluster: MessageCluster, identity: Identity, environment: Environment)
         *(_config_map(cluster, identity, environment, shard) for shard in shards),
         *(services.headless_service(cluster, shard) for shard in shards),
         services.bootstrap_service(cluster),
+        services.leader_service(cluster),
         *services.node_port_services(cluster),
         *(manifest for manifest in optional if manifest is not None),
     ]
@@ -49,6 +51,7 @@ def build(cluster: MessageCluster, identity: Identity, environment: Environment)
         else [statefulset.stateful_set(cluster, identity, environment, shard) for shard in shards]
     )
     return Desired(
+        replicas=cluster.spec.replicas,
         supports=[_marked(manifest) for manifest in supports],
         shards=[_marked(manifest) for manifest in sets],
         missing_node_ports=missing,

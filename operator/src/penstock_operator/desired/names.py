@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from penstock_operator.api.cluster import REPLICAS_MAX
-from penstock_operator.api.names import API_VERSION, LABEL_CLUSTER, LABEL_SHARD, MESSAGE_CLUSTER
+from penstock_operator.api.names import API_VERSION, LABEL_CLUSTER, LABEL_ROLE, LABEL_SHARD, MESSAGE_CLUSTER
 
 if TYPE_CHECKING:
     from penstock_operator.api.cluster import MessageCluster
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 APP_NAME: Final = "penstock"
 MANAGED_BY: Final = "penstock-operator"
 DATA_VOLUME: Final = "data"
+# Values of the role label, in both modes.
+ROLE_LEADER: Final = "leader"
+ROLE_FOLLOWER: Final = "follower"
+ROLE_LEARNER: Final = "learner"  # it catches up and does not count as a copy yet
 
 
 def shard_name(cluster: str, shard: int) -> str:
@@ -36,6 +40,11 @@ def claim_name(pod: str) -> str:
 def bootstrap_name(cluster: str) -> str:
     """The Service that clients inside Kubernetes start from."""
     return f"{cluster}-bootstrap"
+
+
+def leader_name(cluster: str) -> str:
+    """The Service that leads to the brokers that lead a shard."""
+    return f"{cluster}-leader"
 
 
 def broker_name(cluster: str) -> str:
@@ -84,6 +93,11 @@ def cluster_selector(cluster: str) -> dict[str, str]:
 def shard_selector(cluster: str, shard: int) -> dict[str, str]:
     """What selects the brokers of one shard."""
     return {**cluster_selector(cluster), LABEL_SHARD: str(shard)}
+
+
+def leader_selector(cluster: str) -> dict[str, str]:
+    """What selects the leaders of all shards; the label is the operator's (see `plan.roles`)."""
+    return {**cluster_selector(cluster), LABEL_ROLE: ROLE_LEADER}
 
 
 def owner_reference(cluster: MessageCluster) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def service_account(cluster: MessageCluster) -> dict[str, Any]:
 def disruption_budget(cluster: MessageCluster, identity: Identity, shard: int) -> dict[str, Any] | None:
     """One broker of a shard at a time; none for a single broker, because then no node could ever be drained.
 
-    While a shard grows, its new brokers are not ready before the old ones were restarted: only the old ones count.
+    While a shard grows, its new brokers are not ready before they were sent what the old ones hold: only the old ones count.
     """
     replicas, whole = cluster.spec.replicas, identity.formed.get(shard, 0)
     if replicas == 1 or whole == 1:

@@ -1,4 +1,5 @@
-"""Services: one headless per shard for the brokers' names, one for clients inside, one per broker for those outside.
+"""Services: one headless per shard for the brokers' names, one to all brokers and one to the leaders for clients inside, one
+per broker for those outside.
 
 The admin port is in none of them: the operator talks to pods directly. The brokers' own port is in the headless one
 alone, which no client is sent to.
@@ -52,6 +53,14 @@ def bootstrap_service(cluster: MessageCluster) -> dict[str, Any]:
             "ports": [*map(_listener_port, internal), _http_port(cluster)],
         },
     )
+
+
+def leader_service(cluster: MessageCluster) -> dict[str, Any]:
+    """Leads to the leaders alone, for who must not be sent on by a follower. It follows the label, which follows the epoch:
+    for a moment after a failover it leads nowhere or to a broker that does not lead any more, and that one says so."""
+    bootstrap = bootstrap_service(cluster)
+    spec = {**bootstrap["spec"], "selector": names.leader_selector(cluster.metadata.name)}
+    return _service(cluster, names.leader_name(cluster.metadata.name), spec)
 
 
 def node_port_services(cluster: MessageCluster) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from penstock_operator.api.names import (
     ADMIN_PORT,
     ANNOTATION_CLUSTER_ID,
     ANNOTATION_CONFIG_HASH,
+    ANNOTATION_NODE_PORTS,
     ANNOTATION_RESTART,
     ANNOTATION_RESTART_HASH,
     ANNOTATION_SHARD_FORMED,
@@ -98,7 +99,8 @@ def pod_template(
             "labels": {**spec.pod.labels, **own_labels},
             "annotations": {
                 **spec.pod.annotations,
-                ANNOTATION_RESTART_HASH: restart_hash(cluster, environment, shard),
+                ANNOTATION_RESTART_HASH: restart_hash(cluster, environment),
+                ANNOTATION_NODE_PORTS: _node_ports(cluster, environment, shard),
                 ANNOTATION_CONFIG_HASH: content_hash(shard_settings(cluster, identity, shard)),
             },
         },
@@ -125,22 +127,33 @@ def pod_template(
     }
 
 
-def restart_hash(cluster: MessageCluster, environment: Environment, shard: int) -> str:
-    """Changes exactly when running brokers must be restarted whatever their settings are.
+def restart_hash(cluster: MessageCluster, environment: Environment) -> str:
+    """Changes exactly when all running brokers must be restarted whatever their settings are.
 
-    Neither labels nor the operator's version nor whether the shard was formed are in it: they need no restart.
+    Neither labels nor the operator's version nor whether the shard was formed are in it: they need no restart. Nor is how
+    many brokers there are, so the ports of each stand beside it (`own_node_ports`).
     """
     return content_hash(
         {
             "image": cluster.spec.image or environment.image,
             "arguments": ARGUMENTS,
             "listeners": msgspec.to_builtins([cluster.spec.listeners, cluster.spec.http]),
-            "ports": addresses.shard_node_ports(cluster, environment, shard),
+            "ports": {},  # as it was where there were none: their brokers are not restarted for another operator
             "resources": msgspec.to_builtins(cluster.spec.resources),
             "placement": _placement(cluster),
             "token": cluster.metadata.annotations.get(ANNOTATION_RESTART, ""),
         }
     )
+
+
+def _node_ports(cluster: MessageCluster, environment: Environment, shard: int) -> str:
+    ports = addresses.shard_node_ports(cluster, environment, shard)
+    return " ".join(f"{service}={port}" for service, port in ports.items())
+
+
+def own_node_ports(annotation: str, pod: str) -> set[str]:
+    """What such an annotation says of one broker's ports: it tells its clients of them from its start on."""
+    return {item for item in annotation.split() if item.startswith(f"{pod}-")}
 
 
 def _identity_annotations(identity: Identity, shard: int) -> dict[str, str]:

@@ -19,15 +19,16 @@ from penstock_operator.api.names import ADMIN_LISTENER, ANNOTATION_RESTART
 from penstock_operator.broker_admin import HttpBrokerAdmin
 from penstock_operator.desired import names
 from penstock_operator.desired.broker_config import FORMED
-from penstock_operator.desired.scale import settle_replicas
-from penstock_operator.leader_admin import LeaderAdmin, look_at_shard
+from penstock_operator.leader_admin import LeaderAdmin, shard_reports
 from penstock_operator.local.broker_process import BrokerProcess
 from penstock_operator.local.shard_files import SHARD, ShardFiles
+from penstock_operator.plan.actions import ResizeShard
 from penstock_operator.plan.roll import GiveUpLeadership, Hold, Restart, RollBroker, next_step
+from penstock_operator.plan.scale import as_built, have_left, scale_shard
 from penstock_operator.plan.settings import SettingsPlan, plan_settings
 from penstock_operator.reconcile.ports import AdminError, AdminUnreachableError, ClusterState
-from penstock_operator.snapshot.broker import parse_settings
-from penstock_operator.snapshot.shard import ShardView
+from penstock_operator.snapshot.broker import ClusterReport, parse_settings
+from penstock_operator.snapshot.shard import ShardView, shard_view
 
 Say = Callable[[str], None]
 Launch = Callable[[str, Path, Say, Callable[[], None]], BrokerProcess]
@@ -56,12 +57,13 @@ class LocalCluster:
         )
         self._session = session
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()  # of brokers that have left
         self._tokens: dict[str, str] = {}  # restart token that each broker was started with
         self._said: dict[str, str] = {}  # subject -> sentence that was said last
 
     def start(self) -> None:
         """Write the configurations and start the brokers."""
-        self._accept(self.cluster)
+        self._accept(self.cluster, max(self.cluster.spec.replicas, self._files.memory.formed or 0))
         if self._files.memory.formed is not None and not any(map(self._files.has_data, self.brokers)):
             folders = ", ".join(str(self._files.broker_folder(name)) for name in self.brokers)
             self._say(
@@ -79,6 +81,8 @@ class LocalCluster:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+        if self._ending:
+            await asyncio.wait(self._ending)
 
     def crashed(self) -> BaseException | None:
         """What ended a broker's supervision, which is a mistake of ours."""
@@ -132,9 +136,11 @@ class LocalCluster:
 
     async def reconcile(self, cluster: MessageCluster) -> bool:
         """Bring the brokers to the spec; True when nothing is left to do."""
-        self._accept(cluster)
         admins = self.admins
-        self._see(await look_at_shard(admins, SHARD))
+        reports = await shard_reports(admins)
+        self._see(shard_view(SHARD, reports))
+        self._accept(cluster, self._brokers_to_run(cluster, reports))
+        self._remember()
         files = self._files.write(self.cluster)
         self._start_tasks()
         differences = await self._differences(admins)
@@ -143,17 +149,47 @@ class LocalCluster:
             await self._roll_broker(broker, files[name], admins.get(name), differences.get(name))
             for name, broker in self.brokers.items()
         ]
-        return not await self._roll(brokers, admins) and self.is_up
+        step = scale_shard(self.view, cluster.spec.replicas, len(self.brokers))
+        self._say_once("scaling", step.under_way or step.refused)
+        if step.action is not None:
+            await self._resize(step.action, admins)
+            return False
+        # A step that waits keeps nothing else from being done.
+        rolled = await self._roll(brokers, admins)
+        return not rolled and step.under_way is None and self.is_up
 
-    def _accept(self, cluster: MessageCluster) -> None:
-        """Take the spec over, but for brokers that may not go."""
-        held = max(len(self.brokers), self._files.memory.formed or 0)
-        self.cluster, refusal = settle_replicas(cluster, held)
-        self._say_once("replicas", refusal)
-        for _, _, name in names.pod_names(self.cluster):
+    def _brokers_to_run(self, cluster: MessageCluster, reports: dict[str, ClusterReport]) -> int:
+        """How many for now: those that are too many run until they are members no more."""
+        wanted = cluster.spec.replicas
+        stay = [name for _, _, name in names.pod_names(cluster)]
+        return wanted if have_left(self.view, reports, stay) else max(wanted, len(self.brokers))
+
+    def _accept(self, cluster: MessageCluster, replicas: int) -> None:
+        """Take the spec over, with so many brokers for now."""
+        self.cluster = as_built(cluster, replicas)
+        present = [name for _, _, name in names.pod_names(self.cluster)]
+        for name in present:
             if name not in self.brokers:
                 self.brokers[name] = self._launch(name)
                 self._tokens[name] = self._token
+        for name in [name for name in self.brokers if name not in present]:
+            self._say(f"{name} has left and is stopped; its data stays in {self._files.broker_folder(name)}")
+            self._let_end(name)
+
+    def _let_end(self, name: str) -> None:
+        del self.brokers[name], self._tokens[name]
+        task = self._tasks.pop(name)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        task.cancel()
+
+    async def _resize(self, action: ResizeShard, admins: dict[str, HttpBrokerAdmin]) -> None:
+        """Tell the leader how many brokers there should be."""
+        self._say_once("resize", action.why)
+        try:
+            await admins[action.pod].resize(action.replicas)
+        except (AdminError, AdminUnreachableError) as error:
+            self._say_once("resize", f"{action.pod} does not change the number of brokers: {error}")
 
     def _start_tasks(self) -> None:
         for name, broker in self.brokers.items():
@@ -161,12 +197,15 @@ class LocalCluster:
                 self._tasks[name] = asyncio.create_task(broker.run(), name=f"broker {name}")
 
     def _see(self, view: ShardView) -> None:
-        """Take in what the brokers say, and remember what must not be forgotten."""
+        """Take in what the brokers say."""
         if view.leader is not None and view.leader != self.view.leader and len(self.brokers) > 1:
             self._say(f"{view.leader} leads in epoch {view.epoch}")
         self.view = view
+
+    def _remember(self) -> None:
+        """Keep what must not be forgotten of it."""
         up = [name for name, broker in self.brokers.items() if broker.listeners]
-        self._files.learn(view, len(self.brokers), up)
+        self._files.learn(self.view, len(self.brokers), up)
 
     async def _differences(self, admins: dict[str, HttpBrokerAdmin]) -> dict[str, SettingsPlan]:
         """Per broker that answers, how its settings differ from the spec's."""
@@ -174,7 +213,8 @@ class LocalCluster:
         found = {}
         for name, admin in admins.items():
             try:
-                found[name] = plan_settings(wanted, parse_settings(await admin.settings()))
+                have = parse_settings(await admin.settings())
+                found[name] = plan_settings(wanted, have, resizable=self.view.resizable)
             except (AdminError, AdminUnreachableError, ValueError):
                 continue  # it is going down or not up yet; its next change wakes us
         unknown = sorted({setting for difference in found.values() for setting in difference.unknown})

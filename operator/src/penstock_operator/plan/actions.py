@@ -8,9 +8,10 @@ import msgspec
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True):
-    """Something to do; `disruptive` when clients may notice it."""
+    """Something to do; `disruptive` when clients may notice it, `incidental` when nothing waits for it."""
 
     disruptive: ClassVar[bool] = False
+    incidental: ClassVar[bool] = False  # whether the cluster is as its spec says without it
     why: str
 
 
@@ -50,11 +51,32 @@ class AnnotateClaim(Action, frozen=True, kw_only=True):
     annotations: dict[str, str]
 
 
+class ForgetClaim(Action, frozen=True, kw_only=True):
+    """Take from a volume claim the mark that it holds a full copy of its shard."""
+
+    name: str
+
+
+class ShrinkStatefulSet(ApplyObject, frozen=True, kw_only=True):
+    """Apply a StatefulSet that has fewer pods than the live one: brokers that have left are deleted."""
+
+
 class PatchSettings(Action, frozen=True, kw_only=True):
     """Change settings of a running broker; None takes the run-time value back."""
 
     pod: str
     settings: dict[str, Any]
+
+
+class LabelRole(Action, frozen=True, kw_only=True):
+    """Say on a pod which role its broker has, if the pod did not change since it was looked at."""
+
+    incidental: ClassVar[bool] = True
+    pod: str
+    version: str
+    role: str
+    epoch: int
+    elected: bool  # whether it is news that this broker leads
 
 
 class HandOver(Action, frozen=True, kw_only=True):
@@ -63,6 +85,20 @@ class HandOver(Action, frozen=True, kw_only=True):
     disruptive: ClassVar[bool] = True
     pod: str
     to: str
+
+
+class HandOverAsked(HandOver, frozen=True, kw_only=True):
+    """A hand-over that a person asked for; `value` is the annotation that is answered."""
+
+    value: str
+
+
+class ResizeShard(Action, frozen=True, kw_only=True):
+    """Tell a shard's leader how many brokers there should be; it changes the members, and hands over if it goes itself."""
+
+    disruptive: ClassVar[bool] = True
+    pod: str
+    replicas: int
 
 
 class TrustMember(Action, frozen=True, kw_only=True):
@@ -81,6 +117,30 @@ class RestartBroker(Action, frozen=True, kw_only=True):
     uid: str
 
 
+class ForgetPod(Action, frozen=True, kw_only=True):
+    """Delete a pod by force, whose node is certainly gone and can never report that it ended."""
+
+    disruptive: ClassVar[bool] = True
+    pod: str
+    uid: str
+
+
+class GiveUpClaim(Action, frozen=True, kw_only=True):
+    """Delete the claim of a volume that is gone, so that its broker begins anew."""
+
+    disruptive: ClassVar[bool] = True
+    name: str
+    uid: str
+
+
+class HandOverAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What comes of the wish to hand over; `Waiting` is asked again, the others never."""
+
+    value: str
+    outcome: Literal["Done", "Refused", "Waiting"]
+    message: str
+
+
 class TrustAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What comes of the wish to trust a broker's copy; `Waiting` is asked again, the others never."""
 
@@ -97,11 +157,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     missing: list[str] = msgspec.field(
         default_factory=list
     )  # brokers away, of shards that serve without them
-    holds: list[str] = msgspec.field(default_factory=list)  # restarts that the shard cannot bear now
+    holds: list[str] = msgspec.field(default_factory=list)  # what would be done and cannot be now
+    roll_held: bool = False  # whether restarts that the shard cannot bear now are among them
+    scaling: list[str] = msgspec.field(default_factory=list)  # changes of the number of brokers under way
+    refused: list[str] = msgspec.field(default_factory=list)  # such that wait for a person
     problems: list[tuple[str, str]]  # (reason, sentence)
     trust: TrustAnswer | None = None
+    hand_over: HandOverAnswer | None = None
 
     @property
     def is_settled(self) -> bool:
         """Whether nothing is left to do or to wait for."""
-        return not (self.actions or self.waits or self.missing or self.holds or self.problems)
+        waits = self.waits or self.missing or self.holds or self.scaling or self.refused
+        return not (self.actions or waits or self.problems)

@@ -13,14 +13,17 @@ from penstock_operator.api.names import (
     ANNOTATION_APPLIED,
     ANNOTATION_CLUSTER_ID,
     ANNOTATION_CONFIG_HASH,
+    ANNOTATION_NODE_PORTS,
     ANNOTATION_RESTART_HASH,
     ANNOTATION_SHARD_FORMED,
+    ANNOTATION_SHARD_REPLICAS,
     ANNOTATION_SHARD_UID,
     LABEL_CLUSTER,
     LABEL_SHARD,
 )
 from penstock_operator.api.units import quantity_exact
 from penstock_operator.desired import names
+from penstock_operator.desired.statefulset import own_node_ports
 from penstock_operator.plan.actions import (
     Action,
     AnnotateClaim,
@@ -32,12 +35,17 @@ from penstock_operator.plan.actions import (
     Plan,
     RecreateStatefulSet,
     RestartBroker,
+    ShrinkStatefulSet,
 )
 from penstock_operator.plan.drift import drift, first_difference
+from penstock_operator.plan.roles import plan_roles
 from penstock_operator.plan.roll import GiveUpLeadership, Hold, Restart, RollBroker, next_step
+from penstock_operator.plan.scale import claims_left_behind, scale_shard
 from penstock_operator.plan.settings import plan_settings
 from penstock_operator.plan.shards import ShardState, shard_states
-from penstock_operator.plan.trust import plan_trust
+from penstock_operator.plan.upkeep import plan_upkeep
+from penstock_operator.plan.words import counted
+from penstock_operator.snapshot.cluster import parse_count
 
 if TYPE_CHECKING:
     from penstock_operator.api.cluster import MessageCluster
@@ -54,12 +62,15 @@ _FIXED_FIELDS: Final = ("serviceName", "podManagementPolicy", "selector", "volum
 def plan_cluster(
     cluster: MessageCluster, identity: Identity, desired: Desired, snapshot: ClusterSnapshot
 ) -> Plan:
-    """What to do for a cluster now."""
+    """What to do for a cluster now; `desired` may have more brokers than its spec, while some of them still have to leave."""
     problems = [("InvalidConfiguration", sentence) for sentence in desired.problems]
     problems += _foreign_objects(cluster, desired, snapshot)
+    states = shard_states(cluster, identity, snapshot)
+    roles = plan_roles(states, snapshot)
     if problems:
-        return Plan(actions=[], waits=[], problems=problems)
-    actions: list[Action] = []
+        # A failover shows in the labels whatever is wrong with the spec.
+        return Plan(actions=[*roles], waits=[], problems=problems)
+    actions: list[Action] = [*roles]
     waits: list[str] = []
     leaving = [name for (_, name), live in snapshot.objects.items() if _is_leaving(live)]
     for manifest in desired.supports:
@@ -70,13 +81,13 @@ def plan_cluster(
     for manifest in desired.shards:
         actions += _stateful_set(manifest, snapshot)
     actions += _prune(desired, snapshot)
+    actions += claims_left_behind(cluster, identity, snapshot, desired.replicas)
     if leaving:
         waits.append(f"Kubernetes has not yet removed {', '.join(sorted(leaving))}")
         # Applying to what is going away would be lost.
         actions = [
             action for action in actions if not (isinstance(action, ApplyObject) and _name(action) in leaving)
         ]
-    states = shard_states(cluster, identity, snapshot)
     problems += [("ShardLost", state.lost) for state in states.values() if state.lost is not None]
     missing, unserved = _brokers(states)
     waits += unserved + _waits(desired, snapshot)
@@ -84,16 +95,33 @@ def plan_cluster(
     problems += unknown_names
     actions += setting_actions
     holds: list[str] = []
-    trust = plan_trust(cluster, identity, states, snapshot)
+    upkeep = plan_upkeep(cluster, identity, states, snapshot)
+    scales = [scale_shard(state.view, cluster.spec.replicas, desired.replicas) for state in states.values()]
+    resize = next((scale.action for scale in scales if scale.action is not None), None)
     # A volume that cannot grow (its class may not allow it) is tried again and again; nothing else waits for it.
-    if not leaving and desired.shards and all(isinstance(action, ExpandClaim) for action in actions):
-        if trust.action is not None:
-            actions.append(trust.action)
+    if (
+        not leaving
+        and desired.shards
+        and all(action.incidental or isinstance(action, ExpandClaim) for action in actions)
+    ):
+        if upkeep.action is not None:
+            actions.append(upkeep.action)
+        elif resize is not None:
+            actions.append(resize)
         else:
             disruption, holds = _disruption(desired, states, snapshot, restart_reasons)
             actions += disruption
     return Plan(
-        actions=actions, waits=waits, missing=missing, holds=holds, problems=problems, trust=trust.answer
+        actions=actions,
+        waits=waits,
+        missing=missing,
+        holds=[*upkeep.holds, *holds],
+        roll_held=bool(holds),
+        scaling=[scale.under_way for scale in scales if scale.under_way is not None],
+        refused=[scale.refused for scale in scales if scale.refused is not None],
+        problems=problems,
+        trust=upkeep.trust,
+        hand_over=upkeep.hand_over,
     )
 
 
@@ -185,6 +213,11 @@ def _stateful_set(manifest: dict[str, Any], snapshot: ClusterSnapshot) -> list[A
             if first_difference(manifest["spec"][field], live["spec"].get(field)):
                 why = f"StatefulSet {name} is made anew around its running pods because {field} cannot be changed"
                 return [RecreateStatefulSet(why=why, name=name, uid=live["metadata"]["uid"])]
+        replicas, before = manifest["spec"]["replicas"], live["metadata"].get("annotations", {})
+        # Pods that somebody else asked for are no brokers that have left.
+        if (parse_count(before.get(ANNOTATION_SHARD_REPLICAS)) or 0) > replicas:
+            why = f"StatefulSet {name} goes down to {counted(replicas, 'pod')} because the other brokers have left their shard"
+            return [ShrinkStatefulSet(why=why, manifest=manifest)]
     return _apply(manifest, snapshot)
 
 
@@ -256,7 +289,8 @@ def _settings(
         seen = snapshot.pods.get(pod)
         if report.settings is None or seen is None or seen.shard not in desired.settings:
             continue
-        difference = plan_settings(desired.settings[seen.shard], report.settings)
+        resizable = states[seen.shard].view.resizable
+        difference = plan_settings(desired.settings[seen.shard], report.settings, resizable=resizable)
         # A name of our own that a broker does not know is another release's, and goes with its restart.
         unknown |= set(difference.unknown) & cluster.spec.config.keys()
         if difference.patch and states[seen.shard].view.leader == pod:
@@ -279,6 +313,8 @@ def _disruption(
 ) -> tuple[list[Action], list[str]]:
     """The one restart or hand-over to do now, if any, and sentences about restarts that have to wait."""
     holds: list[str] = []
+    nodes = {pod.name: snapshot.node_of(pod) for pod in snapshot.pods.values()}
+    cordoned = {name for name, node in nodes.items() if node is not None and node.cordoned}
     for manifest in desired.shards:
         if not _is_observed(snapshot.objects.get(("StatefulSet", manifest["metadata"]["name"]))):
             continue  # the pod would be made from the old template
@@ -290,6 +326,8 @@ def _disruption(
                 reason=_restart_reason(manifest, pod, settings.get(pod.name, [])),
                 well=pod.ready and not pod.terminating,
                 idle=pod.idle,
+                trouble=pod.trouble,
+                leaving=pod.name in cordoned,
             )
             for pod in pods
         ]
@@ -308,7 +346,9 @@ def _restart_reason(manifest: dict[str, Any], pod: PodSeen, settings: list[str])
         return None  # it is being restarted
     annotations = manifest["spec"]["template"]["metadata"]["annotations"]
     stale_file = pod.config_hash != annotations[ANNOTATION_CONFIG_HASH]
-    if pod.restart_hash != annotations[ANNOTATION_RESTART_HASH]:
+    ports = own_node_ports(annotations[ANNOTATION_NODE_PORTS], pod.name)
+    moved = ports != own_node_ports(pod.node_ports, pod.name)
+    if moved or pod.restart_hash != annotations[ANNOTATION_RESTART_HASH]:
         if pod.ready or pod.stuck:
             return f"{pod.name} is restarted because its image, listeners, resources or placement changed"
         return None  # it is still recovering; what it is doing now would be lost

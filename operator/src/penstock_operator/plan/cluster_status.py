@@ -35,14 +35,14 @@ def cluster_status(
     states = shard_states(cluster, identity, snapshot)
     statements = [
         _ready(snapshot, states, plan),
-        _progressing(plan),
+        _progressing(snapshot, plan),
         _degraded(snapshot, states, plan),
         paused_statement(False),
     ]
     rows = [_shard(identity, state, old_status) for state in states.values()]
     statements += _unclean_recovery(rows, plan)
     old_conditions = old_status.get("conditions", [])
-    answered = plan.trust is not None and plan.trust.outcome != "Waiting"
+    answers = {"trustMember": plan.trust, "handOver": plan.hand_over}
     return {
         "observedGeneration": cluster.metadata.generation,
         "conditions": merge_conditions(statements, old_conditions, cluster.metadata.generation, now),
@@ -53,7 +53,11 @@ def cluster_status(
             f"{key}={value}" for key, value in sorted(names.cluster_selector(cluster.metadata.name).items())
         ),
         "shards": rows,
-        **({"trustMember": msgspec.structs.asdict(plan.trust)} if answered and plan.trust else {}),
+        **{
+            name: msgspec.structs.asdict(answer)
+            for name, answer in answers.items()
+            if answer is not None and answer.outcome != "Waiting"
+        },
     }
 
 
@@ -91,7 +95,11 @@ def _ready(snapshot: ClusterSnapshot, states: dict[int, ShardState], plan: Plan)
     if plan.problems:
         reason, message = plan.problems[0]
         return Statement(type="Ready", status="False", reason=reason, message=message)
-    pending = [action for action in plan.actions if not (action.disruptive and _all_serve(states))]
+    pending = [
+        action
+        for action in plan.actions
+        if not (action.incidental or (action.disruptive and _all_serve(states)))
+    ]
     if pending:
         return Statement(type="Ready", status="False", reason="Reconciling", message=pending[0].why)
     if plan.waits:
@@ -106,7 +114,10 @@ def _ready(snapshot: ClusterSnapshot, states: dict[int, ShardState], plan: Plan)
 
 
 def _all_serve(states: dict[int, ShardState]) -> bool:
-    return all(state.serves and state.was_whole and len(state.expected) > 1 for state in states.values())
+    return all(
+        state.serves and state.was_whole and max(len(state.expected), len(state.view.voters)) > 1
+        for state in states.values()
+    )
 
 
 def _leaders(states: dict[int, ShardState]) -> str:
@@ -129,7 +140,7 @@ def _waiting_reason(snapshot: ClusterSnapshot, states: dict[int, ShardState]) ->
     return "NoLeader" if _without_leader(states) else "BrokersNotReady"
 
 
-def _progressing(plan: Plan) -> Statement:
+def _progressing(snapshot: ClusterSnapshot, plan: Plan) -> Statement:
     if plan.problems:
         return Statement(
             type="Progressing",
@@ -137,11 +148,16 @@ def _progressing(plan: Plan) -> Statement:
             reason=plan.problems[0][0],
             message="nothing is changed until this is solved",
         )
-    if plan.actions:
-        message = "; ".join(action.why for action in plan.actions)
+    if actions := [action for action in plan.actions if not action.incidental]:
+        message = "; ".join(action.why for action in actions)
         return Statement(type="Progressing", status="True", reason="Reconciling", message=message)
+    if plan.scaling or plan.refused:
+        message = "; ".join([*plan.scaling, *plan.refused, *plan.holds])
+        return Statement(type="Progressing", status="True", reason="Scaling", message=message)
     if waits := [*plan.holds, *plan.waits, *plan.missing]:
-        return Statement(type="Progressing", status="True", reason="Waiting", message="; ".join(waits))
+        stopped = plan.roll_held and any(pod.stuck for pod in snapshot.pods.values())
+        reason = "RollStopped" if stopped else "Waiting"
+        return Statement(type="Progressing", status="True", reason=reason, message="; ".join(waits))
     return Statement(
         type="Progressing", status="False", reason="Settled", message="everything is as the spec says"
     )
@@ -156,6 +172,7 @@ def _degraded(snapshot: ClusterSnapshot, states: dict[int, ShardState], plan: Pl
         ("BrokerStuck", sorted(stuck)),
         ("NoLeader", _without_leader(states)),
         ("BrokersMissing", plan.missing),
+        ("ScaleDownRefused", plan.refused),
     ):
         if sentences:
             return Statement(type="Degraded", status="True", reason=reason, message="; ".join(sentences))

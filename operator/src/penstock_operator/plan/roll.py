@@ -24,6 +24,8 @@ class RollBroker(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None  # sentence why it must be restarted; None when it need not be
     well: bool  # whether it runs and is ready
     idle: bool  # whether no process runs in it
+    trouble: str | None = None  # why it is not well, where somebody says so
+    leaving: bool = False  # whether its node is cordoned, so that it would not lead for long
 
 
 class Restart(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,10 +90,11 @@ def cannot_spare(view: ShardView, going: RollBroker, brokers: list[RollBroker]) 
     if member.role == LEARNER:
         return None
     well = {broker.name for broker in brokers if broker.well}
+    troubles = {broker.name: f" ({broker.trouble})" for broker in brokers if broker.trouble}
     others = [voter for voter in view.voters if voter.name != going.name]
     for other in others:
         if other.name not in well:
-            return f"{other.name} is away"
+            return f"{other.name} is away{troubles.get(other.name, '')}"
         if not other.in_sync:
             return f"{other.name} is not in sync"
     if others and 2 * len(others) <= len(view.voters):
@@ -100,10 +103,15 @@ def cannot_spare(view: ShardView, going: RollBroker, brokers: list[RollBroker]) 
 
 
 def _heir(view: ShardView, broker: RollBroker, brokers: list[RollBroker]) -> str | None:
-    """Who leads when this leader goes: the one that needs no restart itself, then the one that is the least behind."""
+    """Who leads when this leader goes: one that stays where it is, that needs no restart itself, that is the least behind."""
     if broker.name != view.leader or broker.idle:
         return None
     fresh = {other.name for other in brokers if other.reason is None}
     heirs = [voter for voter in view.voters if voter.name != broker.name and voter.in_sync]
-    best = min(heirs, key=lambda voter: (voter.name not in fresh, voter.lag_bytes, voter.name), default=None)
+    leaving = {other.name for other in brokers if other.leaving}
+    best = min(
+        heirs,
+        key=lambda voter: (voter.name in leaving, voter.name not in fresh, voter.lag_bytes, voter.name),
+        default=None,
+    )
     return best.name if best is not None else None

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from penstock_operator.desired.broker_config import LEARNT
+
 if TYPE_CHECKING:
     from penstock_operator.snapshot.broker import Setting
 
@@ -21,8 +23,11 @@ class SettingsPlan(msgspec.Struct, frozen=True, kw_only=True):
     unknown: list[str]  # names that this broker does not have
 
 
-def plan_settings(wanted: dict[str, Any], have: dict[str, Setting]) -> SettingsPlan:
-    """Compare the wanted settings with a broker's table."""
+def plan_settings(
+    wanted: dict[str, Any], have: dict[str, Setting], *, resizable: bool = False
+) -> SettingsPlan:
+    """Compare the wanted settings with a broker's table. A broker of a shard that is `resizable` is told how many there are,
+    and learns where they are from them; any other has to be restarted for that."""
     patch: dict[str, Any] = {}
     restart: list[str] = []
     unknown: list[str] = []
@@ -33,7 +38,7 @@ def plan_settings(wanted: dict[str, Any], have: dict[str, Setting]) -> SettingsP
         elif not setting.is_value(value):
             if setting.dynamic:
                 patch[name] = value
-            else:
+            elif not (resizable and name in LEARNT):
                 restart.append(name)
     for name, setting in sorted(have.items()):
         if name in wanted or not setting.dynamic or setting.is_value(setting.default):

@@ -60,12 +60,14 @@ def _broker_trouble(name: str, snapshot: ClusterSnapshot) -> str | None:
     pod, report = snapshot.pods.get(name), snapshot.brokers.get(name)
     if pod is None:
         return f"{name} does not exist yet"
+    node = snapshot.node_of(pod)
+    place = node.trouble if node is not None else None
     if pod.terminating:
-        return f"{name} is stopping"
+        return f"{name} is stopping" + (f", and {place}" if place else "")
     if report is not None and report.not_ready:
         return f"{name} is not ready: {'; '.join(report.not_ready)}"
     if not pod.ready:
-        return f"{name} is not ready: {pod.trouble}"
+        return f"{name} is not ready: {place if node is not None and not node.ready else pod.trouble}"
     if report is not None and report.unknown is not None:
         return f"{name} cannot be asked: {report.unknown}"
     return None
@@ -89,7 +91,9 @@ def _lost(identity: Identity, snapshot: ClusterSnapshot, view: ShardView, expect
         return None
     # A claim that Kubernetes made anew does not carry the mark of one that held a full copy.
     kept = any(claim.shard == view.id and claim.formed is not None for claim in snapshot.claims.values())
-    if kept and not all(_is_empty(snapshot.brokers.get(name), view.id) for name in expected):
+    # Brokers that are about to leave may hold it too.
+    asked = {*expected, *(pod.name for pod in snapshot.pods.values() if pod.shard == view.id)}
+    if kept and not all(_is_empty(snapshot.brokers.get(name), view.id) for name in asked):
         return None
     claims = ", ".join(names.claim_name(pod) for pod in expected)
     return (

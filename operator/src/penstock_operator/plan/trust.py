@@ -39,7 +39,12 @@ def plan_trust(
         return TrustStep()
     if before is not None and before.pod == pod:
         return TrustStep(answer=TrustAnswer(pod=pod, outcome=before.outcome, message=before.message))
-    state = next((state for state in states.values() if pod in state.expected), None)
+    # One that is about to leave may hold the best copy.
+    seen = snapshot.pods.get(pod)
+    shard = None if seen is None else seen.shard
+    state = next(
+        (state for state in states.values() if pod in state.expected or state.view.id == shard), None
+    )
     if state is None:
         known = ", ".join(name for each in states.values() for name in each.expected)
         return _refused(pod, f"there is no broker {pod} to trust: name one of {known}")

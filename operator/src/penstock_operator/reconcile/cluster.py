@@ -9,30 +9,46 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from penstock_operator.api.cluster import MessageCluster
 from penstock_operator.desired.build import Desired, build
 from penstock_operator.desired.identity import Environment, Identity
-from penstock_operator.desired.scale import settle_replicas
 from penstock_operator.kube import KubeApi
 from penstock_operator.kube_errors import KubeError
 from penstock_operator.plan.actions import (
     Action,
     ExpandClaim,
+    ForgetPod,
+    GiveUpClaim,
     HandOver,
+    HandOverAsked,
+    LabelRole,
     Plan,
+    ResizeShard,
     RestartBroker,
-    TrustAnswer,
+    ShrinkStatefulSet,
     TrustMember,
 )
 from penstock_operator.plan.cluster import plan_cluster
 from penstock_operator.plan.cluster_status import broken_status, cluster_status, paused_status
 from penstock_operator.plan.conditions import transitions
+from penstock_operator.plan.scale import as_built, brokers_to_run
 from penstock_operator.reconcile.act import act
+from penstock_operator.reconcile.answers import (
+    Failure,
+    hand_over_answer,
+    hand_over_note,
+    refused_by_broker,
+    refused_by_kubernetes,
+    trust_answer,
+    unreachable,
+)
+from penstock_operator.reconcile.backoff import waiting_s
 from penstock_operator.reconcile.dependents import is_paused
+from penstock_operator.reconcile.nodes import Nodes
 from penstock_operator.reconcile.observe import ClusterBroker, observe
 from penstock_operator.reconcile.ports import (
     RESYNC_DEFAULT_S,
@@ -50,12 +66,17 @@ from penstock_operator.snapshot.identity import IdentityConflictError, find_iden
 logger = logging.getLogger(__name__)
 
 ROUNDS_MAX: Final = 4  # observe-plan-act rounds in one pass
-WAIT_S: Final = 2.0  # while something is awaited
 TROUBLE_S: Final = 10.0  # while a problem waits for the user, or after a refusal
 _DISRUPTED: Final = 1.0  # after a restart began
+_STANDSTILLS: Final = (("Degraded", "BrokerStuck"), ("Progressing", "RollStopped"))
 _EVENTS: Final[dict[type[Action], str]] = {
     HandOver: "HandOver",
+    HandOverAsked: "HandOver",
+    ForgetPod: "BrokerReplaced",
+    GiveUpClaim: "VolumeReplaced",
+    ResizeShard: "Scaling",
     RestartBroker: "BrokerRestart",
+    ShrinkStatefulSet: "BrokersLeft",
     TrustMember: "TrustMember",
 }
 
@@ -63,27 +84,13 @@ _EVENTS: Final[dict[type[Action], str]] = {
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a pass found, for publishing."""
 
-    cluster: MessageCluster  # as it is built, which may have more brokers than its spec says
+    cluster: MessageCluster
     identity: Identity
     desired: Desired
     snapshot: ClusterSnapshot
     plan: Plan
     done: list[Action]
     delayed: bool  # whether something was refused that may succeed later
-
-
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """An action that was refused: a problem for the user, or only a delay."""
-
-    reason: str
-    message: str
-    is_delay: bool = False
-    pod: str | None = None  # whose copy is not trusted
-
-    @property
-    def is_problem(self) -> bool:
-        """Whether it stands in the way until the user solves it."""
-        return not self.is_delay and self.pod is None
 
 
 class Brokers(Protocol):
@@ -104,6 +111,7 @@ class ClusterReconciler:
         kube: KubeApi,
         store: ResourceStore,
         brokers: Brokers,
+        nodes: Nodes,
         environment: Environment,
         clock: Clock,
         *,
@@ -113,6 +121,7 @@ class ClusterReconciler:
         self._kube = kube
         self._store = store
         self._brokers = brokers
+        self._nodes = nodes
         self._environment = environment
         self._clock = clock
         self._resync_s = resync_s
@@ -147,35 +156,25 @@ class ClusterReconciler:
             return Again(after_s=TROUBLE_S)
         return await self._publish(resource, outcome)
 
-    async def _rounds(self, wanted: MessageCluster) -> Outcome:
+    async def _rounds(self, cluster: MessageCluster) -> Outcome:
         """Observe, plan and act until nothing is left to do now."""
         done: list[Action] = []
         failures: list[Failure] = []
-        new_cluster_id, new_shard_uids = self._new_id(), [self._new_id() for _ in range(wanted.spec.shards)]
+        new_cluster_id, new_shard_uids = self._new_id(), [self._new_id() for _ in range(cluster.spec.shards)]
         for _ in range(ROUNDS_MAX):
-            snapshot = await observe(self._kube, self._brokers, wanted)
+            snapshot = await observe(self._kube, self._brokers, self._nodes, cluster, self._clock())
             identity = find_identity(
-                snapshot, wanted.spec.shards, new_cluster_id, dict(enumerate(new_shard_uids))
+                snapshot, cluster.spec.shards, new_cluster_id, dict(enumerate(new_shard_uids))
             )
-            held = max(snapshot.asked_replicas(), *identity.formed.values(), 0)
-            cluster, refusal = settle_replicas(wanted, held)
-            identity = witness(identity, snapshot, cluster.spec.replicas)
+            replicas = brokers_to_run(cluster, identity, snapshot)
+            identity = witness(identity, snapshot, replicas)
             environment = msgspec.structs.replace(self._environment, node_ports=snapshot.node_ports())
-            desired = build(cluster, identity, environment)
+            desired = build(as_built(cluster, replicas), identity, environment)
             plan = plan_cluster(cluster, identity, desired, snapshot)
-            if refusal is not None:
-                plan = msgspec.structs.replace(plan, problems=[*plan.problems, ("ScaleDownRefused", refusal)])
             if not plan.actions or failures:
                 break
-            for action in plan.actions:
-                failure = await self._try(cluster, action, snapshot)
-                if failure is None:
-                    done.append(action)
-                    continue
-                failures.append(failure)
-                if not isinstance(action, ExpandClaim):
-                    break  # what comes next may rely on it; nothing relies on a bigger volume
-            if any(isinstance(action, HandOver | TrustMember) for action in done):
+            await self._act(cluster, plan.actions, snapshot, done, failures)
+            if any(isinstance(action, HandOver | ResizeShard | TrustMember) for action in done):
                 break  # the new leader needs a moment; seen in it, the shard would look as if it had none
         delays = [failure.message for failure in failures if failure.is_delay]
         given_up = any(not failure.is_problem for failure in failures)
@@ -187,7 +186,8 @@ class ClusterReconciler:
                 *((failure.reason, failure.message) for failure in failures if failure.is_problem),
                 *plan.problems,
             ],
-            trust=_trust_answer(done, failures) or plan.trust,
+            trust=trust_answer(done, failures) or plan.trust,
+            hand_over=hand_over_answer(done, failures) or plan.hand_over,
         )
         return Outcome(
             cluster=cluster,
@@ -198,6 +198,29 @@ class ClusterReconciler:
             done=done,
             delayed=bool(delays),
         )
+
+    async def _act(
+        self,
+        cluster: MessageCluster,
+        actions: list[Action],
+        snapshot: ClusterSnapshot,
+        done: list[Action],
+        failures: list[Failure],
+    ) -> None:
+        """Act in order until something is refused that what comes next may rely on."""
+        labels_end = False
+        for action in actions:
+            if labels_end and isinstance(action, LabelRole):
+                continue  # the new leader's comes after the old one's is gone, or not at all
+            failure = await self._try(cluster, action, snapshot)
+            if failure is None:
+                done.append(action)
+                continue
+            failures.append(failure)
+            if isinstance(action, LabelRole):
+                labels_end = True
+            elif not isinstance(action, ExpandClaim):
+                break  # nothing relies on a label or on a bigger volume
 
     async def _try(
         self, cluster: MessageCluster, action: Action, snapshot: ClusterSnapshot
@@ -212,25 +235,12 @@ class ClusterReconciler:
         except KubeError as error:
             if error.status in (0, 401, 409) or error.status >= 500 or error.is_namespace_leaving:
                 raise  # the queue tries the whole pass again
-            if error.status == 429:
-                message = f"{action.why}, but a disruption budget forbids it now: {error.message}"
-                return Failure(reason="DisruptionBudget", message=message, is_delay=True)
-            message = f"{action.why}, but Kubernetes refuses: {error.message}"
-            return Failure(reason="RefusedByKubernetes", message=message)
+            return refused_by_kubernetes(action, error)
         except AdminError as error:
-            message = f"{action.why}, but the broker refuses: {error.detail}"
-            if isinstance(action, TrustMember):
-                return Failure(
-                    reason="TrustRefused", message=message, is_delay=error.status >= 500, pod=action.pod
-                )
-            # A leader that changed meanwhile, or that cannot hand over now, is asked again later.
-            delay = action.disruptive or error.is_not_leader
-            return Failure(reason="InvalidConfiguration", message=message, is_delay=delay)
+            return refused_by_broker(action, error)
         except AdminUnreachableError as error:
             logger.info("broker cannot be asked", extra={"why": str(error)})
-            if action.disruptive:
-                message = f"{action.why}, but {error}"
-                return Failure(reason="BrokerUnreachable", message=message, is_delay=True)
+            return unreachable(action, error)
         return None
 
     async def _publish(self, resource: dict[str, Any], outcome: Outcome) -> Again:
@@ -241,13 +251,18 @@ class ClusterReconciler:
         )
         await self._write(resource, status)
         for note in _notes(outcome, status, old):
+            metadata = outcome.cluster.metadata
+            told = {"object": f"{metadata.namespace}/{metadata.name}", "reason": note.reason}
+            logger.info("telling", extra={**told, "why": note.message})
             await self._store.tell(resource, note)
         if plan.problems or outcome.delayed:
             return Again(after_s=TROUBLE_S)
         if plan.actions:
             return Again(after_s=_DISRUPTED)
-        waiting = plan.waits or plan.missing or plan.holds
-        return Again(after_s=WAIT_S if waiting else self._resync_s)
+        waiting = plan.waits or plan.missing or plan.holds or plan.scaling or plan.refused
+        if not waiting:
+            return Again(after_s=self._resync_s)
+        return Again(after_s=waiting_s(status["conditions"], self._clock(), self._resync_s))
 
     async def _broken(self, resource: dict[str, Any], reason: str, message: str) -> None:
         old = resource.get("status", {})
@@ -261,21 +276,9 @@ class ClusterReconciler:
             await self._store.write_status(resource, status)
 
 
-def _trust_answer(done: list[Action], failures: list[Failure]) -> TrustAnswer | None:
-    """What came of the wish to trust a broker in this pass."""
-    for action in done:
-        if isinstance(action, TrustMember):
-            return TrustAnswer(pod=action.pod, outcome="Done", message=action.why)
-    for failure in failures:
-        if failure.pod is not None:
-            outcome: Literal["Waiting", "Refused"] = "Waiting" if failure.is_delay else "Refused"
-            return TrustAnswer(pod=failure.pod, outcome=outcome, message=failure.message)
-    return None
-
-
 def _notes(outcome: Outcome, status: dict[str, Any], old: dict[str, Any]) -> list[Note]:
     """What the user is told: restarts, hand-overs, changes of Ready, and listeners that anybody may use."""
-    planned = [action for action in outcome.done if action.disruptive]
+    planned = [action for action in outcome.done if type(action) in _EVENTS]
     notes = [
         Note(
             type="Normal",
@@ -284,6 +287,13 @@ def _notes(outcome: Outcome, status: dict[str, Any], old: dict[str, Any]) -> lis
         )
         for action in planned
     ]
+    notes += [
+        Note(type="Normal", reason="LeaderElected", message=action.why)
+        for action in outcome.done
+        if isinstance(action, LabelRole) and action.elected
+    ]
+    notes += hand_over_note(outcome.done, status, old)
+    notes += _scaling_notes(outcome.plan, status["conditions"], old.get("conditions", []))
     notes += _recovery_notes(status["conditions"], old.get("conditions", []))
     for condition in transitions(status["conditions"], old.get("conditions", [])):
         if condition["type"] == "Ready" and condition["reason"] not in ("Reconciling",):
@@ -292,6 +302,7 @@ def _notes(outcome: Outcome, status: dict[str, Any], old: dict[str, Any]) -> lis
             well = expected or reason in ("BrokersReady", "BrokersNotReady")
             kind: Any = "Normal" if well else "Warning"
             notes.append(Note(type=kind, reason=reason, message=condition["message"]))
+    notes += _standstill_notes(transitions(status["conditions"], old.get("conditions", [])))
     new_listeners = status["bootstrap"].keys() - old.get("bootstrap", {}).keys()
     for listener in outcome.cluster.spec.listeners:
         if listener.name in new_listeners:
@@ -301,6 +312,32 @@ def _notes(outcome: Outcome, status: dict[str, Any], old: dict[str, Any]) -> lis
                 " can read and write every topic; limit who reaches it with a NetworkPolicy or a firewall"
             )
             notes.append(Note(type="Warning", reason="ListenerWithoutAuthentication", message=message))
+    return notes
+
+
+def _standstill_notes(changed: list[dict[str, Any]]) -> list[Note]:
+    """What a person has to mend while the shard serves on, so that Ready does not tell of it."""
+    told = {condition["reason"] for condition in changed if condition["type"] == "Ready"}
+    return [
+        Note(type="Warning", reason=condition["reason"], message=condition["message"])
+        for condition in changed
+        if (condition["type"], condition["reason"]) in _STANDSTILLS and condition["reason"] not in told
+    ]
+
+
+def _scaling_notes(plan: Plan, new: list[dict[str, Any]], old: list[dict[str, Any]]) -> list[Note]:
+    """Each step of another number of brokers once, and once that a person has to change something for it."""
+    told = [condition.get("message", "") for condition in old if condition.get("type") == "Progressing"]
+    notes = [
+        Note(type="Normal", reason="Scaling", message=sentence)
+        for sentence in plan.scaling
+        if not any(sentence in message for message in told)
+    ]
+    notes += [
+        Note(type="Warning", reason=condition["reason"], message=condition["message"])
+        for condition in transitions(new, old)
+        if condition["reason"] == "ScaleDownRefused"
+    ]
     return notes
 
 

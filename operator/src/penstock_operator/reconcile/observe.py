@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from penstock_operator.api.cluster import MessageCluster
     from penstock_operator.kube import KubeApi
     from penstock_operator.reconcile.cluster import Brokers
+    from penstock_operator.reconcile.nodes import Nodes
 
 OWNED: Final = (
     ("apps/v1", "StatefulSet"),
@@ -44,11 +45,16 @@ class ClusterBroker(Protocol):
     async def hand_over(self, to: str) -> None:
         """Give the leadership of the broker's shard to another member."""
 
+    async def resize(self, replicas: int) -> None:
+        """Tell the broker's shard how many brokers it should have."""
+
     async def trust(self, shard_uid: str) -> None:
         """Have the shard go on from this broker's copy."""
 
 
-async def observe(kube: KubeApi, brokers: Brokers, cluster: MessageCluster) -> ClusterSnapshot:
+async def observe(
+    kube: KubeApi, brokers: Brokers, nodes: Nodes, cluster: MessageCluster, now: str
+) -> ClusterSnapshot:
     """One consistent enough look; a broker that cannot be asked is reported as unknown, not as an error."""
     namespace, name = cluster.metadata.namespace, cluster.metadata.name
     selector = {LABEL_CLUSTER: name}
@@ -62,12 +68,20 @@ async def observe(kube: KubeApi, brokers: Brokers, cluster: MessageCluster) -> C
     await _add_foreign(kube, cluster, objects)
     # Not only those that the spec asks for: a shard that is to shrink still has its other brokers.
     found = [pod for pod in map(parse_pod, pods) if names.is_broker(cluster, pod.name)]
-    reports = await asyncio.gather(*(_ask(brokers, pod) for pod in found))
+    kept = [parse_claim(claim) for claim in claims]
+    reports, places, lost = await asyncio.gather(
+        asyncio.gather(*(_ask(brokers, pod) for pod in found)),
+        nodes.of(found),
+        nodes.lost_volumes(found, kept),
+    )
     return ClusterSnapshot(
         objects=objects,
         pods={pod.name: pod for pod in found},
-        claims={claim.name: claim for claim in map(parse_claim, claims)},
+        claims={claim.name: claim for claim in kept},
         brokers={pod.name: report for pod, report in zip(found, reports, strict=True)},
+        nodes=places,
+        lost_volumes=lost,
+        now=now,
     )
 
 
@@ -84,6 +98,7 @@ async def _add_foreign(
         *(("v1", "Service", shard) for shard in shards),
         *(("v1", "ConfigMap", shard) for shard in shards),
         ("v1", "Service", names.bootstrap_name(cluster.metadata.name)),
+        ("v1", "Service", names.leader_name(cluster.metadata.name)),
         ("v1", "ServiceAccount", names.broker_name(cluster.metadata.name)),
     ]
     for api_version, kind, name in wanted:

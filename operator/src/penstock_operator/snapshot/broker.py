@@ -55,7 +55,8 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class ShardReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One shard, as its brokers report it."""
+    """One shard, as its brokers report it. `replicas` is how many brokers it is to have, 0 where its release does not say;
+    `resizable`: whether it can be told another number. While more are members, `leaving` is its leader's sentence on what comes next."""
 
     id: int
     uid: str = ""
@@ -63,6 +64,10 @@ class ShardReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     epoch: int = 0
     members: list[MemberReport] = msgspec.field(default_factory=list)
     recovery: RecoveryReport | None = None
+    replicas: int = 0
+    resizable: bool = False
+    leaving: str = ""
+    leaving_refused: bool = False
 
 
 class ClusterReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

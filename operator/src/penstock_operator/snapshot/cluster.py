@@ -9,17 +9,21 @@ import msgspec
 from penstock_operator.api.names import (
     ANNOTATION_CLUSTER_ID,
     ANNOTATION_CONFIG_HASH,
+    ANNOTATION_NODE_PORTS,
     ANNOTATION_RESTART_HASH,
+    ANNOTATION_ROLE_EPOCH,
     ANNOTATION_SHARD_FORMED,
     ANNOTATION_SHARD_REPLICAS,
     ANNOTATION_SHARD_UID,
     LABEL_LISTENER,
+    LABEL_ROLE,
     LABEL_SHARD,
 )
+from penstock_operator.snapshot.nodes import NodeSeen
 from penstock_operator.snapshot.shard import ShardView, shard_view
 
 if TYPE_CHECKING:
-    from penstock_operator.snapshot.broker import BrokerReport
+    from penstock_operator.snapshot.broker import BrokerReport, ClusterReport
 
 # Reasons of a waiting container that time alone does not cure: only another spec does.
 STUCK_REASONS: Final = frozenset(
@@ -55,12 +59,19 @@ class PodSeen(msgspec.Struct, frozen=True, kw_only=True):
     trouble: str | None  # sentence why it is not ready, as Kubernetes tells it
     stuck: bool  # whether waiting longer is pointless
     idle: bool = False  # whether no broker runs in it now, so that nobody misses the pod
+    version: str = ""  # of the object, so that what is written holds for what was seen
+    role: str | None = None  # its label
+    role_epoch: int = 0  # the epoch that the label is from; 0 for none
+    node: str | None = None  # where it was placed
+    unschedulable_since: str | None = None  # RFC 3339; None unless no node takes it
+    node_ports: str = ""  # as the template had them that it was made from
 
 
 class ClaimSeen(msgspec.Struct, frozen=True, kw_only=True):
     """One broker's volume claim."""
 
     name: str
+    uid: str
     shard: int
     cluster_id: str | None
     shard_uid: str | None
@@ -69,6 +80,7 @@ class ClaimSeen(msgspec.Struct, frozen=True, kw_only=True):
     capacity: str | None
     resize: str | None  # Kubernetes' own words while a volume is being expanded
     terminating: bool
+    volume: str | None = None  # the PersistentVolume that it is bound to
 
 
 class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,11 +90,22 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     pods: dict[str, PodSeen]
     claims: dict[str, ClaimSeen]
     brokers: dict[str, BrokerReport]  # by pod name
+    nodes: dict[str, NodeSeen] = msgspec.field(default_factory=dict)  # those of pods that could be looked at
+    # Claim -> a part of a sentence why its volume is certainly gone.
+    lost_volumes: dict[str, str] = msgspec.field(default_factory=dict)
+    now: str = ""  # RFC 3339; without it nothing is old enough to be given up
+
+    def node_of(self, pod: PodSeen) -> NodeSeen | None:
+        """The node of a pod; None when it has none, or nobody may look at it."""
+        return self.nodes.get(pod.node) if pod.node is not None else None
+
+    def reports(self) -> dict[str, ClusterReport]:
+        """What those brokers say that can be asked, by name."""
+        return {name: seen.cluster for name, seen in self.brokers.items() if seen.cluster is not None}
 
     def shard_view(self, shard: int) -> ShardView:
         """What the brokers say about a shard."""
-        reports = {name: seen.cluster for name, seen in self.brokers.items() if seen.cluster is not None}
-        return shard_view(shard, reports)
+        return shard_view(shard, self.reports())
 
     def asked_replicas(self) -> int:
         """The most brokers that a StatefulSet of the cluster was made for; 0 when there is none."""
@@ -130,6 +153,12 @@ def parse_pod(pod: dict[str, Any]) -> PodSeen:
         trouble=trouble.sentence,
         stuck=trouble.stuck,
         idle=trouble.idle,
+        version=metadata.get("resourceVersion", ""),
+        role=metadata.get("labels", {}).get(LABEL_ROLE),
+        role_epoch=parse_count(annotations.get(ANNOTATION_ROLE_EPOCH)) or 0,
+        node=pod.get("spec", {}).get("nodeName"),
+        unschedulable_since=_unschedulable_since(conditions),
+        node_ports=annotations.get(ANNOTATION_NODE_PORTS, ""),
     )
 
 
@@ -144,6 +173,7 @@ def parse_claim(claim: dict[str, Any]) -> ClaimSeen:
     ]
     return ClaimSeen(
         name=metadata["name"],
+        uid=metadata["uid"],
         shard=_shard(metadata),
         cluster_id=annotations.get(ANNOTATION_CLUSTER_ID),
         shard_uid=annotations.get(ANNOTATION_SHARD_UID),
@@ -152,7 +182,16 @@ def parse_claim(claim: dict[str, Any]) -> ClaimSeen:
         capacity=status.get("capacity", {}).get("storage"),
         resize=resizing[0] if resizing else None,
         terminating=metadata.get("deletionTimestamp") is not None,
+        volume=claim["spec"].get("volumeName"),
     )
+
+
+def _unschedulable_since(conditions: dict[str, dict[str, Any]]) -> str | None:
+    scheduled = conditions.get("PodScheduled", {})
+    if scheduled.get("status") != "False" or scheduled.get("reason") != "Unschedulable":
+        return None
+    since: str | None = scheduled.get("lastTransitionTime")
+    return since
 
 
 def _shard(metadata: dict[str, Any]) -> int:

@@ -75,7 +75,8 @@ def witness(identity: Identity, snapshot: ClusterSnapshot, replicas: int) -> Ide
 
 
 def _formed(snapshot: ClusterSnapshot, shards: int) -> dict[int, int]:
-    """What StatefulSets and claims remember; where they differ, the biggest shard counts."""
+    """What StatefulSets remember; without them what claims do, which also tell of brokers that have left since. Where they
+    differ, the biggest shard counts."""
     formed: dict[int, int] = {}
     marks = [
         (live["metadata"].get("labels", {}).get(LABEL_SHARD, "0"), live["metadata"].get("annotations", {}))
@@ -85,7 +86,10 @@ def _formed(snapshot: ClusterSnapshot, shards: int) -> dict[int, int]:
     found = [
         (parse_count(shard), parse_count(marked.get(ANNOTATION_SHARD_FORMED))) for shard, marked in marks
     ]
-    found += [(claim.shard, claim.formed) for claim in snapshot.claims.values()]
+    remembered = {shard for shard, count in found if count}
+    found += [
+        (claim.shard, claim.formed) for claim in snapshot.claims.values() if claim.shard not in remembered
+    ]
     for shard, count in found:
         if shard is not None and shard < shards and count is not None:
             formed[shard] = max(count, formed.get(shard, 0))

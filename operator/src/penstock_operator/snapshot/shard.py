@@ -32,6 +32,11 @@ class ShardView(msgspec.Struct, frozen=True, kw_only=True):
         False  # whether the leader itself said so; only then `in_sync` and `lag_bytes` are exact
     )
     recovery: RecoveryReport | None = None  # the newest that any broker knows of
+    newest_epoch: int = 0  # that any broker knows of; above `epoch` while its leader is not known
+    replicas: int = 0  # brokers that it is to have; 0: its release does not say
+    resizable: bool = False  # whether it can be told another number
+    leaving: str = ""  # what comes next while more are members
+    leaving_refused: bool = False  # whether somebody has to change what is asked for first
 
     def member(self, name: str) -> MemberReport | None:
         """The member of this name."""
@@ -62,7 +67,12 @@ def shard_view(shard: int, reports: Mapping[str, ClusterReport]) -> ShardView:
         epoch=best.epoch,
         members=best.members,
         from_leader=leader is not None and speaker == leader,
+        newest_epoch=max(report.epoch for _, report in said),
         recovery=max(recoveries, key=lambda recovery: recovery.generation, default=None),
+        replicas=best.replicas,
+        resizable=best.resizable,
+        leaving=best.leaving,
+        leaving_refused=best.leaving_refused,
     )
 
 

@@ -274,6 +274,7 @@ class SimulatedBroker:
         member.replica.on_following = self._stopped_leading
         member.seeding.on_begun_anew = checkpoints.begin_anew
         member.recoveries.on_restart = self._restart_soon
+        member.resizing.demand = self.settings.demand
         return member
 
     def _began_leading(self) -> None:
@@ -292,7 +293,9 @@ class SimulatedBroker:
         view = ClusterView(shard.machines.members, self.member, 0, self.ordinal, address)
         self.view = view
         self.data = DataServiceImpl(shard, self.settings, self.clock, FetchLimits())
-        identity = BrokerIdentity("cluster", f"broker-{self.ordinal}", self.replicas, view)
+        identity = BrokerIdentity(
+            "cluster", f"broker-{self.ordinal}", lambda: self.member.resizing.replicas, view
+        )
         self.topics = TopicServiceImpl(shard, self.settings, self.clock, identity)
         self.groups = ConsumerGroups(
             self.groups_machine,

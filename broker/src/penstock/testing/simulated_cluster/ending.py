@@ -20,8 +20,10 @@ READING_SECONDS_MAX = 20.0
 
 def is_settled(world: World) -> bool:
     """Whether there is one leader that serves, every broker is a voter, and all have applied the same log."""
-    brokers = world.brokers
-    if not world.clients.done or not all(broker.up and not broker.stopping for broker in brokers):
+    brokers = world.resizing.present
+    if world.resizing.under_way or not world.clients.done:
+        return False
+    if not all(broker.up and not broker.stopping for broker in brokers):
         return False
     leading = [broker for broker in brokers if broker.shard.leading]
     if len(leading) != 1:
@@ -40,8 +42,8 @@ def is_settled(world: World) -> bool:
 
 def check_end(world: World) -> None:
     """Raises Violation unless all is well."""
-    leader = next(broker for broker in world.brokers if broker.shard.leading)
-    for broker in world.brokers:
+    leader = next(broker for broker in world.resizing.present if broker.shard.leading)
+    for broker in world.resizing.present:
         world.checks.observe(broker)
         _compare(leader, broker)
     task = _begin(leader, world)

@@ -13,6 +13,7 @@
 | a wall clock that jumps | time enters only through the log |
 | leadership transfers, and growth from one broker to three | Raft's |
 | a master that is told to stop at any time | the Lease paragraph (mode MasterSlave alone) |
+| another number of brokers: more, fewer, the volumes of before found again | who leaves does so before it is stopped |
 
 In mode MasterSlave no sync fails and no bit flips: the in-sync set may be down to that one copy. A volume is lost only while
 everybody is in sync, and not under `replication: async`: what only that one held is gone with it. Else not made, because nothing is promised: a power loss under `flush: async`, a majority of volumes lost, damage in more than
@@ -22,13 +23,14 @@ one copy, bytes that change on the wire below the checksums.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from penstock.testing.simulated_cluster.broker import CAPACITY_BYTES, SimulatedBroker
 from penstock.testing.simulated_cluster.network import LATENCY_SECONDS_MAX, Disorder
+from penstock.testing.simulated_cluster.resizing import SIZES
 
 if TYPE_CHECKING:
     from penstock.testing.simulated_cluster.world import World
@@ -45,6 +47,9 @@ LOOK_SECONDS = 0.05
 # How long connections end under snapshots, in seconds.
 SNAPSHOTS_CUT_SECONDS_MAX = 8.0
 SEGMENT_HEADER_BYTES = 64
+# How many lives have a number of brokers that changes, and how long it stays, in seconds.
+RESIZED_LIVES = 0.2
+RESIZED_SECONDS = (0.2, 1.0, 3.0)
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -64,6 +69,8 @@ class Shape(msgspec.Struct, frozen=True):
     pause_seconds: float = 0.15
     mode: str = "Raft"
     replication: str = "sync"
+    # Whether there should be more brokers, or fewer, now and then.
+    resizes: bool = False
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -80,10 +87,12 @@ def shape_of(seed: int) -> Shape:
     brokers = chance.choice((1, 3, 3, 3, 3, 3, 3, 3, 3, 5))
     producers = chance.randint(2, 3)
     sync = chance.random() < 0.75
+    grows = brokers == 3 and chance.random() < 0.15
     return Shape(
         brokers=brokers,
         sync=sync,
-        grows=brokers == 3 and chance.random() < 0.15,
+        grows=grows,
+        resizes=not grows and random.Random(f"resizes {seed}").random() < RESIZED_LIVES,
         producers=producers,
         idempotent=chance.randint(1, producers),
         partitions=chance.randint(1, 3),
@@ -99,7 +108,7 @@ def master_shape_of(seed: int) -> Shape:
     """The same in mode MasterSlave, where nothing grows yet."""
     chance = random.Random(f"masters {seed}")
     return msgspec.structs.replace(
-        shape_of(seed), brokers=chance.choice((2, 2, 2, 3)), grows=False, mode="MasterSlave"
+        shape_of(seed), brokers=chance.choice((2, 2, 2, 3)), grows=False, resizes=False, mode="MasterSlave"
     )
 
 
@@ -115,6 +124,7 @@ def plan(seed: int, shape: Shape, begin: float) -> list[Fault]:
     end = begin + shape.faults_seconds
     chance = random.Random(f"faults {seed}")
     kinds = [kind for kind, (alone, _) in KINDS.items() if shape.brokers > 1 or alone]
+    kinds.remove("resize")
     if shape.mode != "Raft":
         spared = NOT_UNDER_A_LEASE if shape.replication == "sync" else (*NOT_UNDER_A_LEASE, *NOT_WHEN_ASYNC)
         kinds = [kind for kind in kinds if kind not in spared] + list(MASTERS)
@@ -128,7 +138,16 @@ def plan(seed: int, shape: Shape, begin: float) -> list[Fault]:
     while at < end:
         faults.append(Fault(round(at, 3), chance.choice(kinds), chance.randrange(1 << 30)))
         at += chance.expovariate(1 / pause)
-    return faults
+    return sorted([*faults, *_resizes(seed, shape, begin, end)], key=lambda fault: fault.at)
+
+
+def _resizes(seed: int, shape: Shape, begin: float, end: float) -> Iterator[Fault]:
+    """Not among the other kinds: they follow each other, and each takes its time."""
+    chance = random.Random(f"sizes {seed}")
+    at = begin + chance.random()
+    while shape.resizes and at < end:
+        yield Fault(round(at, 3), "resize", chance.randrange(1 << 30))
+        at += chance.choice(RESIZED_SECONDS)
 
 
 def apply(world: World, fault: Fault) -> None:
@@ -211,6 +230,10 @@ def _revoke(world: World, chance: random.Random) -> None:
     if world.oracle is not None:
         world.say("the master is told to stop")
         world.oracle.revoke("somebody else is to be master")
+
+
+def _resize(world: World, chance: random.Random) -> None:
+    world.resizing.want(chance.choice(SIZES))
 
 
 # --- the network -----------------------------------------------------------------------------------
@@ -355,6 +378,7 @@ KINDS: dict[str, tuple[bool, Callable[[World, random.Random], None]]] = {
     "pause": (True, _pause),
     "stop": (True, _stop),
     "transfer": (False, _transfer),
+    "resize": (True, _resize),
     "clock": (True, _clock),
     "isolate": (False, _isolate),
     "one_way": (False, _one_way),

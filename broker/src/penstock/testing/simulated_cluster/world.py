@@ -36,6 +36,7 @@ from penstock.testing.simulated_cluster.ending import check_end, is_settled
 from penstock.testing.simulated_cluster.faults import Fault, Shape, apply, plan, shape_of
 from penstock.testing.simulated_cluster.network import LATENCY_SECONDS_MAX, Disorder, Network
 from penstock.testing.simulated_cluster.oracle import Oracle
+from penstock.testing.simulated_cluster.resizing import BROKERS_MAX, Resizing
 from penstock.testing.simulated_disk import PowerLossError
 
 # Virtual seconds: faults begin and end, clients go on for a while, and then everything has to settle.
@@ -80,9 +81,10 @@ class World(Observer):
         options = ClusterOptions(seed, self.shape.sync, self.shape.segment_bytes, mode=mode)
         self.brokers = [
             SimulatedBroker(ordinal, options, self.agenda, self.network, self)
-            for ordinal in range(self.shape.brokers)
+            for ordinal in range(BROKERS_MAX if self.shape.resizes else self.shape.brokers)
         ]
         self.oracle = None if mode.elects else self._make_oracle()
+        self.resizing = Resizing(self, self.shape.brokers)
         self.clients = Clients(
             self.agenda, self.chance, self.brokers, self.checks, self._client_failed, self.shape
         )
@@ -129,7 +131,7 @@ class World(Observer):
         self.clients.stopped = True
         self._settle()
         if self.shape.power_cycle_at_end:
-            for broker in self.brokers:
+            for broker in self.resizing.present:
                 self.crash(broker, power=True, announced=True, back_after=0.1)
             self._run_until(self.agenda.now + 1)
             self._settle()
@@ -161,6 +163,8 @@ class World(Observer):
         self.agenda.at(1.0, self._formed)
         if self.shape.grows:
             self.agenda.at(GROWTH_AT, self._grow)
+        if self.shape.resizes:
+            self.agenda.at(FAULTS_BEGIN, self.resizing.look)
         self.clients.start()
 
     def _formed(self) -> None:
@@ -206,6 +210,8 @@ class World(Observer):
                 broker.disk.fail_after(None)
             if broker.damaged:
                 self._replace(broker)
+        if self.shape.resizes:
+            self.resizing.upgrade()
 
     def _settle(self) -> None:
         deadline = self.agenda.now + SETTLING_SECONDS_MAX
@@ -254,7 +260,7 @@ class World(Observer):
         if broker.up:
             self.say("broker %d ends, power loss: %s", broker.ordinal, power)
             broker.crash(power=power, announced=announced)
-            self.agenda.after(back_after, self._start_again, broker)
+            self.agenda.after(back_after, self.start_again, broker)
 
     def restart_in_order(self, broker: SimulatedBroker, back_after: float) -> None:
         """The process is stopped as its users would, and started again."""
@@ -262,7 +268,7 @@ class World(Observer):
         broker.stop(lambda: self._start_later(broker, back_after))
 
     def _start_later(self, broker: SimulatedBroker, seconds: float) -> None:
-        self.agenda.after(seconds, self._start_again, broker)
+        self.agenda.after(seconds, self.start_again, broker)
 
     def hand_over(self, broker: SimulatedBroker) -> None:
         """The leader hands over to whom it likes."""
@@ -281,18 +287,21 @@ class World(Observer):
 
     def may_lose_volume(self, broker: SimulatedBroker) -> bool:
         """Whether the shard can bear the loss of this copy: it has all others, whole, as voters."""
+        present = self.resizing.present
         if self.oracle is not None:
             members = {other.member.own_member for other in self.brokers if other.up}
             if self.oracle.in_sync != members or self.oracle.pending is not None:
                 return False
-        elif len(self.brokers) < 3:
+        elif len(present) < 3:
             return False
         if not self._grown or any(other.damaged for other in self.brokers):
             return False
-        leading = [other for other in self.brokers if other.up and other.shard.leading]
-        if not broker.up or len(leading) != 1 or not all(other.up for other in self.brokers):
+        leading = [other for other in present if other.up and other.shard.leading]
+        if not broker.up or len(leading) != 1 or not all(other.up for other in present):
             return False
-        members = {other.member.own_member for other in self.brokers}
+        if broker not in present or self.resizing.under_way:
+            return False  # Whoever else still holds a copy may be about to go.
+        members = {other.member.own_member for other in present}
         configuration = leading[0].shard.machines.members.configuration
         return broker.formed and set(configuration.voters) == members and not configuration.learners
 
@@ -300,19 +309,20 @@ class World(Observer):
         self.say("the damaged volume of broker %d is replaced by an empty one", broker.ordinal)
         if broker.up:
             broker.crash(power=False, announced=True)
-            self.agenda.after(0.2, self._start_again, broker)
+            self.agenda.after(0.2, self.start_again, broker)
         broker.replace_volume()
 
     def _forget(self, broker: SimulatedBroker) -> None:
         """As `runtime.forgetting`: beside others, it comes back as another member that has nothing. Alone, what is on the
         disk is all there is."""
-        if len(self.brokers) > 1 and self._grown:
+        if len(self.resizing.present) > 1 and self._grown:
             broker.replace_volume()
 
     # --- starts and ends -------------------------------------------------------------------------
 
-    def _start_again(self, broker: SimulatedBroker) -> None:
-        if not broker.up:
+    def start_again(self, broker: SimulatedBroker) -> None:
+        """Starts a broker that is down and should not be."""
+        if not broker.up and broker in self.resizing.present:
             self._start(broker)
 
     def _start(self, broker: SimulatedBroker) -> None:
@@ -377,7 +387,7 @@ class World(Observer):
 
     def stopped_to_restart(self, broker: SimulatedBroker) -> None:
         """See `Observer`."""
-        self._start_again(broker)
+        self.start_again(broker)
 
     def failed(self, broker: SimulatedBroker, error: BaseException) -> None:
         """See `Observer`."""

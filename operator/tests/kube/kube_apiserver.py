@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROGRAMS = ("kube-apiserver", "etcd", "kubectl")
-BUILDER = Path(__file__).resolve().parents[2] / "e2e" / "kind" / "binaries.sh"
+BUILDER = Path(__file__).resolve().parents[3] / "e2e" / "kind" / "binaries.sh"
 BUILD_SECONDS_MAX = 3600
 START_SECONDS_MAX = 90
 STOP_SECONDS_MAX = 15
