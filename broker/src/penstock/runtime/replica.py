@@ -251,7 +251,8 @@ class Replica:
             self._told, self._told_bytes = last, self.shard.appended_bytes
 
     def _stored(self) -> None:
-        self.core.stored(self.shard.stored_index, self._generation)
+        if not self._held_back.replacing:
+            self.core.stored(self.shard.stored_index, self._generation)
         self._release()
         self.turn()
 
@@ -321,7 +322,7 @@ class Replica:
         for read in ready.reads:
             self._reads.answered(read.context)
         if ready.snapshot is not None or ready.truncate_from is not None:
-            self._held_back.forget()
+            self._held_back.begin_anew()
         self._generation = ready.generation
         if ready.messages_after:
             self._held_back.hold(ready.last_index, self._hard_states.begun, ready.messages_after)
@@ -334,6 +335,10 @@ class Replica:
         self._write(ready)
 
     def _write(self, ready: Ready) -> None:
+        if self._held_back.replacing:
+            self._held_back.replaced()
+            # What is left of the log may have been stored meanwhile.
+            self.core.stored(self.shard.stored_index, self._generation)
         self._pieces.extend(ready.appends)
         if not self._write_pieces():
             asyncio.get_running_loop().call_later(DISK_FULL_RETRY_SECONDS, self._retry, ready)
