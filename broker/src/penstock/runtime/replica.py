@@ -279,7 +279,7 @@ class Replica:
         self.on_leading()
 
     def _resume_serving(self) -> None:
-        """After a hand-over that came to nothing, or a change of the members during which nothing may be appended."""
+        """After a hand-over that came to nothing."""
         if 0 < self._began_index <= self.shard.commit_index:
             self._begin_serving(self._began_index)
 
