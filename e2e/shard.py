@@ -103,7 +103,8 @@ class Shard:
             last_seen=lambda: json.dumps(self.kube.get(CLUSTER, self.cluster).get("status")),
         )
         row: dict[str, Any] = found["status"]["shards"][0]
-        assert {member["role"] for member in row["members"]} == {"Leader", "Follower"}, row
+        roles = sorted(member["role"] for member in row["members"])
+        assert roles == ["Follower"] * (self.replicas - 1) + ["Leader"], row
         return row
 
     def wait_reason(self, type_: str, status: str, *reasons: str) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LEFT_SECONDS_MAX = 60.0
 SAID_SECONDS_MAX = 30.0
-GOES_LEADS = '{"to": "orders-0-4"}'
+GOES_LEADS = "penstock.io/hand-over=0=orders-0-4"
 
 
 def test_a_shard_is_scaled_from_one_to_three_to_five_and_back_to_three(
@@ -43,15 +43,12 @@ def test_a_shard_is_scaled_from_one_to_three_to_five_and_back_to_three(
         before |= {pod: three.incarnation(pod) for pod in three.pods[1:]}
         kube.run("scale", CLUSTER, "orders", "--replicas=5")
         five.wait_whole()
-        kube.run(
-            "create",
-            "--raw",
-            kube.broker_path("orders-0-0", "/v1/shard/hand-over"),
-            "-f",
-            "-",
-            stdin=GOES_LEADS,
+        kube.run("annotate", CLUSTER, "orders", GOES_LEADS)
+        wait_for(
+            "a broker that goes to lead",
+            lambda: five.leading()["leader"] == "orders-0-4",
+            seconds=SAID_SECONDS_MAX,
         )
-        assert five.leading()["leader"] == "orders-0-4"
         load.wait_flow()
         kube.run("scale", CLUSTER, "orders", "--replicas=3")
         for pod in five.pods[3:]:

@@ -323,6 +323,14 @@ def test_a_commit_index_counts_after_a_restart_only_for_the_entry_it_was_of() ->
     assert make_core(2, epochs=[1, 1, 2], hard_state=HardState(2, 0, 3, 2)).committed_index == 3
 
 
+def test_a_read_is_not_waited_for_with_those_who_are_gone() -> None:
+    leader = make_leader(make_core(2), voters=(1, 2))
+    assert leader.read_index("a") is None
+    assert not [read for ready in turn(leader) for read in ready.reads]
+    assert leader.propose_change(Change(ChangeKind.REMOVE, 2), ENTRY_BYTES) == 2
+    assert [read for ready in turn(leader) for read in ready.reads] == [ReadState(1, "a")]
+
+
 def test_a_leader_that_is_to_go_hands_over_first() -> None:
     leader = make_leader(make_core(2), make_core(3))
     for kind in (ChangeKind.REMOVE, ChangeKind.LEARNER):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import uuid
 from collections import deque
@@ -10,8 +11,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
+import pytest
 
 from penstock.raft.ready import HardState
+from penstock.runtime import hard_states
 from penstock.runtime.data_folder import FORMAT, Meta
 from penstock.runtime.hard_states import HardStates
 from penstock.runtime.shard import Shard
@@ -25,6 +28,7 @@ class Slow:
     def __init__(self) -> None:
         self.jobs: deque[tuple[Callable[[], Any], Callable[[Any, BaseException | None], None]]] = deque()
         self.full = False
+        self.broken = False
         self.on_disk: list[tuple[int, int]] = []
         self.told: list[HardState] = []
         self.failed: list[BaseException] = []
@@ -39,6 +43,8 @@ class Slow:
         self.states = HardStates(cast(Shard, shard), store, lambda: self.meta, self.told.append)
 
     def save(self, meta: Meta) -> None:
+        if self.broken:
+            raise OSError(errno.EIO, "broken")
         if self.full:
             raise OSError(errno.ENOSPC, "full")
         self.on_disk.append((meta.epoch, meta.vote))
@@ -87,10 +93,31 @@ def test_nothing_counts_as_stored_before_it_is() -> None:
     assert not slow.jobs
 
 
-def test_a_full_disk_without_spares_is_the_end() -> None:
+def test_a_full_disk_without_spares_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds up what rests on the epoch; it does not end a broker that would find the disk as full when it starts again."""
+    monkeypatch.setattr(hard_states, "DISK_FULL_RETRY_SECONDS", 0)
+
+    async def run() -> None:
+        slow = Slow()
+        slow.spares.clear()
+        slow.full = True
+        slow.keep(1, 0)
+        slow.run()
+        slow.keep(2, 7)
+        assert not slow.jobs
+        slow.full = False
+        await asyncio.sleep(0)
+        slow.run()
+        assert slow.on_disk == [(2, 7)]
+        assert slow.states.stored == slow.states.begun == 2
+        assert slow.failed == []
+
+    asyncio.run(run())
+
+
+def test_any_other_error_is_the_end() -> None:
     slow = Slow()
-    slow.spares.clear()
-    slow.full = True
+    slow.broken = True
     slow.keep(1, 0)
     slow.run()
     assert len(slow.failed) == 1

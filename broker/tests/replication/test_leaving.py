@@ -106,6 +106,17 @@ def goes(member: int, ordinal: int) -> Change:
             ),
             id="fewer copies than writes need",
         ),
+        pytest.param(
+            roster({10: 0, 11: 1}, 1),
+            {10},
+            2,
+            Hold(
+                "broker 1 stays for now: topic payments has min.insync.replicas=2, so with 1 in sync nothing could be"
+                " written: lower it, or ask for more brokers",
+                refused=True,
+            ),
+            id="fewer than writes need for good, though one is behind now",
+        ),
     ],
 )
 def test_each_rule(given: Roster, in_sync: set[int], copies: int, expected: Departure | None) -> None:

@@ -374,6 +374,8 @@ def configuration_changed(state: State, leading: Leading) -> None:
         if state.options.step_down_on_removal:
             state.become_follower(state.epoch, NOBODY)
         return
+    # Those who have confirmed them may be a majority now, and those who have not may answer nothing more.
+    _release_reads(state, leading)
     if not advance_commit(state, leading) or state.options.combine:
         for progress in leading.progress.values():
             if progress.member != state.member:

@@ -123,3 +123,8 @@ class Ready(msgspec.Struct, frozen=True):
     committed: tuple[int, int] | None = None
     recount: int | None = None
     reads: Sequence[ReadState] = ()
+
+    @property
+    def replaces(self) -> bool:
+        """Whether entries of the log go, to be replaced by others or by a snapshot."""
+        return self.snapshot is not None or self.truncate_from is not None

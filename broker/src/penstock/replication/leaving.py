@@ -81,21 +81,28 @@ def _refusal(
 ) -> Hold | None:
     copies = sum(1 for voter in rest if voter in in_sync)
     subject = f"broker {roster.ordinals[goes]} stays for now"
+    if len(rest) < demand.copies:
+        # Also of one that is behind for a moment: without it that would be for good.
+        return _too_few(subject, len(rest), demand)
     if goes in in_sync:
         holders = {roster.ordinals.get(voter) for voter in rest if voter in in_sync}
         absent = sorted(roster.wanted - holders)
         if absent:
             return Hold(f"{subject}: {_brokers(absent)} not in sync")
         if copies < demand.copies:
-            who = f"topic {demand.topic} has" if demand.topic else "the cluster has"
-            return Hold(
-                f"{subject}: {who} min.insync.replicas={demand.copies}, so with {copies} in sync nothing could be written:"
-                " lower it, or ask for more brokers",
-                refused=True,
-            )
+            return _too_few(subject, copies, demand)
     if 2 * copies <= len(rest):
         return Hold(f"{subject}: without it only {copies} of {len(rest)} voters would be in sync")
     return None
+
+
+def _too_few(subject: str, copies: int, demand: Demand) -> Hold:
+    who = f"topic {demand.topic} has" if demand.topic else "the cluster has"
+    return Hold(
+        f"{subject}: {who} min.insync.replicas={demand.copies}, so with {copies} in sync nothing could be written:"
+        " lower it, or ask for more brokers",
+        refused=True,
+    )
 
 
 def _brokers(ordinals: Sequence[int]) -> str:

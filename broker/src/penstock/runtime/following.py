@@ -28,9 +28,9 @@ DISK_FULL_RETRY_SECONDS = 0.5
 
 
 class Following:
-    """`waiting`: a Ready is under way, and no other may come; `replacing`: what its entries are to take the place of is still in
-    the log, whose end so says nothing about them; `on_installed` is called when its snapshot is installed, `on_done`
-    when all of it is in the log. `aside` keeps what is cut, where a master may have acknowledged it alone."""
+    """`waiting`: a Ready is under way, and no other may come. `on_installed` is called when its snapshot is installed,
+    `on_replaced` when what its entries take the place of is out of the log, `on_done` when all of it is in the log and it had
+    to wait. `aside` keeps what is cut, where a master may have acknowledged it alone."""
 
     def __init__(
         self,
@@ -38,20 +38,20 @@ class Following:
         aside: ForkedTails | None,
         *,
         on_installed: Callable[[Snapshot], None],
+        on_replaced: Callable[[], None],
         on_done: Callable[[Ready], None],
     ) -> None:
         self.seeding: SeedingPort
         self.waiting = False
-        self.replacing = False
         self._shard = shard
         self._aside = aside
         self._on_installed = on_installed
+        self._on_replaced = on_replaced
         self._on_done = on_done
         self._pieces: deque[Piece] = deque()
 
     def take(self, ready: Ready) -> bool:
         """True when everything of this Ready is in the log; else it goes on by itself."""
-        self.replacing = ready.snapshot is not None or ready.truncate_from is not None
         tail = ready.forked or ready.tail
         if tail is not None and self._aside is not None:
             self.waiting = True
@@ -77,7 +77,8 @@ class Following:
         return self._append(ready)
 
     def _append(self, ready: Ready) -> bool:
-        self.replacing = False
+        if ready.replaces:
+            self._on_replaced()
         self._pieces.extend(ready.appends)
         return self._write_pieces() or self._try_later(ready)
 

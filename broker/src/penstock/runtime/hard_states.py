@@ -3,12 +3,14 @@ them waits for `stored`."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 
 from penstock.log.maintenance import disk_is_full
 from penstock.raft.ready import HardState
 from penstock.runtime.data_folder import Meta, MetaStore
+from penstock.runtime.following import DISK_FULL_RETRY_SECONDS
 from penstock.runtime.shard import Shard
 
 
@@ -52,10 +54,14 @@ class HardStates:
 
     def _saved(self, number: int, state: HardState, error: BaseException | None) -> None:
         log = self._shard.log
-        if isinstance(error, OSError) and disk_is_full(error) and log.spares:
-            # Without an epoch nobody leads, and without a leader nothing is retired: a spare gives its room.
-            spare = log.spares.pop()
-            self._shard.threads.writer.submit(partial(log.disk.remove, spare), lambda *_: self._save())
+        if isinstance(error, OSError) and disk_is_full(error):
+            if log.spares:
+                # Without an epoch nobody leads, and without a leader nothing is retired: a spare gives its room.
+                spare = log.spares.pop()
+                self._shard.threads.writer.submit(partial(log.disk.remove, spare), lambda *_: self._save())
+            else:
+                # Nothing that waits for it has left, and others can lead and free their own disks meanwhile.
+                asyncio.get_running_loop().call_later(DISK_FULL_RETRY_SECONDS, self._save)
             return
         if error is not None:
             self._shard.fail(error)

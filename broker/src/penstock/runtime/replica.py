@@ -109,6 +109,7 @@ class Replica:
             shard,
             led_outside.aside if led_outside is not None else None,
             on_installed=self._installed,
+            on_replaced=self._replaced,
             on_done=self._followed,
         )
         self._held_back = HeldBack()
@@ -297,7 +298,8 @@ class Replica:
 
     def _stored(self) -> None:
         self.on_log_progress()
-        self.core.stored(self.shard.stored_index, self._generation)
+        if not self._held_back.replacing:
+            self.core.stored(self.shard.stored_index, self._generation)
         self._release()
         self.turn()
 
@@ -324,7 +326,7 @@ class Replica:
         self.on_leading()
 
     def _resume_serving(self) -> None:
-        """After a hand-over that came to nothing, or a change of the members during which nothing may be appended."""
+        """After a hand-over that came to nothing."""
         if 0 < self._began_index <= self.shard.commit_index:
             self._begin_serving(self._began_index)
 
@@ -366,8 +368,8 @@ class Replica:
         self._shipping.send(ready.messages, self._unreachable)
         for read in ready.reads:
             self._reads.answered(read.context)
-        if ready.snapshot is not None or ready.truncate_from is not None:
-            self._held_back.forget()
+        if ready.replaces:
+            self._held_back.begin_anew()
         self._generation = ready.generation
         if ready.messages_after:
             self._held_back.hold(ready.last_index, self._hard_states.begun, ready.messages_after)
@@ -384,6 +386,11 @@ class Replica:
         assert isinstance(snapshot.payload, Seed)
         self._configured_index = snapshot.payload.configured_index
         self.core.snapshot_installed(snapshot.index)
+
+    def _replaced(self) -> None:
+        self._held_back.replaced()
+        # What is left of the log may have been stored meanwhile.
+        self.core.stored(self.shard.stored_index, self._generation)
 
     def _go_on(self, ready: Ready) -> None:
         if ready.appends or ready.truncate_from is not None:
@@ -462,8 +469,6 @@ class Replica:
 
     def _release(self) -> None:
         """Sends what the disk has caught up with, in order."""
-        if self._following.replacing:
-            return
         for messages in self._held_back.due(self.shard.stored_index, self._hard_states.stored):
             self._shipping.send(messages, self._unreachable)
 
