@@ -106,7 +106,9 @@ def test_a_full_disk_without_spares_is_tried_again(monkeypatch: pytest.MonkeyPat
         slow.keep(2, 7)
         assert not slow.jobs
         slow.full = False
-        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            while not slow.jobs:
+                await asyncio.sleep(0)
         slow.run()
         assert slow.on_disk == [(2, 7)]
         assert slow.states.stored == slow.states.begun == 2

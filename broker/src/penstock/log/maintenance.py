@@ -15,6 +15,9 @@ from penstock.log.segment import SPARE_SUFFIX, SealedIndex, Segment, encode_segm
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
+# How long whoever needs room on a full disk waits before it tries again.
+DISK_FULL_RETRY_SECONDS = 0.5
+
 
 def disk_is_full(error: OSError) -> bool:
     """Whether freeing space would help; every other error of a disk is final."""

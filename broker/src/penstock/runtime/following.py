@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 from penstock.log.errors import DiskFullError, EntriesRefusedError, ReleaseTooOldError
+from penstock.log.maintenance import DISK_FULL_RETRY_SECONDS
 from penstock.log.reader import load_index
 from penstock.log.truncation import SealedSegmentError
 from penstock.raft.messages import Snapshot
@@ -22,9 +23,6 @@ from penstock.runtime.forked_tails import ForkedTails, LogForkedError
 from penstock.runtime.received import entries_of
 from penstock.runtime.seed import SeedingPort
 from penstock.runtime.shard import Shard
-
-# How long a follower whose disk is full waits before it tries again.
-DISK_FULL_RETRY_SECONDS = 0.5
 
 
 class Following:

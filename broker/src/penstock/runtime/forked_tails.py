@@ -16,7 +16,7 @@ from itertools import islice
 import msgspec
 
 from penstock.log.disk import Disk
-from penstock.log.maintenance import disk_is_full
+from penstock.log.maintenance import DISK_FULL_RETRY_SECONDS, disk_is_full
 from penstock.log.shipping import Shipment
 from penstock.raft.ready import Tail
 from penstock.replication.forked_tail import ForkedTail, count_entries, fitting
@@ -36,8 +36,6 @@ REPORT_BYTES_MAX = 1024 * 1024
 PARTITIONS_LOGGED_MAX = 50
 # As much is in memory at once while a tail is set aside.
 PIECE_BYTES = 4 * 1024 * 1024
-# How long a broker whose disk is full waits before it tries again.
-DISK_FULL_RETRY_SECONDS = 0.5
 
 
 class LogForkedError(StateDivergedError):

@@ -7,10 +7,9 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from penstock.log.maintenance import disk_is_full
+from penstock.log.maintenance import DISK_FULL_RETRY_SECONDS, disk_is_full
 from penstock.raft.ready import HardState
 from penstock.runtime.data_folder import Meta, MetaStore
-from penstock.runtime.following import DISK_FULL_RETRY_SECONDS
 from penstock.runtime.shard import Shard
 
 

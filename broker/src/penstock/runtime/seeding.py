@@ -16,7 +16,7 @@ import msgspec
 
 from penstock.codec.peer import KIND_SEED, Buffer, PeerFrame, encode_frame
 from penstock.log.errors import LogDamagedError
-from penstock.log.maintenance import disk_is_full
+from penstock.log.maintenance import DISK_FULL_RETRY_SECONDS, disk_is_full
 from penstock.log.reset import ResetJob
 from penstock.log.snapshots import SnapshotStore
 from penstock.raft.messages import InstallSnapshot, MessageError, Snapshot
@@ -33,8 +33,6 @@ from penstock.runtime.shard import Shard
 
 logger = logging.getLogger(__name__)
 
-# How long a member whose disk is full waits before it tries again to take its snapshot.
-DISK_FULL_RETRY_SECONDS = 0.5
 # What may be pending on the link behind which the next piece waits: the rest of one piece and one more.
 PENDING_BYTES_MAX = PIECE_BYTES
 # A link with more pending is tried again at this interval, this often.
