@@ -115,7 +115,11 @@ def _ready(
         return Statement(type="Ready", status="False", reason="Reconciling", message=pending[0].why)
     if plan.waits:
         reason = troubles[0].reason if troubles else _waiting_reason(snapshot, states)
-        message = "; ".join([*(trouble.message for trouble in troubles), *plan.waits])
+        told = [trouble.message for trouble in troubles]
+        said = [
+            why for state in states.values() if not state.serves for why in why_no_master(state, snapshot)
+        ]
+        message = "; ".join([*told, *plan.waits, *(said if not told else [])])
         return Statement(type="Ready", status="False", reason=reason, message=message)
     expected = sum(len(state.expected) for state in states.values())
     message = f"{expected - len(plan.missing)} of {expected} brokers are ready"

@@ -88,10 +88,11 @@ def _trouble(
     if lease is None:
         if shard not in identity.formed:
             return None  # whoever founds the shard makes it
+        epoch = state.view.newest_epoch
+        last = f"in epoch {epoch}" if epoch else "when its last master wrote it"
         return MasterTrouble(
             reason="LeaseMissing",
-            message=f"{named} of shard {shard} is gone, and one that is gone is never taken for a free one: bring it back as it was"
-            f" in epoch {state.view.newest_epoch}",
+            message=f"{named} of shard {shard} is gone, and one that is gone is never taken for a free one: bring it back as it was {last}",
         )
     if lease.problem is not None:
         message = f"{named} of shard {shard} cannot be read: {lease.problem}; bring it back as a broker wrote it last"
