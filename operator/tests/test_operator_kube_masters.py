@@ -262,7 +262,11 @@ async def test_a_lease_goes_with_the_volumes_and_one_that_is_gone_is_told_at_onc
             await eventually(owned, "the Lease is owned")
             await live.edit(*CLUSTER, {"spec": {"storage": {"deleteClaim": False}}})
             await eventually(left, "the Lease is kept like the volumes")
-            await live.until(*CLUSTER, is_ready, "the cluster with its Lease")
+            await live.until(
+                *CLUSTER,
+                lambda found: condition(found, "Progressing")["reason"] == "Settled",
+                "nothing is left to do",
+            )
             # The rights that brokers have go with the cluster in any case.
             for kind in ("Role", "RoleBinding"):
                 found = await kube.get("rbac.authorization.k8s.io/v1", kind, namespace, "orders-broker")
