@@ -42,6 +42,7 @@ pytestmark = pytest.mark.kube
 
 CLUSTER = ("MessageCluster", "orders")
 TIMEOUT_MS = 20_000
+REASON = "the container of orders-0-0 that held it has ended with exit code 137"
 RELEASE_S = 10.0
 """From kubelet's word until the Lease is free, on a machine that does much else; idle it is a tenth of a second."""
 
@@ -150,6 +151,43 @@ async def test_brokers_may_read_and_write_their_lease_and_nothing_else(
             await broker.close()
 
 
+async def marked(kube: AioKubeApi, live: Live) -> None:
+    """Nothing tells of a Lease that has no labels; the next look gives it some."""
+    await live.edit(*CLUSTER, {"metadata": {"annotations": {"look": "now"}}})
+
+    async def labelled() -> bool:
+        found = await kube.get(*LEASE, live.namespace, "orders-0")
+        return (
+            found is not None and found["metadata"].get("labels", {}).get("penstock.io/cluster") == "orders"
+        )
+
+    await eventually(labelled, "the Lease is marked")
+
+
+async def kept(store: KubeLease) -> LeaseRecord:
+    found = await store.read()
+    assert isinstance(found, LeaseRecord), found
+    return found
+
+
+async def release_after_a_kill(live: Live, store: KubeLease) -> LeaseRecord:
+    """Kubelet tells that the master's container ended, and that the next one runs already; the Lease as it is released then."""
+    live.controllers.endings["orders-0-0"] = {"exitCode": 137, "message": HOLDER}
+    loop = asyncio.get_running_loop()
+    told_at = loop.time()
+    await live.controllers.step()
+
+    async def released() -> LeaseRecord | None:
+        found = await kept(store)
+        return found if found.released is not None else None
+
+    found: LeaseRecord = await eventually(released, "the release")
+    took = loop.time() - told_at
+    print(f"released {took * 1000:.0f} ms after kubelet's word")
+    assert took < RELEASE_S
+    return found
+
+
 async def test_the_lease_of_a_killed_master_is_released_at_once_and_only_as_it_was_read(
     kube: AioKubeApi,
     namespace: str,
@@ -169,72 +207,37 @@ async def test_the_lease_of_a_killed_master_is_released_at_once_and_only_as_it_w
         store = broker_store(server, namespace, tmp_path)
         try:
             assert isinstance(await store.create(first), Stored)
-
-            async def labelled() -> bool:
-                found = await kube.get(*LEASE, namespace, "orders-0")
-                return (
-                    found is not None
-                    and found["metadata"].get("labels", {}).get("penstock.io/cluster") == "orders"
-                )
-
-            # Nothing tells of a Lease without labels: the next look does.
-            await live.edit(*CLUSTER, {"metadata": {"annotations": {"look": "now"}}})
-            await eventually(labelled, "the Lease is marked")
-            before = await store.read()
-            assert isinstance(before, LeaseRecord)
+            await marked(kube, live)
+            before = await kept(store)
             assert before.released is None
-
-            # Kubelet tells that the container ended; the next one runs already.
-            live.controllers.endings["orders-0-0"] = {"exitCode": 137, "message": HOLDER}
-            loop = asyncio.get_running_loop()
-            told_at = loop.time()
-            await live.controllers.step()
-
-            async def released() -> LeaseRecord | None:
-                found = await store.read()
-                return found if isinstance(found, LeaseRecord) and found.released is not None else None
-
-            found = await eventually(released, "the release")
-            took = loop.time() - told_at
-            print(f"released {took * 1000:.0f} ms after kubelet's word")
-            assert took < RELEASE_S
-            reason = "the container of orders-0-0 that held it has ended with exit code 137"
-            assert found.released == Release(reason, ANYBODY)
+            found = await release_after_a_kill(live, store)
+            assert found.released == Release(REASON, ANYBODY)
             # What was written with the old version does not count any more: the dead master's last renewal, say.
             assert await store.compare_and_swap(first, before.version) == Conflict()
-
-            # A slave claims it, and takes the release away with that.
-            second = record(
-                shard_uid=first.shard_uid,
-                holder=EARLIER,
-                identity=await identity(kube, live, 1),
-                epoch=2,
-                transitions=1,
-            )
-            assert isinstance(await store.compare_and_swap(second, found.version), Stored)
+            second = await identity(kube, live, 1)
+            taken = record(shard_uid=first.shard_uid, holder=EARLIER, identity=second, epoch=2, transitions=1)
+            assert isinstance(await store.compare_and_swap(taken, found.version), Stored)
             shard.lead("orders-0-1")
-
-            def tells(cluster: dict[str, Any]) -> bool:
-                row = cluster["status"]["shards"][0]
-                held = {"name": "orders-0", "holder": "orders-0-1", "epoch": 2, "inSync": 2}
-                return row.get("lease") == held and row["leader"] == "orders-0-1"
-
-            cluster = await live.until(*CLUSTER, tells, "the new master in status")
+            cluster = await live.until(*CLUSTER, tells_of_the_second, "the new master in status")
             roles = [member["role"] for member in cluster["status"]["shards"][0]["members"]]
             assert roles == ["Slave", "Master"]
             (sentence,) = await events(kube, namespace, "LeaseReleased")
-            assert sentence == f"Lease orders-0 of epoch 1 is released because {reason}"
+            assert sentence == f"Lease orders-0 of epoch 1 is released because {REASON}"
 
             # A release that was decided before somebody else wrote.
             late = ReleaseLease(why="late", name="orders-0", version=before.version, reason="late")
             with pytest.raises(KubeError) as caught:
                 await release_lease(late, namespace, restricted)
             assert caught.value.status == 409
-            after = await store.read()
-            assert isinstance(after, LeaseRecord)
-            assert after.released is None
+            assert (await kept(store)).released is None
         finally:
             await store.close()
+
+
+def tells_of_the_second(cluster: dict[str, Any]) -> bool:
+    row = cluster["status"]["shards"][0]
+    held = {"name": "orders-0", "holder": "orders-0-1", "epoch": 2, "inSync": 2}
+    return row.get("lease") == held and row["leader"] == "orders-0-1"
 
 
 async def test_a_lease_goes_with_the_volumes_and_one_that_is_gone_is_told_at_once(
