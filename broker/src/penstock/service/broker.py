@@ -96,6 +96,7 @@ class BrokerServiceImpl:
         identity, log, disk = self._identity, self._shard.log, self._maintenance.disk
         messages, bytes_in, bytes_out = self._rates()
         leaving, refused = self._leaving()
+        mastership = self._member.mastership
         return BrokerStatus(
             cluster_id=identity.cluster_id,
             cluster_name=identity.cluster_name,
@@ -129,6 +130,7 @@ class BrokerServiceImpl:
             resizable=self._shard.machines.members.level >= RESIZED_LEVEL,
             leaving=leaving,
             leaving_refused=refused,
+            election=None if mastership is None else mastership.status(),
         )
 
     def _forked(self, report: ForkedTail) -> ForkedTailStatus:
