@@ -121,10 +121,14 @@ class Mastership:
         self._told = (0, -1)
         self._unfit: str | None = None
         self._not_yet = ""
+        # Whose connection has ended, and whether leadership was given away.
+        self._gone: set[int] = set()
+        self._given = False
         # The process is stopped in order: no end of its mastership ends it any more.
         self.stopping = False
-        # The process's: this life is over.
+        # The process's: this life is over; at once, or in order where leadership was given away, which leaves nothing in doubt.
         self.on_exit: Callable[[str], None] = lambda why: replica.shard.fail(MastershipLostError(why))
+        self.on_given: Callable[[str], None] = lambda why: self.on_exit(why)
         replica.on_epoch_stored = self._epoch_stored
         replica.on_log_progress = elector.log_progress
         replica.shard.before_answering = self._before_answering
@@ -165,8 +169,9 @@ class Mastership:
     def exit(self, why: str) -> None:
         """Ends this life of the broker, unless it is being stopped anyway."""
         self.stop_acknowledging(why)
-        if not self.stopping:
-            self.on_exit(why)
+        if self.stopping:
+            return
+        (self.on_given if self._given else self.on_exit)(why)
 
     def probe(self) -> None:
         """Has the log's disk finish a write, although there may be nothing to write."""
@@ -237,7 +242,13 @@ class Mastership:
         core, own = replica.core, replica.own_member
         named = frozenset[int]().union(*self._sets) - {own}
         followers = [
-            Follower(item.member, item.match, self._is_heard(item.member), not item.learner)
+            Follower(
+                item.member,
+                item.match,
+                self._is_heard(item.member),
+                votes=not item.learner,
+                gone=item.member in self._gone,
+            )
             for item in core.status().followers
             if item.member != own
         ]
@@ -269,6 +280,14 @@ class Mastership:
         self._tell_whether_it_can_lead()
         self._elector.found()
 
+    def joined(self, member: int) -> None:
+        """There is a connection to it."""
+        self._gone.discard(member)
+
+    def left(self, member: int) -> None:
+        """The connection to it has ended."""
+        self._gone.add(member)
+
     def leader_gone(self) -> None:
         """The connection to the leader ended."""
         self._replica.leader_is_gone()
@@ -292,6 +311,7 @@ class Mastership:
             asyncio.get_running_loop().call_later(LEVEL_SECONDS, self._give, to)
             return
         sentence = self._elector.hand_over(to)
+        self._given = sentence is None
         if sentence is not None:
             logger.warning("leadership is not handed over: %s", sentence)
 
