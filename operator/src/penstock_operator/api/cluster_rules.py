@@ -73,13 +73,6 @@ CLUSTER_RULES: Final = (
         holds=lambda new, old: new == old,
     ),
     Rule(
-        name="cluster-mode-master-slave",
-        path="spec.mode",
-        cel="self != 'MasterSlave'",
-        message=unavailable("mode: MasterSlave", "write mode: Raft"),
-        holds=lambda new, _: new != "MasterSlave",
-    ),
-    Rule(
         name="cluster-shards",
         path="spec.shards",
         cel="self <= 1",

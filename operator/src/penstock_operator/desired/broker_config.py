@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import yaml
 
-from penstock_operator.api.cluster import ELECTION_TIMEOUT_DEFAULT
+from penstock_operator.api.cluster import Failover
 from penstock_operator.api.names import (
     ADMIN_LISTENER,
     ADMIN_PORT,
@@ -31,6 +31,7 @@ FORMED: Final = "shard.formed"
 PEERS: Final = "shard.peers"
 MIN_IN_SYNC: Final = "min.insync.replicas"
 REPLICAS: Final = "replicas"
+REPLICATION_DEFAULT: Final = "sync"
 # What a broker's file says for its first start, and the shard's log and other brokers tell it from then on.
 LEARNT: Final = frozenset({REPLICAS, PEERS})
 # What the spec says in fields of its own, or what only the operator can know.
@@ -46,6 +47,17 @@ OWNED_BY_FIELDS: Final = {
     REPLICAS: "spec.replicas",
     MIN_IN_SYNC: "spec.minInSync",
     "raft.election.timeout.ms": "spec.failover.electionTimeout",
+    "mode": "spec.mode",
+    "replication": "spec.replication",
+    "lease.name": "the operator",
+    "lease.file": "the operator",
+    "lease.duration.ms": "spec.failover.leaseDuration",
+    "lease.renew.interval.ms": "spec.failover.renewInterval",
+    "failover.max.lag": "spec.failover.maxLag",
+    "failover.allow.data.loss": "spec.failover.allowDataLoss",
+    "pod.name": "the operator",
+    "pod.uid": "the operator",
+    "termination.message.file": "the operator",
     "listeners": "spec.listeners",
     "flush.policy": "spec.flush.policy",
     "flush.interval.ms": "spec.flush.interval",
@@ -64,6 +76,8 @@ class BrokerIdentity(msgspec.Struct, frozen=True, kw_only=True):
     formed: bool  # whether the shard is known to have existed
     ordinal: int
     name: str
+    # Mode MasterSlave: where the shard's Lease is kept, and who this broker is to those who read there that it holds it.
+    place: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 def config_problems(spec: MessageClusterSpec) -> list[str]:
@@ -80,7 +94,7 @@ def settings(spec: MessageClusterSpec, peers: dict[int, str], whole: int) -> dic
     `peers` maps ordinals to addresses; `whole` is the shard's number of brokers when it was last seen whole, 0 when it
     has not been.
     """
-    timeout = spec.failover.election_timeout if spec.failover is not None else ELECTION_TIMEOUT_DEFAULT
+    timeout = (spec.failover or Failover()).election_timeout
     return {
         **{name: value for name, value in spec.config.items() if value is not None},
         REPLICAS: spec.replicas,
@@ -91,7 +105,29 @@ def settings(spec: MessageClusterSpec, peers: dict[int, str], whole: int) -> dic
         "flush.interval.ms": duration_ms(spec.flush.interval),
         "flush.bytes": quantity_bytes(spec.flush.bytes),
         "log.disk.bytes": quantity_bytes(spec.storage.size),
+        **_master_settings(spec),
     }
+
+
+def _master_settings(spec: MessageClusterSpec) -> dict[str, Any]:
+    """What mode MasterSlave has besides. Brokers in mode Raft are told nothing of it, not even that there is another mode."""
+    if spec.mode == "Raft":
+        return {}
+    failover = spec.failover or Failover()
+    return {
+        "mode": spec.mode,
+        "replication": spec.replication or REPLICATION_DEFAULT,
+        "lease.duration.ms": duration_ms(failover.lease_duration),
+        "lease.renew.interval.ms": duration_ms(failover.renew_interval),
+        "failover.max.lag": failover.max_lag,
+        "failover.allow.data.loss": failover.allow_data_loss,
+    }
+
+
+def copies_to_keep(spec: MessageClusterSpec, whole: int) -> int | None:
+    """Mode MasterSlave: how many brokers have to stay in sync when one goes, or writes would be refused; None in mode Raft,
+    where a majority of the voters decides."""
+    return None if spec.mode == "Raft" else min_in_sync(spec, whole)
 
 
 def min_in_sync(spec: MessageClusterSpec, whole: int) -> int:
@@ -142,6 +178,7 @@ def broker_content(
         FORMED: identity.formed,
         "broker.ordinal": identity.ordinal,
         "broker.name": identity.name,
+        **identity.place,
         "listeners": listeners,
         **dict(sorted(settings.items())),
     }
