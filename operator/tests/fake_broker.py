@@ -18,6 +18,12 @@ DEFAULTS: dict[str, tuple[Any, bool]] = {  # name -> (default, dynamic)
     "shard.peers": ("", False),
     "min.insync.replicas": (1, True),
     "raft.election.timeout.ms": (1000, False),
+    "mode": ("Raft", False),
+    "replication": ("sync", False),
+    "lease.duration.ms": (6000, False),
+    "lease.renew.interval.ms": (2000, False),
+    "failover.max.lag": (0, False),
+    "failover.allow.data.loss": (False, False),
     "flush.policy": ("sync", False),
     "flush.interval.ms": (50, False),
     "flush.bytes": (1048576, False),
@@ -49,6 +55,7 @@ class FakeShard:
         self.resizable = True
         self.leaving = ""  # a sentence that keeps those who are too many where they are
         self.leaving_refused = False
+        self.elections: dict[str, dict[str, Any]] = {}  # mode MasterSlave: what a broker says of its Lease
         self.brokers: dict[str, FakeBroker] = {}
         self.cluster_id = "cluster"
         self.shard_uid = "shard"
@@ -226,11 +233,13 @@ class FakeBroker:
             "leavingRefused": shard.leaving_refused,
         }
         body = {"clusterId": shard.cluster_id, "clusterName": "orders", "version": "0.1.0"}
-        return web.json_response({**body, "mode": "Raft", "shards": [known]})
+        return web.json_response({**body, "mode": self.file.get("mode", "Raft"), "shards": [known]})
 
     async def _broker(self, _: web.Request) -> web.Response:
         body = {"name": self.name, "role": self._role(self), "shardUid": self.shard.shard_uid}
         body["storageId"] = f"storage-{self.name}"
+        if self.name in self.shard.elections:
+            body["election"] = self.shard.elections[self.name]
         return web.json_response({**body, "rates": {"messagesInPerSecond": 12.3}})
 
     async def _hand_over(self, request: web.Request) -> web.Response:

@@ -33,6 +33,7 @@ class FakeControllers:
         self.away: set[str] = set()  # pods that are not ready though the others are
         self.waiting: dict[str, str] | None = None  # e.g. {"reason": "CrashLoopBackOff", "message": "..."}
         self.ended: dict[str, Any] | None = None  # how the broker last ended
+        self.endings: dict[str, dict[str, Any]] = {}  # the same, of one pod's
         self.enabled = True
         self.missing_image = ""  # nobody has this one
         self.places: dict[str, str] = {}  # pod -> node that its next incarnation is placed on
@@ -158,8 +159,9 @@ class FakeControllers:
             "imageID": "",
             "state": state,
         }
-        if self.ended is not None:
-            container["lastState"] = {"terminated": self.ended}
+        ended = self.endings.get(name, self.ended)
+        if ended is not None:
+            container["lastState"] = {"terminated": ended}
         return {
             "phase": "Running",
             "podIP": address,

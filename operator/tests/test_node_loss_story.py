@@ -54,12 +54,13 @@ class Story:
         self.told = 0
         self.lines: list[str] = []
 
-    async def begin(self) -> None:
-        for ordinal in range(3):
+    async def begin(self, mode: str = "Raft", replicas: int = 3) -> None:
+        for ordinal in range(replicas):
             name = f"orders-0-{ordinal}"
             self.harness.controllers.places[name] = f"w{ordinal}"
             await self.node(f"w{ordinal}")
-        await self.harness.create(*CLUSTER, {"mode": "Raft", "replicas": 3, "storage": {"replaceLost": True}})
+        spec = {"mode": mode, "replicas": replicas, "storage": {"replaceLost": True}}
+        await self.harness.create(*CLUSTER, spec)
         await self.harness.settle(*CLUSTER, is_ready)
         terms = [
             {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["w0"]}]}

@@ -25,10 +25,12 @@ from penstock_operator.reconcile.cluster import ClusterReconciler
 from penstock_operator.reconcile.dependents import Dependent, reconcile_dependent
 from penstock_operator.reconcile.group import GroupDependent
 from penstock_operator.reconcile.leaders import Leaders
+from penstock_operator.reconcile.leases import LeaseReconciler, lease_of
 from penstock_operator.reconcile.nodes import Nodes
 from penstock_operator.reconcile.ports import RESYNC_DEFAULT_S, Again, Key
 from penstock_operator.reconcile.queue import WorkQueue
 from penstock_operator.reconcile.topic import TopicDependent
+from penstock_operator.snapshot.lease import LEASE_KIND, parse_lease
 from penstock_operator.snapshot.nodes import NodeSeen, parse_node
 
 logger = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Engine:
             TOPIC: TopicDependent(resync_s),
             CONSUMER_GROUP: GroupDependent(),
         }
+        self._lease_reconciler = LeaseReconciler(kube, self._store)
         self._seen: dict[Key, Any] = {}
         self.queue = WorkQueue(self._reconcile, random)
         self.leader_watch = LeaderWatch(self._leaders, brokers, self.queue.wake)
@@ -103,11 +106,31 @@ class Engine:
         cluster = metadata.get("labels", {}).get(LABEL_CLUSTER)
         if not cluster:
             return
+        if child.get("kind") == LEASE_KIND and not self._is_news_of_lease(child, gone=gone):
+            return
         self.queue.wake(Key(MESSAGE_CLUSTER, metadata["namespace"], cluster))
         if child.get("kind") == "Pod":
             self._leaders.pod_seen(child, gone=gone)
+            lease = lease_of(child)
+            if lease is not None and not gone:
+                self.queue.wake(lease, after_s=0.0)
             # A broker that came or went is what its topics and groups wait for.
             self._wake_dependents(metadata["namespace"], cluster)
+
+    def _is_news_of_lease(self, lease: dict[str, Any], *, gone: bool) -> bool:
+        """Whether there is more to it than that its holder renewed it, which it does every few seconds."""
+        metadata = lease["metadata"]
+        key = Key(LEASE_KIND, metadata["namespace"], metadata["name"])
+        if gone:
+            self._seen.pop(key, None)
+            return True
+        gist = parse_lease(lease).gist
+        if self._seen.get(key) == gist:
+            return False
+        self._seen[key] = gist
+        # A claim that was carried out late may name a holder that has ended meanwhile.
+        self.queue.wake(key)
+        return True
 
     def node_seen(self, node: dict[str, Any], *, gone: bool) -> None:
         """A node appeared, changed or went: what brokers on it have to know of it wakes their clusters."""
@@ -143,5 +166,7 @@ class Engine:
     async def _reconcile(self, key: Key) -> Again:
         if key.kind == MESSAGE_CLUSTER:
             return await self._cluster_reconciler.reconcile(key)
+        if key.kind == LEASE_KIND:
+            return await self._lease_reconciler.reconcile(key)
         dependent = self._dependents[key.kind]
         return await reconcile_dependent(key, dependent, self._store, self._clusters, rfc3339_now)

@@ -26,6 +26,9 @@ CHILDREN: Final = (
     ("", "v1", "persistentvolumeclaims"),
     ("policy", "v1", "poddisruptionbudgets"),
     ("networking.k8s.io", "v1", "networkpolicies"),
+    ("rbac.authorization.k8s.io", "v1", "roles"),
+    ("rbac.authorization.k8s.io", "v1", "rolebindings"),
+    ("coordination.k8s.io", "v1", "leases"),
 )
 # A watch that the server ends on time is renewed; one that says nothing for longer is dead (see `settings`).
 WATCH_SERVER_TIMEOUT_S: Final = 300

@@ -27,6 +27,8 @@ from penstock_operator.api.names import HTTP_PORT_DEFAULT, KAFKA_PORT_DEFAULT
 Mode = Literal["Raft", "MasterSlave"]
 REPLICAS_MAX = 5
 ELECTION_TIMEOUT_DEFAULT = "1s"
+LEASE_DURATION_DEFAULT = "6s"
+RENEW_INTERVAL_DEFAULT = "2s"
 STORAGE_SIZE_DEFAULT = "10Gi"
 STORAGE_SIZE_MIN = "512Mi"  # eight log segments: room for the reserved ones and for retention to work with
 
@@ -34,16 +36,38 @@ STORAGE_SIZE_MIN = "512Mi"  # eight log segments: room for the reserved ones and
 class Failover(Model, frozen=True, kw_only=True):
     """How a new leader is found. All but electionTimeout is for mode MasterSlave."""
 
-    lease_duration: Annotated[Duration, Meta(description="Default: 6s.")] = "6s"
-    renew_interval: Annotated[Duration, Meta(description="Default: 2s.")] = "2s"
+    lease_duration: Annotated[
+        Duration,
+        Meta(
+            description="Mode MasterSlave: how long the others wait for a master that renews its Lease no more; 1s to 60s. Default: 6s."
+        ),
+    ] = LEASE_DURATION_DEFAULT
+    renew_interval: Annotated[
+        Duration,
+        Meta(
+            description="Mode MasterSlave: how often the master renews its Lease; at most half of leaseDuration. Default: 2s."
+        ),
+    ] = RENEW_INTERVAL_DEFAULT
     election_timeout: Annotated[
         Duration,
         Meta(
             description="Mode Raft: how long a follower hears nothing before it wants to lead. Default: 1s."
         ),
     ] = ELECTION_TIMEOUT_DEFAULT
-    max_lag: Annotated[int, Meta(ge=0, description="Default: 0.")] = 0
-    allow_data_loss: Annotated[bool, Meta(description="Default: false.")] = False
+    max_lag: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="With allowDataLoss: how many entries of the lost master's log may be missing on who takes over. Default: 0.",
+        ),
+    ] = 0
+    allow_data_loss: Annotated[
+        bool,
+        Meta(
+            description="With replication async: take over although the lost master may have acknowledged what nobody else holds."
+            " Default: false."
+        ),
+    ] = False
 
 
 class Flush(Model, frozen=True, kw_only=True):
@@ -248,6 +272,23 @@ class HandOver(Model, frozen=True, kw_only=True):
     message: str
 
 
+class ShardLease(Model, frozen=True, kw_only=True):
+    """Mode MasterSlave: the Lease that names a shard's master; `inSync` is how many brokers may take over."""
+
+    name: str
+    holder: str
+    epoch: int
+    in_sync: int
+    released: str | None = None
+
+
+class Loss(Model, frozen=True, kw_only=True):
+    """Mode MasterSlave: the broker that took over in this epoch may lack what was acknowledged before."""
+
+    epoch: int
+    message: str
+
+
 class Shard(Model, frozen=True, kw_only=True):
     """A shard as its brokers report it."""
 
@@ -257,6 +298,8 @@ class Shard(Model, frozen=True, kw_only=True):
     epoch: int
     members: list[Member]
     recovery: Recovery | None = None
+    lease: ShardLease | None = None
+    loss: Loss | None = None
 
 
 class MessageClusterStatus(Model, frozen=True, kw_only=True):

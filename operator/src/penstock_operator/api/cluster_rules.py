@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from penstock_operator.api.cluster import ELECTION_TIMEOUT_DEFAULT, STORAGE_SIZE_DEFAULT, STORAGE_SIZE_MIN
+from penstock_operator.api.cluster import (
+    ELECTION_TIMEOUT_DEFAULT,
+    LEASE_DURATION_DEFAULT,
+    RENEW_INTERVAL_DEFAULT,
+    STORAGE_SIZE_DEFAULT,
+    STORAGE_SIZE_MIN,
+)
 from penstock_operator.api.names import (
     ADMIN_LISTENER,
     ADMIN_PORT,
@@ -22,10 +28,16 @@ NAME_LENGTH_MAX: Final = 40  # "<name>-0-0" and "<name>-bootstrap" plus the list
 MASTER_SLAVE_FAILOVER: Final = frozenset({"leaseDuration", "renewInterval", "maxLag", "allowDataLoss"})
 ELECTION_TIMEOUT_MS_MIN: Final = 100
 ELECTION_TIMEOUT_MS_MAX: Final = 60_000
+LEASE_DURATION_MS_MIN: Final = 1_000
+LEASE_DURATION_MS_MAX: Final = 60_000
+RENEW_INTERVAL_MS_MIN: Final = 100
 OWNED_LABEL_PREFIXES: Final = ("penstock.io/", "app.kubernetes.io/", "statefulset.kubernetes.io/")
 
 _SIZE_CEL = f"quantity(has({{0}}.storage) && has({{0}}.storage.size) ? string({{0}}.storage.size) : '{STORAGE_SIZE_DEFAULT}')"
 _HTTP_PORT_CEL = f"(has(self.http) && has(self.http.port) ? self.http.port : {HTTP_PORT_DEFAULT})"
+_LEASE_CEL = f"(has(self.leaseDuration) ? self.leaseDuration : '{LEASE_DURATION_DEFAULT}')"
+_RENEW_CEL = f"(has(self.renewInterval) ? self.renewInterval : '{RENEW_INTERVAL_DEFAULT}')"
+_LOSS_CEL = "((has(self.failover.maxLag) && self.failover.maxLag > 0) || (has(self.failover.allowDataLoss) && self.failover.allowDataLoss))"
 _CLASS_CEL = "(has({0}.storage) && has({0}.storage.storageClassName) ? {0}.storage.storageClassName : '')"
 
 
@@ -47,10 +59,34 @@ def _http_port(spec: dict[str, Any]) -> int:
     return port
 
 
+# Whole milliseconds in few digits, so that CEL's arithmetic and ours cannot differ.
+_SIMPLE_DURATION = r"[0-9]{1,6}ms|[0-9]{1,3}([.][0-9]{1,3})?s"
+
+
+def _simple_duration_cel(value: str) -> str:
+    return f"{value}.matches('^({_SIMPLE_DURATION})$')"
+
+
+def _is_within(text: str, least_ms: int, most_ms: int) -> bool:
+    return re.fullmatch(_SIMPLE_DURATION, text) is not None and least_ms <= duration_ms(text) <= most_ms
+
+
 def _is_election_timeout(text: str) -> bool:
-    # Whole milliseconds in few digits, so that CEL's arithmetic and ours cannot differ.
-    simple = re.fullmatch(r"[0-9]{1,6}ms|[0-9]{1,3}([.][0-9]{1,3})?s", text) is not None
-    return simple and ELECTION_TIMEOUT_MS_MIN <= duration_ms(text) <= ELECTION_TIMEOUT_MS_MAX
+    return _is_within(text, ELECTION_TIMEOUT_MS_MIN, ELECTION_TIMEOUT_MS_MAX)
+
+
+def _is_lease_duration(text: str) -> bool:
+    return _is_within(text, LEASE_DURATION_MS_MIN, LEASE_DURATION_MS_MAX)
+
+
+def _fits_lease(renewal: str, lease: str) -> bool:
+    if re.fullmatch(_SIMPLE_DURATION, lease) is None:
+        return True  # another rule says so
+    return _is_within(renewal, RENEW_INTERVAL_MS_MIN, duration_ms(lease) // 2)
+
+
+def _may_lose(failover: dict[str, Any]) -> bool:
+    return bool(failover.get("maxLag") or failover.get("allowDataLoss"))
 
 
 CLUSTER_RULES: Final = (
@@ -115,10 +151,55 @@ CLUSTER_RULES: Final = (
     Rule(
         name="cluster-election-timeout",
         path="spec.failover",
-        cel="!has(self.electionTimeout) || (self.electionTimeout.matches('^([0-9]{1,6}ms|[0-9]{1,3}([.][0-9]{1,3})?s)$')"
+        cel=f"!has(self.electionTimeout) || ({_simple_duration_cel('self.electionTimeout')}"
         " && duration(self.electionTimeout) >= duration('100ms') && duration(self.electionTimeout) <= duration('60s'))",
         message="failover.electionTimeout is too short, too long or in another unit: write 100ms to 60s, such as 1s or 500ms",
         holds=lambda new, _: _is_election_timeout(new.get("electionTimeout", ELECTION_TIMEOUT_DEFAULT)),
+    ),
+    Rule(
+        name="cluster-election-timeout-mode",
+        path="spec",
+        cel="self.mode == 'Raft' || !has(self.failover) || !has(self.failover.electionTimeout)",
+        message="failover.electionTimeout is mode Raft's: leave it out, because in mode MasterSlave leaseDuration says when another"
+        " broker takes over",
+        holds=lambda new, _: new["mode"] == "Raft" or "electionTimeout" not in (new.get("failover") or {}),
+    ),
+    Rule(
+        name="cluster-lease-duration",
+        path="spec.failover",
+        cel=f"!has(self.leaseDuration) || ({_simple_duration_cel('self.leaseDuration')}"
+        f" && duration(self.leaseDuration) >= duration('{LEASE_DURATION_MS_MIN}ms')"
+        f" && duration(self.leaseDuration) <= duration('{LEASE_DURATION_MS_MAX}ms'))",
+        message="failover.leaseDuration is too short, too long or in another unit: write 1s to 60s, such as 6s or 2500ms",
+        holds=lambda new, _: _is_lease_duration(new.get("leaseDuration", LEASE_DURATION_DEFAULT)),
+    ),
+    Rule(
+        name="cluster-renew-interval",
+        path="spec.failover",
+        # Where leaseDuration is refused, it is the only one to say so: nothing can be compared with it.
+        cel=f"(has(self.leaseDuration) && !{_simple_duration_cel('self.leaseDuration')})"
+        f" || ({_simple_duration_cel(_RENEW_CEL)} && duration({_RENEW_CEL}) >= duration('{RENEW_INTERVAL_MS_MIN}ms')"
+        f" && duration({_RENEW_CEL}) + duration({_RENEW_CEL}) <= duration({_LEASE_CEL}))",
+        message="failover.renewInterval does not fit failover.leaseDuration or is in another unit: write at least 100ms and at most half of"
+        " leaseDuration, so that a lost renewal can be repeated",
+        holds=lambda new, _: _fits_lease(
+            new.get("renewInterval", RENEW_INTERVAL_DEFAULT), new.get("leaseDuration", LEASE_DURATION_DEFAULT)
+        ),
+    ),
+    Rule(
+        name="cluster-data-loss",
+        path="spec",
+        cel=f"(has(self.replication) && self.replication == 'async') || !has(self.failover) || !{_LOSS_CEL}",
+        message="failover.maxLag and allowDataLoss are for replication: async: leave them out, because with replication: sync only a"
+        " broker that holds everything acknowledged takes over",
+        holds=lambda new, _: new.get("replication") == "async" or not _may_lose(new.get("failover") or {}),
+    ),
+    Rule(
+        name="cluster-max-lag",
+        path="spec.failover",
+        cel="!has(self.maxLag) || self.maxLag == 0 || (has(self.allowDataLoss) && self.allowDataLoss)",
+        message="failover.maxLag has no effect while nothing may be lost: write allowDataLoss: true, or leave maxLag out",
+        holds=lambda new, _: not new.get("maxLag") or new.get("allowDataLoss") is True,
     ),
     Rule(
         name="cluster-tracing",

@@ -30,6 +30,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
 def build(cluster: MessageCluster, identity: Identity, environment: Environment) -> Desired:
     """The manifests of a cluster; each carries a hash of itself, so that a later difference can be explained."""
     shards = range(cluster.spec.shards)
+    rights = [policies.lease_role(cluster), policies.lease_role_binding(cluster)]
     optional = [
         *(policies.disruption_budget(cluster, identity, shard) for shard in shards),
         policies.network_policy(cluster, environment),
@@ -37,6 +38,7 @@ def build(cluster: MessageCluster, identity: Identity, environment: Environment)
     ]
     supports = [
         policies.service_account(cluster),
+        *(manifest for manifest in rights if manifest is not None),
         *(_config_map(cluster, identity, environment, shard) for shard in shards),
         *(services.headless_service(cluster, shard) for shard in shards),
         services.bootstrap_service(cluster),
@@ -90,6 +92,7 @@ def _broker_file(
             formed=shard in identity.formed,
             ordinal=ordinal,
             name=pod,
+            place=statefulset.lease_place(cluster, shard, pod),
         ),
         statefulset.pod_listeners(cluster, environment, shard, pod),
         statefulset.shard_settings(cluster, identity, shard),

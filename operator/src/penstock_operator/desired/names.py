@@ -27,6 +27,11 @@ def shard_name(cluster: str, shard: int) -> str:
     return f"{cluster}-{shard}"
 
 
+def lease_name(cluster: str, shard: int) -> str:
+    """Mode MasterSlave: the Lease that names a shard's master. Its founding broker makes it, nobody else ever does."""
+    return shard_name(cluster, shard)
+
+
 def pod_name(cluster: str, shard: int, ordinal: int) -> str:
     """A broker: its pod, and its name in the cluster."""
     return f"{cluster}-{shard}-{ordinal}"
@@ -48,7 +53,7 @@ def leader_name(cluster: str) -> str:
 
 
 def broker_name(cluster: str) -> str:
-    """The brokers' ServiceAccount and NetworkPolicy; never just the cluster's name, which may be `default`."""
+    """The brokers' ServiceAccount, its Role and its RoleBinding, and the NetworkPolicy; never just the cluster's name, which may be `default`."""
     return f"{cluster}-broker"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from penstock_operator.api.names import ADMIN_PORT, PEER_PORT
 from penstock_operator.desired import names
@@ -11,14 +11,51 @@ if TYPE_CHECKING:
     from penstock_operator.api.cluster import MessageCluster
     from penstock_operator.desired.identity import Environment, Identity
 
+LEASE_GROUP: Final = "coordination.k8s.io"
+RBAC_GROUP: Final = "rbac.authorization.k8s.io"
+
 
 def service_account(cluster: MessageCluster) -> dict[str, Any]:
-    """An account without rights and without a token: a broker does not talk to the API server."""
+    """An account without a token: brokers do not talk to the API server, but for those of mode MasterSlave, whose pods ask
+    for one (`lease_role` has its rights)."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
         "metadata": names.object_metadata(cluster, names.broker_name(cluster.metadata.name)),
         "automountServiceAccountToken": False,
+    }
+
+
+def lease_role(cluster: MessageCluster) -> dict[str, Any] | None:
+    """What brokers of mode MasterSlave may do: read and write their shards' Leases, and nothing else. To make one cannot be
+    limited to a name, because the name is not part of what is authorized then."""
+    if cluster.spec.mode == "Raft":
+        return None
+    leases = [names.lease_name(cluster.metadata.name, shard) for shard in range(cluster.spec.shards)]
+    of_leases = {"apiGroups": [LEASE_GROUP], "resources": ["leases"]}
+    return {
+        "apiVersion": f"{RBAC_GROUP}/v1",
+        "kind": "Role",
+        "metadata": names.object_metadata(cluster, names.broker_name(cluster.metadata.name)),
+        "rules": [
+            {**of_leases, "verbs": ["create"]},
+            {**of_leases, "resourceNames": leases, "verbs": ["get", "patch"]},
+        ],
+    }
+
+
+def lease_role_binding(cluster: MessageCluster) -> dict[str, Any] | None:
+    """Gives the brokers' account their Role."""
+    if cluster.spec.mode == "Raft":
+        return None
+    name = names.broker_name(cluster.metadata.name)
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": cluster.metadata.namespace}
+    return {
+        "apiVersion": f"{RBAC_GROUP}/v1",
+        "kind": "RoleBinding",
+        "metadata": names.object_metadata(cluster, name),
+        "roleRef": {"apiGroup": RBAC_GROUP, "kind": "Role", "name": name},
+        "subjects": [subject],
     }
 
 

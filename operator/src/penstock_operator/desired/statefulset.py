@@ -30,7 +30,7 @@ from penstock_operator.desired import addresses, broker_config, names
 from penstock_operator.desired.hashing import content_hash
 
 if TYPE_CHECKING:
-    from penstock_operator.api.cluster import MessageCluster
+    from penstock_operator.api.cluster import MessageCluster, Mode
     from penstock_operator.desired.identity import Environment, Identity
 
 BIND_ADDRESS: Final = "0.0.0.0"
@@ -38,8 +38,11 @@ USER_ID: Final = 10001  # the image's user; the volume's group, so that it can w
 CONFIG_FOLDER: Final = "/etc/penstock"
 DATA_MOUNT: Final = "/var/lib/penstock"
 DATA_FOLDER: Final = f"{DATA_MOUNT}/data"  # below the mount, whose root may hold a lost+found
+POD_UID: Final = "POD_UID"
 # Kubernetes fills in the pod's name; everything that differs between brokers is in their files.
 ARGUMENTS: Final = ["broker", "--data", DATA_FOLDER, "--config", f"{CONFIG_FOLDER}/$(POD_NAME).yaml"]
+# Kubelet makes it in every container; what stands in it when the container ends is told in the pod's status.
+TERMINATION_MESSAGE_FILE: Final = "/dev/termination-log"
 TEMPORARY_SIZE: Final = "64Mi"
 TERMINATION_GRACE_SECONDS: Final = 60  # hand over, flush and close; a broker needs far less
 START_SECONDS_MAX: Final = 600  # until the loop of a starting broker turns
@@ -80,6 +83,18 @@ def shard_settings(cluster: MessageCluster, identity: Identity, shard: int) -> d
     return broker_config.settings(cluster.spec, peers, identity.formed.get(shard, 0))
 
 
+def lease_place(cluster: MessageCluster, shard: int, pod: str) -> dict[str, Any]:
+    """Mode MasterSlave: the shard's Lease, and by which words in it and in the pod's status a broker is known."""
+    if cluster.spec.mode == "Raft":
+        return {}
+    return {
+        "lease.name": names.lease_name(cluster.metadata.name, shard),
+        "pod.name": pod,
+        "pod.uid": f"$({POD_UID})",  # the broker reads it from its environment, because no file can know it
+        "termination.message.file": TERMINATION_MESSAGE_FILE,
+    }
+
+
 def pod_listeners(
     cluster: MessageCluster, environment: Environment, shard: int, pod: str
 ) -> list[dict[str, Any]]:
@@ -106,7 +121,7 @@ def pod_template(
         },
         "spec": {
             "serviceAccountName": names.broker_name(cluster.metadata.name),
-            "automountServiceAccountToken": False,
+            "automountServiceAccountToken": spec.mode != "Raft",
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": TERMINATION_GRACE_SECONDS,
             "securityContext": {
@@ -206,6 +221,7 @@ def _container(cluster: MessageCluster, environment: Environment) -> dict[str, A
         "env": [
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": "HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}},
+            *_own_uid(spec.mode),
         ],
         "ports": [{**port, "protocol": "TCP"} for port in ports],
         "resources": msgspec.to_builtins(spec.resources),
@@ -214,7 +230,8 @@ def _container(cluster: MessageCluster, environment: Environment) -> dict[str, A
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
         },
-        # What a broker says before it ends with an error is then in the pod's status, and so in the cluster's.
+        # What a broker says before it ends with an error is then in the pod's status, and so in the cluster's. In mode
+        # MasterSlave that is so until it has written down who it is.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "startupProbe": _probe("/healthz", period=1, failures=START_SECONDS_MAX),
         "livenessProbe": _probe("/healthz", period=10, failures=6),
@@ -225,6 +242,13 @@ def _container(cluster: MessageCluster, environment: Environment) -> dict[str, A
             {"name": "tmp", "mountPath": "/tmp"},
         ],
     }
+
+
+def _own_uid(mode: Mode) -> list[dict[str, Any]]:
+    """A pod's uid, for brokers that say in a Lease who they are."""
+    if mode == "Raft":
+        return []
+    return [{"name": POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}]
 
 
 def _placement(cluster: MessageCluster) -> dict[str, Any]:

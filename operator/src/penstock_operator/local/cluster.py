@@ -18,7 +18,7 @@ from penstock_operator.api.cluster import MessageCluster
 from penstock_operator.api.names import ADMIN_LISTENER, ANNOTATION_RESTART
 from penstock_operator.broker_admin import HttpBrokerAdmin
 from penstock_operator.desired import names
-from penstock_operator.desired.broker_config import FORMED
+from penstock_operator.desired.broker_config import FORMED, copies_to_keep
 from penstock_operator.leader_admin import LeaderAdmin, shard_reports
 from penstock_operator.local import lease_file
 from penstock_operator.local.broker_process import BrokerProcess
@@ -150,7 +150,7 @@ class LocalCluster:
             await self._roll_broker(broker, files[name], admins.get(name), differences.get(name))
             for name, broker in self.brokers.items()
         ]
-        step = scale_shard(self.view, cluster.spec.replicas, len(self.brokers))
+        step = scale_shard(self.view, cluster.spec.replicas, len(self.brokers), self._copies)
         self._say_once("scaling", step.under_way or step.refused)
         if step.action is not None:
             await self._resize(step.action, admins)
@@ -274,7 +274,7 @@ class LocalCluster:
 
     async def _roll(self, brokers: list[RollBroker], admins: dict[str, HttpBrokerAdmin]) -> bool:
         """Do the next step of a rolling restart; True when there is one."""
-        step = next_step(self.view, brokers)
+        step = next_step(self.view, brokers, self._copies)
         if step is None:
             self._say_once("roll", None)
             return False
@@ -310,6 +310,10 @@ class LocalCluster:
             self._said[subject] = sentence or ""
             if sentence:
                 self._say(sentence)
+
+    @property
+    def _copies(self) -> int | None:
+        return copies_to_keep(self.cluster.spec, self._files.memory.formed or 0)
 
     @property
     def _token(self) -> str:

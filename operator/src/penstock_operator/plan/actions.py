@@ -79,6 +79,24 @@ class LabelRole(Action, frozen=True, kw_only=True):
     elected: bool  # whether it is news that this broker leads
 
 
+class AdoptLease(Action, frozen=True, kw_only=True):
+    """Say on a shard's Lease whose it is, if it did not change since it was looked at."""
+
+    incidental: ClassVar[bool] = True
+    name: str
+    version: str
+    labels: dict[str, str]
+    owners: list[dict[str, Any]]
+
+
+class ReleaseLease(Action, frozen=True, kw_only=True):
+    """Say on a Lease that its holder has ended, if it did not change since it was looked at."""
+
+    name: str
+    version: str
+    reason: str
+
+
 class HandOver(Action, frozen=True, kw_only=True):
     """Have a leader give its leadership to another broker; clients pause for a moment."""
 

@@ -23,6 +23,7 @@ from penstock_operator.api.names import (
 )
 from penstock_operator.api.units import quantity_exact
 from penstock_operator.desired import names
+from penstock_operator.desired.broker_config import copies_to_keep
 from penstock_operator.desired.statefulset import own_node_ports
 from penstock_operator.plan.actions import (
     Action,
@@ -38,6 +39,7 @@ from penstock_operator.plan.actions import (
     ShrinkStatefulSet,
 )
 from penstock_operator.plan.drift import drift, first_difference
+from penstock_operator.plan.masters import adopt_leases
 from penstock_operator.plan.roles import plan_roles
 from penstock_operator.plan.roll import GiveUpLeadership, Hold, Restart, RollBroker, next_step
 from penstock_operator.plan.scale import claims_left_behind, scale_shard
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from penstock_operator.snapshot.cluster import ClaimSeen, ClusterSnapshot, PodSeen
 
 # Kinds whose objects are deleted when the spec no longer asks for them. StatefulSets are not: they hold data.
+# The rights of brokers in mode MasterSlave are not either: the mode cannot change.
 PRUNED_KINDS: Final = ("Service", "ConfigMap", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy")
 # Fields of a StatefulSet that the API server lets nobody change.
 _FIXED_FIELDS: Final = ("serviceName", "podManagementPolicy", "selector", "volumeClaimTemplates")
@@ -82,6 +85,7 @@ def plan_cluster(
         actions += _stateful_set(manifest, snapshot)
     actions += _prune(desired, snapshot)
     actions += claims_left_behind(cluster, identity, snapshot, desired.replicas)
+    actions += adopt_leases(cluster, snapshot)
     if leaving:
         waits.append(f"Kubernetes has not yet removed {', '.join(sorted(leaving))}")
         # Applying to what is going away would be lost.
@@ -96,7 +100,11 @@ def plan_cluster(
     actions += setting_actions
     holds: list[str] = []
     upkeep = plan_upkeep(cluster, identity, states, snapshot)
-    scales = [scale_shard(state.view, cluster.spec.replicas, desired.replicas) for state in states.values()]
+    keep = {shard: copies_to_keep(cluster.spec, identity.formed.get(shard, 0)) for shard in states}
+    scales = [
+        scale_shard(state.view, cluster.spec.replicas, desired.replicas, keep[shard])
+        for shard, state in states.items()
+    ]
     resize = next((scale.action for scale in scales if scale.action is not None), None)
     # A volume that cannot grow (its class may not allow it) is tried again and again; nothing else waits for it.
     if (
@@ -109,7 +117,7 @@ def plan_cluster(
         elif resize is not None:
             actions.append(resize)
         else:
-            disruption, holds = _disruption(desired, states, snapshot, restart_reasons)
+            disruption, holds = _disruption(desired, states, snapshot, restart_reasons, keep)
             actions += disruption
     return Plan(
         actions=actions,
@@ -310,6 +318,7 @@ def _disruption(
     states: dict[int, ShardState],
     snapshot: ClusterSnapshot,
     settings: dict[str, list[str]],
+    keep: dict[int, int | None],
 ) -> tuple[list[Action], list[str]]:
     """The one restart or hand-over to do now, if any, and sentences about restarts that have to wait."""
     holds: list[str] = []
@@ -331,7 +340,7 @@ def _disruption(
             )
             for pod in pods
         ]
-        match next_step(states[shard].view, brokers):
+        match next_step(states[shard].view, brokers, keep[shard]):
             case Restart(name=name, why=why):
                 return [RestartBroker(why=why, pod=name, uid=snapshot.pods[name].uid)], holds
             case GiveUpLeadership(leader=leader, to=heir, why=why):

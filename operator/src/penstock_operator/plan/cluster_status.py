@@ -9,6 +9,14 @@ import msgspec
 from penstock_operator.desired import names
 from penstock_operator.desired.addresses import is_known_to_brokers_only
 from penstock_operator.plan.conditions import Statement, merge_conditions, paused_statement
+from penstock_operator.plan.masters import (
+    MasterTrouble,
+    lease_row,
+    master_troubles,
+    newest_loss,
+    shown_role,
+    why_no_master,
+)
 from penstock_operator.plan.shards import ShardState, shard_states
 from penstock_operator.plan.trust import what_may_be_gone
 from penstock_operator.snapshot.broker import RecoveryReport
@@ -33,13 +41,14 @@ def cluster_status(
 ) -> dict[str, Any]:
     """The whole status to publish."""
     states = shard_states(cluster, identity, snapshot)
+    troubles = master_troubles(cluster, identity, states, snapshot)
     statements = [
-        _ready(snapshot, states, plan),
+        _ready(snapshot, states, plan, troubles),
         _progressing(snapshot, plan),
-        _degraded(snapshot, states, plan),
+        _degraded(snapshot, states, plan, troubles),
         paused_statement(False),
     ]
-    rows = [_shard(identity, state, old_status) for state in states.values()]
+    rows = [_shard(cluster, identity, state, snapshot, old_status) for state in states.values()]
     statements += _unclean_recovery(rows, plan)
     old_conditions = old_status.get("conditions", [])
     answers = {"trustMember": plan.trust, "handOver": plan.hand_over}
@@ -90,7 +99,9 @@ def paused_status(generation: int, old_status: dict[str, Any], now: str) -> dict
     return {**old_status, "conditions": kept + paused}
 
 
-def _ready(snapshot: ClusterSnapshot, states: dict[int, ShardState], plan: Plan) -> Statement:
+def _ready(
+    snapshot: ClusterSnapshot, states: dict[int, ShardState], plan: Plan, troubles: list[MasterTrouble]
+) -> Statement:
     """Whether the cluster does what its spec says. A shard that was whole may miss a minority and still serve."""
     if plan.problems:
         reason, message = plan.problems[0]
@@ -103,8 +114,13 @@ def _ready(snapshot: ClusterSnapshot, states: dict[int, ShardState], plan: Plan)
     if pending:
         return Statement(type="Ready", status="False", reason="Reconciling", message=pending[0].why)
     if plan.waits:
-        reason = _waiting_reason(snapshot, states)
-        return Statement(type="Ready", status="False", reason=reason, message="; ".join(plan.waits))
+        reason = troubles[0].reason if troubles else _waiting_reason(snapshot, states)
+        told = [trouble.message for trouble in troubles]
+        said = [
+            why for state in states.values() if not state.serves for why in why_no_master(state, snapshot)
+        ]
+        message = "; ".join([*told, *plan.waits, *(said if not told else [])])
+        return Statement(type="Ready", status="False", reason=reason, message=message)
     expected = sum(len(state.expected) for state in states.values())
     message = f"{expected - len(plan.missing)} of {expected} brokers are ready"
     if plan.missing:
@@ -125,10 +141,11 @@ def _leaders(states: dict[int, ShardState]) -> str:
     return f"{', '.join(leaders)} {'leads' if len(leaders) == 1 else 'lead'}"
 
 
-def _without_leader(states: dict[int, ShardState]) -> list[str]:
+def _without_leader(snapshot: ClusterSnapshot, states: dict[int, ShardState]) -> list[str]:
     """Shards that were whole and have nobody who leads them; one broker alone is only away."""
     return [
-        f"shard {state.view.id} has no leader: {'; '.join(state.away) or 'no broker says who leads'}"
+        f"shard {state.view.id} has no leader: "
+        + ("; ".join([*state.away, *why_no_master(state, snapshot)]) or "no broker says who leads")
         for state in states.values()
         if state.was_whole and not state.serves and len(state.expected) > 1
     ]
@@ -137,7 +154,7 @@ def _without_leader(states: dict[int, ShardState]) -> list[str]:
 def _waiting_reason(snapshot: ClusterSnapshot, states: dict[int, ShardState]) -> str:
     if any(pod.stuck for pod in snapshot.pods.values()):
         return "BrokerStuck"
-    return "NoLeader" if _without_leader(states) else "BrokersNotReady"
+    return "NoLeader" if _without_leader(snapshot, states) else "BrokersNotReady"
 
 
 def _progressing(snapshot: ClusterSnapshot, plan: Plan) -> Statement:
@@ -163,14 +180,17 @@ def _progressing(snapshot: ClusterSnapshot, plan: Plan) -> Statement:
     )
 
 
-def _degraded(snapshot: ClusterSnapshot, states: dict[int, ShardState], plan: Plan) -> Statement:
+def _degraded(
+    snapshot: ClusterSnapshot, states: dict[int, ShardState], plan: Plan, troubles: list[MasterTrouble]
+) -> Statement:
     if plan.problems:
         reason, message = plan.problems[0]
         return Statement(type="Degraded", status="True", reason=reason, message=message)
     stuck = [f"{pod.name}: {pod.trouble}" for pod in snapshot.pods.values() if pod.stuck]
     for reason, sentences in (
         ("BrokerStuck", sorted(stuck)),
-        ("NoLeader", _without_leader(states)),
+        *((trouble.reason, [trouble.message]) for trouble in troubles),
+        ("NoLeader", _without_leader(snapshot, states)),
         ("BrokersMissing", plan.missing),
         ("ScaleDownRefused", plan.refused),
     ):
@@ -180,16 +200,24 @@ def _degraded(snapshot: ClusterSnapshot, states: dict[int, ShardState], plan: Pl
 
 
 def _unclean_recovery(rows: list[dict[str, Any]], plan: Plan) -> list[Statement]:
-    """What came of the wish to trust a broker, and what may be gone since one was. Where neither is, no condition."""
+    """What came of the wish to trust a broker, and what may be gone since one was, or since a master took over that may lack
+    something. Where none of it is, no condition."""
     kind = "UncleanRecovery"
     recovered = [
         what_may_be_gone(f"shard {row['id']}", msgspec.convert(row["recovery"], RecoveryReport))
         for row in rows
         if "recovery" in row
     ]
+    lost = [
+        f"shard {row['id']}, since epoch {row['loss']['epoch']}: {row['loss']['message']}"
+        for row in rows
+        if "loss" in row
+    ]
     if plan.trust is not None and plan.trust.outcome != "Done":
         reason = f"Trust{plan.trust.outcome}"
         return [Statement(type=kind, status="False", reason=reason, message=plan.trust.message)]
+    if lost:
+        return [Statement(type=kind, status="True", reason="MessagesLost", message="; ".join(lost))]
     if recovered:
         return [Statement(type=kind, status="True", reason="MemberTrusted", message="; ".join(recovered))]
     if plan.trust is not None:
@@ -197,21 +225,34 @@ def _unclean_recovery(rows: list[dict[str, Any]], plan: Plan) -> list[Statement]
     return []
 
 
-def _shard(identity: Identity, state: ShardState, old_status: dict[str, Any]) -> dict[str, Any]:
+def _shard(
+    cluster: MessageCluster,
+    identity: Identity,
+    state: ShardState,
+    snapshot: ClusterSnapshot,
+    old_status: dict[str, Any],
+) -> dict[str, Any]:
     """A row of the shard table: every broker that is asked for or reported, whether it speaks or not. What was lost once
     stays told while nobody speaks."""
     recovery = None if state.view.recovery is None else msgspec.to_builtins(state.view.recovery)
-    for row in old_status.get("shards", []):
-        if row.get("id") == state.view.id and recovery is None:
-            recovery = row.get("recovery")
     view = state.view
+    before: dict[str, Any] = next(
+        (row for row in old_status.get("shards", []) if row.get("id") == view.id), {}
+    )
+    loss = newest_loss(state, snapshot, before.get("loss"))
+    lease = snapshot.leases.get(view.id)
+    optional = {
+        "recovery": recovery if recovery is not None else before.get("recovery"),
+        "lease": lease_row(lease) if lease is not None and lease.problem is None else None,
+        "loss": loss,
+    }
     members = {
         name: {"name": name, "role": UNKNOWN, "inSync": False, "lagBytes": 0} for name in state.expected
     }
     for member in view.members:
         members[member.name] = {
             "name": member.name,
-            "role": member.role,
+            "role": shown_role(cluster.spec.mode, member.role),
             "inSync": member.in_sync,
             "lagBytes": member.lag_bytes,
         }
@@ -221,7 +262,7 @@ def _shard(identity: Identity, state: ShardState, old_status: dict[str, Any]) ->
         "leader": view.leader or "",
         "epoch": view.epoch,
         "members": list(members.values()),
-        **({"recovery": recovery} if recovery is not None else {}),
+        **{name: value for name, value in optional.items() if value is not None},
     }
 
 

@@ -1,7 +1,8 @@
 """Which broker of a shard to restart next, if any: one at a time, followers first, the leader after a hand-over.
 
 The question is always whether the shard can spare the broker now. It is answered from what its leader says: every other
-voter is in sync and runs, and they are a majority without the one that goes. A broker that no process runs in any more is
+voter is in sync and runs, and they suffice without the one that goes: in mode Raft they are a majority, in mode MasterSlave
+as many as `minInSync` asks for. A broker that no process runs in any more is
 missed by nobody. The same decision serves pods and the processes of `penstock up`.
 """
 
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from penstock_operator.plan.words import counted
 from penstock_operator.snapshot.shard import LEARNER
 
 if TYPE_CHECKING:
@@ -52,8 +54,8 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 Step = Restart | GiveUpLeadership | Hold
 
 
-def next_step(view: ShardView, brokers: list[RollBroker]) -> Step | None:
-    """What to do now; None when no broker must be restarted."""
+def next_step(view: ShardView, brokers: list[RollBroker], copies: int | None = None) -> Step | None:
+    """What to do now; None when no broker must be restarted. `copies` have to stay in sync, None: a majority does."""
     stale = sorted(
         (broker for broker in brokers if broker.reason is not None),
         # What serves nobody goes first, the leader last.
@@ -61,7 +63,7 @@ def next_step(view: ShardView, brokers: list[RollBroker]) -> Step | None:
     )
     held: Hold | None = None
     for broker in stale:
-        refusal = None if broker.idle else cannot_spare(view, broker, brokers)
+        refusal = None if broker.idle else cannot_spare(view, broker, brokers, copies)
         if refusal is not None:
             held = held or Hold(why=f"{broker.reason}; not yet, because {refusal}")
             continue
@@ -74,7 +76,9 @@ def next_step(view: ShardView, brokers: list[RollBroker]) -> Step | None:
     return held
 
 
-def cannot_spare(view: ShardView, going: RollBroker, brokers: list[RollBroker]) -> str | None:
+def cannot_spare(
+    view: ShardView, going: RollBroker, brokers: list[RollBroker], copies: int | None = None
+) -> str | None:
     """Why the shard cannot do without a broker now, or None when it can."""
     if len(brokers) == 1:
         return None  # nobody could take over, now or later
@@ -97,7 +101,9 @@ def cannot_spare(view: ShardView, going: RollBroker, brokers: list[RollBroker]) 
             return f"{other.name} is away{troubles.get(other.name, '')}"
         if not other.in_sync:
             return f"{other.name} is not in sync"
-    if others and 2 * len(others) <= len(view.voters):
+    if copies is not None and len(others) < copies:
+        return f"only {counted(len(others), 'copy', 'copies')} would be left of the {copies} that minInSync asks for: lower it meanwhile"
+    if copies is None and others and 2 * len(others) <= len(view.voters):
         return f"{' and '.join(voter.name for voter in view.voters)} are a majority only together"
     return None
 

@@ -77,8 +77,9 @@ def have_left(view: ShardView, reports: Mapping[str, ClusterReport], stay: Colle
     return 2 * len(counted) > len(stay) and all(each <= set(stay) for each in counted)
 
 
-def scale_shard(view: ShardView, wanted: int, held: int) -> ScaleStep:
-    """The next step of one shard towards `wanted` brokers, while `held` run."""
+def scale_shard(view: ShardView, wanted: int, held: int, copies: int | None = None) -> ScaleStep:
+    """The next step of one shard towards `wanted` brokers, while `held` run. `copies` have to stay in sync among those that
+    stay, None: its leader's majorities decide alone."""
     subject = f"shard {view.id} goes {'down' if max(held, view.replicas) > wanted else 'up'} to {counted(wanted, 'broker')}"
     if view.leader is None or not view.from_leader:
         who = f"{view.leader}, which leads, can be asked" if view.leader else "it has a leader"
@@ -97,8 +98,26 @@ def scale_shard(view: ShardView, wanted: int, held: int) -> ScaleStep:
         return ScaleStep(
             under_way=f"{subject} when all its brokers are there and of a release that can change their number"
         )  # where their files say another number, they are restarted meanwhile
+    lacking = _lacks_copies(view, wanted, copies)
+    if lacking is not None:
+        return ScaleStep(under_way=f"{subject} once {lacking}")
     why = f"{subject}, not {view.replicas} as {view.leader} was told before, because replicas says so"
     return ScaleStep(action=ResizeShard(why=why, pod=view.leader, replicas=wanted))
+
+
+def _lacks_copies(view: ShardView, wanted: int, copies: int | None) -> str | None:
+    """What has to be before brokers leave, or None. Those of the highest ordinals leave."""
+    if copies is None or wanted >= view.replicas:
+        return None
+    stay = [voter.name for voter in view.voters if voter.in_sync and _ordinal(voter.name) < wanted]
+    if len(stay) >= copies:
+        return None
+    held = " and ".join(stay) or "none"
+    return f"{counted(copies, 'copy', 'copies')} of those that stay are in sync, as minInSync asks for; now {held} is"
+
+
+def _ordinal(pod: str) -> int:
+    return int(pod.rpartition("-")[2])
 
 
 def claims_left_behind(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from penstock_operator.api.names import ANNOTATION_TRUST
+from penstock_operator.desired import names
 from penstock_operator.plan.actions import TrustAnswer, TrustMember
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def plan_trust(
     if recovery is not None and recovery.broker == pod and recovery.generation > _known(cluster, state):
         # It was asked, and nobody was left to write that down.
         return TrustStep(answer=TrustAnswer(pod=pod, outcome="Done", message=what_may_be_gone(pod, recovery)))
+    if cluster.spec.mode != "Raft":
+        return _refused(pod, _not_by_lease(pod, cluster, state.view.id))
     if state.serves:
         return _refused(
             pod, f"{pod} is not trusted: {state.view.leader} leads shard {state.view.id}, nothing is lost"
@@ -63,6 +66,15 @@ def plan_trust(
         return TrustStep(answer=TrustAnswer(pod=pod, outcome="Waiting", message=message))
     why = f"shard {state.view.id} goes on from the copy of {pod} alone because {ANNOTATION_TRUST} says so"
     return TrustStep(action=TrustMember(why=why, pod=pod, shard_uid=identity.shard_uids[state.view.id]))
+
+
+def _not_by_lease(pod: str, cluster: MessageCluster, shard: int) -> str:
+    """Mode MasterSlave: a broker that the Lease does not name may not lead, whoever wishes it."""
+    lease = names.lease_name(cluster.metadata.name, shard)
+    return (
+        f"{pod} is not trusted: in mode MasterSlave only a broker leads that Lease {lease} names as in sync, so bring one of those back;"
+        " who would rather lose messages than wait writes replication: async with failover.allowDataLoss: true beforehand"
+    )
 
 
 def what_may_be_gone(subject: str, recovery: RecoveryReport) -> str:

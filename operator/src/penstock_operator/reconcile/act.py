@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock_operator.api.names import ANNOTATION_ROLE_EPOCH, ANNOTATION_SHARD_FORMED, LABEL_ROLE
 from penstock_operator.kube_errors import KubeError
 from penstock_operator.plan.actions import (
     Action,
+    AdoptLease,
     AnnotateClaim,
     ApplyObject,
     DeleteObject,
@@ -19,10 +20,12 @@ from penstock_operator.plan.actions import (
     LabelRole,
     PatchSettings,
     RecreateStatefulSet,
+    ReleaseLease,
     ResizeShard,
     RestartBroker,
     TrustMember,
 )
+from penstock_operator.snapshot.lease import ANNOTATION_RELEASED, LEASE_API, LEASE_KIND
 
 if TYPE_CHECKING:
     from penstock_operator.kube import KubeApi
@@ -46,6 +49,9 @@ async def act(
             await _claim(action, namespace, kube)
         case LabelRole():
             await _label(action, namespace, kube)
+        case AdoptLease():
+            mine = {"labels": action.labels, "ownerReferences": action.owners}
+            await _write_lease(action, mine, namespace, kube)
         case PatchSettings():
             await _broker(action.pod, brokers, snapshot).patch_settings(action.settings)
         case HandOver():
@@ -60,6 +66,18 @@ async def act(
             await kube.evict(namespace, action.pod, action.uid)
         case _:
             raise AssertionError(f"no way to carry out {type(action).__name__}")
+
+
+async def release_lease(action: ReleaseLease, namespace: str, kube: KubeApi) -> None:
+    """Say that its holder has ended. Raises KubeError: 409 when the Lease changed since it was read, 404 when it is gone."""
+    await _write_lease(action, {"annotations": {ANNOTATION_RELEASED: action.reason}}, namespace, kube)
+
+
+async def _write_lease(
+    action: AdoptLease | ReleaseLease, metadata: dict[str, Any], namespace: str, kube: KubeApi
+) -> None:
+    patch = {"metadata": {"resourceVersion": action.version, **metadata}}
+    await kube.merge(LEASE_API, LEASE_KIND, namespace, action.name, patch)
 
 
 async def _claim(

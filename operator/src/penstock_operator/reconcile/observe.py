@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from penstock_operator.api.names import LABEL_CLUSTER
 from penstock_operator.desired import names
 from penstock_operator.reconcile.ports import AdminError, AdminUnreachableError
-from penstock_operator.snapshot.broker import BrokerReport, ClusterReport, parse_cluster, parse_settings
+from penstock_operator.snapshot.broker import (
+    BrokerReport,
+    ClusterReport,
+    parse_cluster,
+    parse_election,
+    parse_settings,
+)
 from penstock_operator.snapshot.cluster import ClusterSnapshot, PodSeen, parse_claim, parse_pod
+from penstock_operator.snapshot.lease import LEASE_API, LEASE_KIND, LeaseSeen, parse_lease
 
 if TYPE_CHECKING:
     from penstock_operator.api.cluster import MessageCluster
@@ -25,6 +32,8 @@ OWNED: Final = (
     ("policy/v1", "PodDisruptionBudget"),
     ("networking.k8s.io/v1", "NetworkPolicy"),
 )
+# Of mode MasterSlave alone: the rights of its brokers.
+RIGHTS: Final = (("rbac.authorization.k8s.io/v1", "Role"), ("rbac.authorization.k8s.io/v1", "RoleBinding"))
 
 
 class ClusterBroker(Protocol):
@@ -35,6 +44,9 @@ class ClusterBroker(Protocol):
 
     async def cluster(self) -> Any:
         """`GET /v1/cluster`."""
+
+    async def broker(self) -> Any:
+        """`GET /v1/broker`."""
 
     async def settings(self) -> Any:
         """`GET /v1/config`."""
@@ -58,8 +70,12 @@ async def observe(
     """One consistent enough look; a broker that cannot be asked is reported as unknown, not as an error."""
     namespace, name = cluster.metadata.namespace, cluster.metadata.name
     selector = {LABEL_CLUSTER: name}
+    with_lease = cluster.spec.mode == "MasterSlave"
+    # Before the pods and brokers, so that what they say of a Lease is never older than the Lease.
+    leases = await _leases(kube, cluster) if with_lease else {}
+    owned_kinds = (*OWNED, *RIGHTS) if with_lease else OWNED
     listed = await asyncio.gather(
-        *(kube.list_objects(api_version, kind, namespace, selector) for api_version, kind in OWNED),
+        *(kube.list_objects(api_version, kind, namespace, selector) for api_version, kind in owned_kinds),
         kube.list_objects("v1", "Pod", namespace, selector),
         kube.list_objects("v1", "PersistentVolumeClaim", namespace, selector),
     )
@@ -70,7 +86,7 @@ async def observe(
     found = [pod for pod in map(parse_pod, pods) if names.is_broker(cluster, pod.name)]
     kept = [parse_claim(claim) for claim in claims]
     reports, places, lost = await asyncio.gather(
-        asyncio.gather(*(_ask(brokers, pod) for pod in found)),
+        asyncio.gather(*(_ask(brokers, pod, with_lease) for pod in found)),
         nodes.of(found),
         nodes.lost_volumes(found, kept),
     )
@@ -81,8 +97,23 @@ async def observe(
         brokers={pod.name: report for pod, report in zip(found, reports, strict=True)},
         nodes=places,
         lost_volumes=lost,
+        leases=leases,
         now=now,
     )
+
+
+async def _leases(kube: KubeApi, cluster: MessageCluster) -> dict[int, LeaseSeen]:
+    """The Leases of a cluster's shards that there are, looked up by name: a broker makes them, without our labels."""
+    namespace, shards = cluster.metadata.namespace, range(cluster.spec.shards)
+    found = await asyncio.gather(
+        *(
+            kube.get(LEASE_API, LEASE_KIND, namespace, names.lease_name(cluster.metadata.name, shard))
+            for shard in shards
+        )
+    )
+    return {
+        shard: parse_lease(lease) for shard, lease in zip(shards, found, strict=True) if lease is not None
+    }
 
 
 async def _add_foreign(
@@ -101,6 +132,10 @@ async def _add_foreign(
         ("v1", "Service", names.leader_name(cluster.metadata.name)),
         ("v1", "ServiceAccount", names.broker_name(cluster.metadata.name)),
     ]
+    if cluster.spec.mode == "MasterSlave":
+        wanted += [
+            (api_version, kind, names.broker_name(cluster.metadata.name)) for api_version, kind in RIGHTS
+        ]
     for api_version, kind, name in wanted:
         if (kind, name) not in objects:
             live = await kube.get(api_version, kind, cluster.metadata.namespace, name)
@@ -108,16 +143,19 @@ async def _add_foreign(
                 objects[kind, name] = live
 
 
-async def _ask(brokers: Brokers, pod: PodSeen) -> BrokerReport:
+async def _ask(brokers: Brokers, pod: PodSeen, with_lease: bool) -> BrokerReport:
     if pod.address is None or pod.terminating:
         return BrokerReport(unknown="it has no address yet" if pod.address is None else "it is stopping")
     broker = brokers.at(pod.address)
     try:
         not_ready = await broker.not_ready()
+        election = parse_election(await broker.broker()) if with_lease else None
         if not_ready:
-            return BrokerReport(not_ready=not_ready, cluster=await _ask_cluster(broker))
+            return BrokerReport(not_ready=not_ready, cluster=await _ask_cluster(broker), election=election)
         return BrokerReport(
-            cluster=parse_cluster(await broker.cluster()), settings=parse_settings(await broker.settings())
+            cluster=parse_cluster(await broker.cluster()),
+            settings=parse_settings(await broker.settings()),
+            election=election,
         )
     except (AdminError, AdminUnreachableError, ValueError) as error:
         return BrokerReport(unknown=str(error))

@@ -78,6 +78,17 @@ class ClusterReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     shards: list[ShardReport] = msgspec.field(default_factory=list)
 
 
+class ElectionReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """`election` in the answer of `GET /v1/broker`: a broker's part in the election over its shard's Lease. While it does not
+    lead, `reason` and `sentence` say why; `loss` is what may be lost since `loss_epoch`."""
+
+    phase: str = ""
+    reason: str = ""
+    sentence: str = ""
+    loss: str = ""
+    loss_epoch: int = 0
+
+
 class BrokerReport(msgspec.Struct, frozen=True, kw_only=True):
     """What one broker said when it was asked; `unknown` is the sentence why it did not.
 
@@ -88,6 +99,7 @@ class BrokerReport(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Setting] | None = None
     not_ready: list[str] = msgspec.field(default_factory=list)  # the broker's own reasons, from /readyz
     unknown: str | None = None
+    election: ElectionReport | None = None  # mode MasterSlave
 
 
 def parse_cluster(answer: Any) -> ClusterReport:
@@ -96,6 +108,17 @@ def parse_cluster(answer: Any) -> ClusterReport:
         return msgspec.convert(answer, ClusterReport)
     except msgspec.ValidationError as error:
         raise ValueError(f"the broker's answer to GET /v1/cluster is not understood: {error}") from error
+
+
+def parse_election(answer: Any) -> ElectionReport | None:
+    """`election` of `GET /v1/broker`; None where the broker does not say. Raises ValueError."""
+    found = answer.get("election") if isinstance(answer, dict) else None
+    if found is None:
+        return None
+    try:
+        return msgspec.convert(found, ElectionReport)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"the broker's answer to GET /v1/broker is not understood: {error}") from error
 
 
 def parse_settings(answer: Any) -> dict[str, Setting]:

@@ -19,11 +19,13 @@ from penstock_operator.api.names import (
     LABEL_ROLE,
     LABEL_SHARD,
 )
+from penstock_operator.snapshot.endings import Ended, endings, parse_ended
 from penstock_operator.snapshot.nodes import NodeSeen
 from penstock_operator.snapshot.shard import ShardView, shard_view
 
 if TYPE_CHECKING:
     from penstock_operator.snapshot.broker import BrokerReport, ClusterReport
+    from penstock_operator.snapshot.lease import LeaseSeen
 
 # Reasons of a waiting container that time alone does not cure: only another spec does.
 STUCK_REASONS: Final = frozenset(
@@ -42,7 +44,6 @@ STUCK_REASONS: Final = frozenset(
 # Starts after which a broker that is not ready counts as stuck, also in the moments in which it tries again: its
 # condition would otherwise change with every attempt.
 CRASHES_MAX: Final = 3
-LAST_WORDS_MAX: Final = 400  # characters of a broker's log that reach a status
 
 
 class PodSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +66,7 @@ class PodSeen(msgspec.Struct, frozen=True, kw_only=True):
     node: str | None = None  # where it was placed
     unschedulable_since: str | None = None  # RFC 3339; None unless no node takes it
     node_ports: str = ""  # as the template had them that it was made from
+    ended: list[Ended] = msgspec.field(default_factory=list)  # containers of the broker that have
 
 
 class ClaimSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +95,7 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     nodes: dict[str, NodeSeen] = msgspec.field(default_factory=dict)  # those of pods that could be looked at
     # Claim -> a part of a sentence why its volume is certainly gone.
     lost_volumes: dict[str, str] = msgspec.field(default_factory=dict)
+    leases: dict[int, LeaseSeen] = msgspec.field(default_factory=dict)  # mode MasterSlave: by shard
     now: str = ""  # RFC 3339; without it nothing is old enough to be given up
 
     def node_of(self, pod: PodSeen) -> NodeSeen | None:
@@ -159,6 +162,7 @@ def parse_pod(pod: dict[str, Any]) -> PodSeen:
         node=pod.get("spec", {}).get("nodeName"),
         unschedulable_since=_unschedulable_since(conditions),
         node_ports=annotations.get(ANNOTATION_NODE_PORTS, ""),
+        ended=endings(pod),
     )
 
 
@@ -217,10 +221,16 @@ def _trouble(pod: dict[str, Any], conditions: dict[str, dict[str, Any]]) -> _Tro
         state, ended = container.get("state", {}), container.get("lastState", {}).get("terminated")
         waiting, terminated = state.get("waiting"), state.get("terminated")
         crashes = container.get("restartCount", 0) >= CRASHES_MAX
-        if ended and (crashes or (waiting and waiting.get("reason") == "CrashLoopBackOff")):
+        backs_off = waiting is not None and waiting.get("reason") == "CrashLoopBackOff"
+        if ended and backs_off and parse_ended(ended).is_by_rule:
+            # Kubernetes takes it for a crash, and waits longer each time.
             return _Trouble(
-                f"the broker keeps ending, {_ending(ended)}", stuck=True, idle=waiting is not None
+                "Kubernetes waits before it starts the broker again, which was master and is not any more",
+                idle=True,
             )
+        if ended and (crashes or backs_off) and not parse_ended(ended).is_by_rule:
+            sentence = f"the broker keeps ending, last with {parse_ended(ended).sentence}"
+            return _Trouble(sentence, stuck=True, idle=waiting is not None)
         if waiting and waiting.get("reason") in STUCK_REASONS:
             return _Trouble(
                 f"{waiting['reason']}: {waiting.get('message', 'no message')}", stuck=True, idle=True
@@ -228,11 +238,5 @@ def _trouble(pod: dict[str, Any], conditions: dict[str, dict[str, Any]]) -> _Tro
         if waiting:
             return _Trouble(f"the container is being made ({waiting.get('reason', 'waiting')})")
         if terminated:
-            return _Trouble(f"the broker is being restarted, {_ending(terminated)}")
+            return _Trouble(f"the broker is being restarted, last with {parse_ended(terminated).sentence}")
     return _Trouble("the broker is starting")
-
-
-def _ending(terminated: dict[str, Any]) -> str:
-    """How a container ended: its exit code, and the end of its last words."""
-    words = " ".join((terminated.get("message") or "").split())[-LAST_WORDS_MAX:]
-    return f"last with exit code {terminated.get('exitCode')}" + (f": {words}" if words else "")
