@@ -46,9 +46,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="penstock-availability-", dir=options.folder) as folder:
         for mode in [MODES[name] for name in options.mode or MODES]:
             brokers = options.brokers or mode.brokers
-            for cell in cells(brokers, mode.enough(brokers), causes):
+            for cell in cells(brokers, mode.keepers(brokers), causes):
+                if options.only and f"{cell.cause.word} {cell.words}" not in options.only:
+                    continue
                 home = Path(folder) / f"{mode.name}-{len(rows)}"
-                rows.append(_run_cell(mode, cell, home, effort, _chances(options.seed, mode, cell, runs)))
+                chances = _chances(options.seed, mode, cell, runs)
+                rows.append(_run_cell(mode, cell, home, effort._replace(absence=mode.absence), chances))
     report = write_table(rows, words, effort)
     if options.report:
         options.report.write_text(placed(report, options.report, BEGIN, END))
@@ -84,7 +87,7 @@ def _run_cell(mode: Mode, cell: Cell, home: Path, effort: Effort, chances: list[
             _say(f"{mode.name} run {number + 1}: {outcome.line()}")
             for sentence in outcome.account.wrong:
                 _say(f"  wrong: {sentence}")
-            if cell.ending(mode.enough(cell.brokers)) is Ending.REFUSES:
+            if mode.ending(cell) is Ending.REFUSES:
                 shards.close()
                 shard = None
     return row
@@ -114,6 +117,13 @@ def _options() -> argparse.Namespace:
         default=[],
         choices=causes,
         help="may be given several times (default: all)",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="CELL",
+        help="such as 'crash 1 of 3' or 'wipe 1 of 3 (a follower)'; may be given several times",
     )
     parser.add_argument("--runs", type=int, help=f"of each cell (default: {RUNS}, quick 1)")
     parser.add_argument("--quick", action="store_true", help="little load: a check, not a figure")

@@ -239,4 +239,7 @@ class BrokerServiceImpl:
             reasons.append("the broker is stopping")
         if not reasons:
             reasons += self._member.not_ready_reasons()
+            if reasons and self._member.mastership is not None:
+                # Where a Lease says who leads, it says why nobody does.
+                reasons += filter(None, [self._member.mastership.status().sentence])
         return reasons
