@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 FLOW_MESSAGES = 500
 """How many acknowledgements show that messages flow: far more than were on their way when something broke."""
-ORDINARY_MESSAGES = 2_000
-"""How many pass before the damage: four seconds in which the usual gap is looked for."""
+ORDINARY_MESSAGES = 1_000
+"""How many pass before the damage: two seconds in which the usual gap is looked for."""
 IN_SYNC_INTERVAL_S = 0.1
 IN_SYNC_TIMEOUT_S = 60.0
 LOSS_SAID = "who took over said what it lacks"
