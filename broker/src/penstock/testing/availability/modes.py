@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from penstock.testing.availability.matrix import Cell, Ending
+    from penstock.testing.shard_processes import Place
 
 SEGMENT_BYTES = 8 << 20
 LEASE_MS = 6_000
@@ -65,7 +66,9 @@ def _raft(folder: Path, brokers: int) -> ShardProcesses:
     return ShardProcesses(folder, replicas=brokers, config=config)
 
 
-def master_slave(folder: Path, brokers: int, **changes: object) -> MasterSlaveProcesses:
+def master_slave(
+    folder: Path, brokers: int, *, place: Place | None = None, **changes: object
+) -> MasterSlaveProcesses:
     """A shard in mode MasterSlave; `changes` are settings, with underscores for dots."""
     config: dict[str, object] = {
         "min.insync.replicas": copies(brokers),
@@ -74,7 +77,7 @@ def master_slave(folder: Path, brokers: int, **changes: object) -> MasterSlavePr
         "lease.renew.interval.ms": RENEWAL_MS,
     }
     config |= {name.replace("_", "."): value for name, value in changes.items()}
-    return MasterSlaveProcesses(folder, replicas=brokers, config=config)
+    return MasterSlaveProcesses(folder, replicas=brokers, config=config, place=place)
 
 
 def _sync(folder: Path, brokers: int) -> ShardProcesses:
