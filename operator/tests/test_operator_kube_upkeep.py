@@ -99,7 +99,9 @@ async def test_a_hand_over_is_wished_by_kubectl_and_answered_in_status(
         found = await live.until(*CLUSTER, answered("Refused"), "the refusal")
         sentence = "orders-0-2 does not hand over to orders-0-1: orders-0-1 is not in sync, 700 bytes behind"
         assert found["status"]["handOver"]["message"] == sentence
-        assert await events(kube, namespace, "HandOverRefused") == [sentence]
+        # Status is written before the Event.
+        told = await eventually(lambda: events(kube, namespace, "HandOverRefused"), "the Event")
+        assert told == [sentence]
         assert len(shard.hand_overs) == 1
 
 
@@ -152,7 +154,8 @@ async def test_an_operator_with_the_charts_rights_leaves_a_cordoned_node_and_rep
             assert server.kubectl("cordon", nodes[0]).returncode == 0
             await live.until(*CLUSTER, lambda _: bool(shard.hand_overs), "the hand-over")
             assert shard.hand_overs == [("orders-0-0", "orders-0-1")]
-            (why,) = await events(kube, namespace, "HandOver")
+            # It is told when the pass ends, which is after the broker was asked.
+            (why,) = await eventually(lambda: events(kube, namespace, "HandOver"), "the Event")
             assert why.endswith(f"because node {nodes[0]} is cordoned, which a drain may follow")
 
             # The machine goes, with a volume that is only there; nobody is left to end the pod.

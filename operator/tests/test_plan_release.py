@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lease_world import EARLIER, HOLDER, live, pod, record, released, terminated
 from penstock.replication.master_lease import HolderIdentity
@@ -201,3 +203,20 @@ def test_a_master_whose_time_is_over_is_no_crash_loop(
     found["status"]["containerStatuses"][0]["restartCount"] = 9
     read = parse_pod(found)
     assert (read.trouble, read.stuck, read.idle) == (sentence, stuck, idle)
+
+
+uids = st.sampled_from(["pod-0", "pod-1"])
+holders = st.sampled_from([HOLDER, EARLIER, ""])
+states = st.one_of(st.just(RUNNING), st.just({}), holders.map(lambda holder: terminated(holder)))
+
+
+@given(holders, uids, uids, states, states, st.booleans())
+def test_a_release_always_names_a_life_that_ended_in_the_pod_of_the_lease(
+    holder: str, lease_uid: str, pod_uid: str, state: Any, last: Any, is_released: bool
+) -> None:
+    identity = HolderIdentity(member=1, ordinal=0, pod_name="orders-0-0", pod_uid=lease_uid)
+    written = record(holder=holder, identity=identity, released=released("x") if is_released else None)
+    decision = plan_release(parse_lease(live(written)), seen(uid=pod_uid, state=state, lastState=last))
+    ended = {each["terminated"]["message"] for each in (state, last) if "terminated" in each}
+    expected = bool(holder) and not is_released and lease_uid == pod_uid and holder in ended
+    assert isinstance(decision, ReleaseLease) == expected

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from fake_kube import FakeKube
-from harness import Harness, eventually, running
+from harness import Harness, condition, eventually, has_reason, is_ready, running
 from lease_world import EARLIER, manifest, pod, record, terminated
 from penstock.replication.master_lease import HolderIdentity
 from penstock_operator.kube_errors import KubeError
 from penstock_operator.reconcile.leases import lease_of
 from penstock_operator.reconcile.ports import Key
 
+CLUSTER = ("MessageCluster", "orders")
 LEASE = Key("Lease", "shop", "orders-0")
 ENDED = {"state": {"running": {}}, "lastState": terminated()}
 SENTENCE = "Lease orders-0 of epoch 7 is released because the container of orders-0-0 that held it has ended with exit code 137"
@@ -200,3 +201,50 @@ async def test_renewals_wake_nobody_and_a_new_holder_wakes_the_cluster_and_the_l
     woken.clear()
     harness.engine.child_seen({**lease(harness), "kind": "Lease"}, gone=True)
     assert woken == ["MessageCluster"]
+
+
+async def test_a_settled_cluster_of_masters_is_not_written_again() -> None:
+    async with running(FakeKube(), replicas=2) as harness:
+        kube: Any = harness.kube
+        await harness.create(*CLUSTER, {"mode": "MasterSlave", "replicas": 2})
+        await harness.settle(*CLUSTER, is_ready)
+        uid = kube.objects["Pod", "shop", "orders-0-0"]["metadata"]["uid"]
+        shard_uid = kube.objects["MessageCluster", "shop", "orders"]["status"]["shards"][0]["uid"]
+        await kube.create(manifest(record(identity=_identity(uid), shard_uid=shard_uid, epoch=1)))
+        # Its holder writes it all the time, so the operator may come too late; that holds nothing else up.
+        kube.refuse[("merge", "orders-0")] = KubeError(409, "Conflict", "the object has been modified")
+        await harness.turn(CLUSTER)
+        assert "labels" not in lease(harness)["metadata"]
+        kube.refuse.clear()
+        await harness.turn(CLUSTER)
+        assert lease(harness)["metadata"]["labels"]["penstock.io/cluster"] == "orders"
+        kube.calls.clear()
+        for _ in range(3):
+            await harness.turn(CLUSTER)
+        assert kube.calls == []
+        assert harness.shard.requests == []
+
+
+async def test_clusters_in_mode_raft_have_nothing_to_do_with_leases() -> None:
+    async with running(FakeKube(), replicas=1) as harness:
+        kube: Any = harness.kube
+        looked, look = set(), kube.get
+
+        async def noted(api_version: str, kind: str, namespace: str | None, name: str) -> Any:
+            looked.add(kind)
+            return await look(api_version, kind, namespace, name)
+
+        kube.get = noted
+        await harness.create(*CLUSTER, {"mode": "Raft"})
+        await harness.settle(*CLUSTER, is_ready)
+        assert "Lease" not in looked
+        assert not {kind for kind, _, _ in kube.objects} & {"Lease", "Role", "RoleBinding"}
+
+
+async def test_a_role_of_ours_that_is_somebody_elses_stops_the_cluster() -> None:
+    async with running(FakeKube(), replicas=2) as harness:
+        role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": []}
+        await harness.kube.create({**role, "metadata": {"name": "orders-broker", "namespace": "shop"}})
+        await harness.create(*CLUSTER, {"mode": "MasterSlave", "replicas": 2})
+        found = await harness.settle(*CLUSTER, has_reason("NameTaken"))
+        assert "Role orders-broker exists and is not this cluster's" in condition(found, "Ready")["message"]

@@ -48,7 +48,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 - apiGroups: [apps]
   resources: [statefulsets]
   verbs: [get, list, watch, create, patch, delete]
-# What brokers need: names, addresses, configuration, an account without rights. Never Secrets.
+# What brokers need: names, addresses, configuration, an account. Never Secrets.
 - apiGroups: [""]
   resources: [services, configmaps, serviceaccounts]
   verbs: [get, list, watch, create, patch, delete]
@@ -58,6 +58,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
+# In mode MasterSlave brokers may read and write their shard's Lease: the operator makes the Role for that, and may only give
+# what it has itself. It marks a Lease with its cluster, and releases one whose holder has ended; it never makes or deletes one.
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [roles, rolebindings]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get, list, watch, create, patch]
 # Pods are looked at, and labelled with their broker's role; a restart is an eviction, which disruption budgets can forbid.
 - apiGroups: [""]
   resources: [pods]

@@ -103,6 +103,12 @@ def _trouble(
             message=f"{named} belongs to shard {lease.shard_uid}, and the volumes are those of shard {identity.shard_uids[shard]}: bring"
             " back the volumes of the other one, or delete the Lease if that shard is never to come back",
         )
+    if lease.epoch < state.view.newest_epoch:
+        return MasterTrouble(
+            reason=_OLDER,
+            message=f"{named} is of epoch {lease.epoch}, older than epoch {state.view.newest_epoch}, which brokers of shard {shard} know: it"
+            " was restored from a backup or changed by hand, and nobody takes over by it; bring the newer one back",
+        )
     return None if state.serves else _nobody_may(state, snapshot)
 
 
@@ -112,8 +118,6 @@ def _nobody_may(state: ShardState, snapshot: ClusterSnapshot) -> MasterTrouble |
     reasons = {election.reason for election in said.values()}
     told = "; ".join(f"{name}: {election.sentence}" for name, election in said.items())
     message = f"shard {state.view.id} has no master: {told}"
-    if _OLDER in reasons:
-        return MasterTrouble(reason=_OLDER, message=message)
     if reasons and reasons <= _NOT_ENTITLED:
         return MasterTrouble(reason="NobodyInSync", message=message)
     if _UNAVAILABLE in reasons:

@@ -50,8 +50,7 @@ async def act(
         case LabelRole():
             await _label(action, namespace, kube)
         case AdoptLease():
-            mine = {"labels": action.labels, "ownerReferences": action.owners}
-            await _write_lease(action, mine, namespace, kube)
+            await _adopt(action, namespace, kube)
         case PatchSettings():
             await _broker(action.pod, brokers, snapshot).patch_settings(action.settings)
         case HandOver():
@@ -66,6 +65,17 @@ async def act(
             await kube.evict(namespace, action.pod, action.uid)
         case _:
             raise AssertionError(f"no way to carry out {type(action).__name__}")
+
+
+async def _adopt(action: AdoptLease, namespace: str, kube: KubeApi) -> None:
+    """A Lease that was written meanwhile, as its holder does all the time, or that is gone, is looked at again."""
+    try:
+        await _write_lease(
+            action, {"labels": action.labels, "ownerReferences": action.owners}, namespace, kube
+        )
+    except KubeError as error:
+        if error.status not in (404, 409):
+            raise
 
 
 async def release_lease(action: ReleaseLease, namespace: str, kube: KubeApi) -> None:

@@ -71,8 +71,6 @@ async def observe(
     namespace, name = cluster.metadata.namespace, cluster.metadata.name
     selector = {LABEL_CLUSTER: name}
     with_lease = cluster.spec.mode == "MasterSlave"
-    # Before the pods and brokers, so that what they say of a Lease is never older than the Lease.
-    leases = await _leases(kube, cluster) if with_lease else {}
     owned_kinds = (*OWNED, *RIGHTS) if with_lease else OWNED
     listed = await asyncio.gather(
         *(kube.list_objects(api_version, kind, namespace, selector) for api_version, kind in owned_kinds),
@@ -90,6 +88,8 @@ async def observe(
         nodes.of(found),
         nodes.lost_volumes(found, kept),
     )
+    # After the brokers: who leads has written there before, and no epoch that they know is newer than the Lease's.
+    leases = await _leases(kube, cluster) if with_lease else {}
     return ClusterSnapshot(
         objects=objects,
         pods={pod.name: pod for pod in found},
