@@ -151,6 +151,16 @@ def test_a_master_may_begin_below_min_in_sync() -> None:
     assert member.last(BecomeMaster).refusal is not None
 
 
+def test_another_min_in_sync_counts_at_once() -> None:
+    member = master(FailoverPolicy(min_in_sync=2), in_sync=(ME,))
+    member.election.min_in_sync(1)
+    member.drain()
+    assert member.last(SetsChanged).refusal is None
+    member.election.min_in_sync(3)
+    member.drain()
+    assert "1 of the 3 copies" in str(member.last(SetsChanged).refusal)
+
+
 # --- async -----------------------------------------------------------------------------------------
 
 ASYNC = FailoverPolicy(replication=Replication.ASYNC, allow_data_loss=True, max_lag=5)

@@ -10,6 +10,13 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from confluent_kafka import KafkaError, Producer
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)
 
 from client_peer import create_topic
 from driver_confluent import ConfluentDriver
@@ -88,6 +95,45 @@ def test_leadership_handed_over_and_a_master_that_is_stopped(pair: MasterSlavePr
     pair.agreed()
     codes = [code for ordinal in range(2) for code in pair.exit_codes(ordinal)[before[ordinal] :]]
     assert codes == [0]
+
+
+def test_min_in_sync_of_two_refuses_writes_until_the_slave_is_back_or_the_setting_is_lowered(
+    pair: MasterSlaveProcesses,
+) -> None:
+    pair.start()
+    topic = create_topic(pair.kafka, 1)
+    master = pair.leader()
+    _set_min_in_sync(pair, "2")
+    assert _refusal(pair, topic) is None
+    pair.kill(1 - master)
+    pair.wait_until(lambda: _refusal(pair, topic) is not None, "refusal", DEGRADED_TIMEOUT_S)
+    assert _refusal(pair, topic) == KafkaError.NOT_ENOUGH_REPLICAS
+    _set_min_in_sync(pair, "1")
+    assert _refusal(pair, topic) is None
+    assert pair.leader() == master
+    pair.start()
+    pair.agreed()
+
+
+def _set_min_in_sync(shard: MasterSlaveProcesses, value: str) -> None:
+    admin = AdminClient({"bootstrap.servers": shard.kafka, "log_level": 0})
+    resource = ConfigResource(ConfigResource.Type.BROKER, str(shard.leader()))
+    resource.add_incremental_config(
+        ConfigEntry("min.insync.replicas", value, incremental_operation=AlterConfigOpType.SET)
+    )
+    for answer in admin.incremental_alter_configs([resource]).values():
+        answer.result(DEGRADED_TIMEOUT_S)
+
+
+def _refusal(shard: MasterSlaveProcesses, topic: str) -> int | None:
+    """The code with which a write is refused; None: it is not."""
+    found: list[Any] = []
+    settings = {"bootstrap.servers": shard.kafka, "acks": 1, "retries": 0, "log_level": 0}
+    producer = Producer(settings)
+    producer.produce(topic, b"one", on_delivery=lambda error, _: found.append(error))
+    producer.flush(DEGRADED_TIMEOUT_S)
+    (error,) = found
+    return None if error is None else error.code()
 
 
 def test_what_is_lost_under_async_is_what_was_said(tmp_path: Path) -> None:

@@ -198,9 +198,15 @@ class Broker:
 
     def _began_leading(self) -> None:
         self.member.begin_leading()
-        self.groups.configure(self._group_settings())
+        self._take_settings()
         self.groups.start()
         self._leading.set()
+
+    def _take_settings(self) -> None:
+        """Of the leader, as they are now."""
+        self.groups.configure(self._group_settings())
+        if self._elector is not None:
+            self._elector.min_in_sync(self._settings.integer("min.insync.replicas"))
 
     def _gave_leadership(self, why: str) -> None:
         """Another life follows, with another name in the Lease, when whoever asked for it knows who leads."""
@@ -253,7 +259,7 @@ class Broker:
             self._group_settings(),
         )
         self.topics.on_topic_deleted = self.groups.topic_deleted
-        self.topics.on_settings_changed = lambda: self.groups.configure(self._group_settings())
+        self.topics.on_settings_changed = self._take_settings
         self.broker_service = BrokerServiceImpl(
             Identity(
                 cluster_id=meta.cluster_id,

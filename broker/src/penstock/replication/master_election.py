@@ -236,6 +236,14 @@ class MasterElection:
         """A member does not follow, or is beyond `maxLag`, and is to leave the in-sync set."""
         self._want(member, now, in_sync=False)
 
+    def min_in_sync(self, copies: int) -> None:
+        """`minInSync` is another one from now on."""
+        policy = msgspec.structs.replace(self._election.policy, min_in_sync=copies)
+        self._election = msgspec.structs.replace(self._election, policy=policy)
+        if self._tenure is not None:
+            self._tenure.policy = policy
+            self._publish_sets()
+
     def hand_over(self, to: int, now: int) -> str | None:
         """Ends the leadership in favour of a member of the in-sync set. The caller has refused writes and waited until that
         member holds all of the log. Gives why it cannot be, as a sentence, or None."""

@@ -150,6 +150,11 @@ class LeaseElector:
         self._election.fell_behind(member, self._clock.monotonic_ms())
         self._carry_out()
 
+    def min_in_sync(self, copies: int) -> None:
+        """Without so many copies in sync writes are refused, from now on."""
+        self._election.min_in_sync(copies)
+        self._carry_out()
+
     def unfit(self, why: str | None) -> None:
         """See `Elector.unfit`."""
         self._election.unfit(why)
