@@ -50,6 +50,7 @@ async def replaced(up: Up, leader: str) -> None:
         await eventually(leads, f"{other} as leader; {up.log}")
 
 
+@pytest.mark.timeout(300)
 async def test_two_brokers_lose_their_master_and_are_rolled_under_load(up: Up) -> None:
     first = await until_whole(up, names=NAMES)
     load = Load(up.status()["bootstrap"])
@@ -78,6 +79,25 @@ async def test_two_brokers_lose_their_master_and_are_rolled_under_load(up: Up) -
         assert third["epoch"] > second["epoch"]
         assert f"broker {paused} is master no more and starts again to follow" in up.log.read_text()
         assert up.status()["pids"][paused] != pid
+        await load.has_more(200)
+
+        # A restart token: the slave is restarted, then the master hands over and is.
+        before = up.status()["pids"]
+        annotated = up.template.replace(
+            "  name: pair\nspec:", '  name: pair\n  annotations: {penstock.io/restart: "monday"}\nspec:'
+        )
+        assert annotated != up.template
+        up.file.write_text(annotated)
+
+        async def rolled() -> bool:
+            pids = up.status()["pids"]
+            return pids.keys() == before.keys() and all(pids[name] != before[name] for name in NAMES)
+
+        await eventually(rolled, f"two new processes; {up.log}")
+        await until_whole(up, names=NAMES)
+        said = up.log.read_text()
+        assert f"{third['leader']} hands over to" in said
+        assert "ended with exit code" not in said
         await load.has_more(200)
     finally:
         load.stopped = True
