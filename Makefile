@@ -50,8 +50,8 @@ e2e: setup ## every scenario on a real kind cluster
 	PENSTOCK_CRASH_ROUNDS=50 $(PYTEST) broker/tests/crash
 	$(PYTEST) e2e
 
-demo: setup ## 100,000 messages, the broker killed in the middle, nothing lost (local processes)
-	@$(BIN)/python e2e/demo.py
+demo: setup ## 100,000 messages, the leader killed in the middle, nothing lost (local processes); MODE chooses how brokers replicate
+	@$(BIN)/python e2e/demo.py $(if $(MODE),--mode $(MODE))
 
 demo-kind: setup ## the same on a real Kubernetes cluster through kubectl apply
 	@$(BIN)/python e2e/demo_kind.py

@@ -1,9 +1,10 @@
-"""`make demo`: three brokers described in YAML take 100,000 messages and give them all back, although the leader was killed.
+"""`make demo`: brokers described in YAML take 100,000 messages and give them all back, although the leader was killed.
 
-1. `penstock up examples/raft.yaml` runs the brokers as processes of this machine.
+1. `penstock up examples/raft.yaml` runs three brokers as processes of this machine. (`--mode` chooses another example;
+   `make demo MODE=MasterSlave`: two brokers and a Lease.)
 2. confluent-kafka produces 100,000 messages at acks=all, idempotent.
 3. Halfway the leader's process gets SIGKILL: another broker leads, and `penstock up` starts the dead one again.
-4. Once all three are level, their logs and states are compared by hash.
+4. Once all are level, their logs and states are compared by hash.
 5. Everything is read back and compared with the ledger. The last line is for scripts; exit 0 only when nothing
    acknowledged is missing or out of order within its partition.
 """
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import yaml
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
@@ -32,9 +34,8 @@ from penstock.testing.ledger import Ledger
 from penstock.testing.replicas import DisagreementError, replicas_agree
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLE = ROOT / "examples" / "raft.yaml"
-CLUSTER = "raft"
-BROKERS = 3
+EXAMPLES = {"Raft": ROOT / "examples" / "raft.yaml", "MasterSlave": ROOT / "examples" / "master-slave.yaml"}
+"""The example of each mode."""
 TOPIC = "orders"
 MESSAGES = 100_000
 UP_SECONDS_MAX = 60.0
@@ -53,11 +54,15 @@ class LocalPenstock:
     """`penstock up` as a child process; what it prints goes to a file that is shown when something fails."""
 
     folder: Path
+    example: Path
 
     def __enter__(self) -> Self:
+        cluster = next(yaml.safe_load_all(self.example.read_text()))
+        self.cluster = str(cluster["metadata"]["name"])
+        self.brokers = int(cluster["spec"]["replicas"])
         self.log = self.folder / "up.log"
         self.status_file = self.folder / "status.json"
-        command = [sys.executable, "-m", "penstock.main", "up", str(EXAMPLE)]
+        command = [sys.executable, "-m", "penstock.main", "up", str(self.example)]
         command += ["--data", str(self.folder / "data"), "--status-file", str(self.status_file)]
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
@@ -76,7 +81,7 @@ class LocalPenstock:
         """What the status file says of the cluster; None before it is written."""
         if not self.status_file.exists():
             return None
-        found: dict[str, Any] | None = json.loads(self.status_file.read_text()).get(CLUSTER)
+        found: dict[str, Any] | None = json.loads(self.status_file.read_text()).get(self.cluster)
         return found
 
     def wait_serving(self) -> tuple[str, int]:
@@ -122,9 +127,9 @@ class LocalPenstock:
     def agreement(self) -> str:
         """Waits until all replicas have committed the same, and compares them; a sentence for the table."""
         deadline = time.monotonic() + UP_SECONDS_MAX
-        while len(admins := self._admins()) < BROKERS:
+        while len(admins := self._admins()) < self.brokers:
             if time.monotonic() > deadline:
-                raise DemoError(f"only {len(admins)} of {BROKERS} brokers came back")
+                raise DemoError(f"only {len(admins)} of {self.brokers} brokers came back")
             time.sleep(POLL_SECONDS)
         agreed = replicas_agree([f"http://{admin}" for admin in admins], timeout_s=UP_SECONDS_MAX)
         return f"{len(agreed.replicas)} logs and states are the same"
@@ -142,10 +147,10 @@ class LocalPenstock:
 
 def carry_out(up: LocalPenstock, messages: int) -> int:
     """The demo itself; returns the exit code."""
-    show.step(f"penstock up {EXAMPLE.relative_to(ROOT)}")
+    show.step(f"penstock up {up.example.relative_to(ROOT)}")
     started = time.monotonic()
     bootstrap, partitions = up.wait_serving()
-    show.step(f"cluster {CLUSTER} serves on {bootstrap}, topic {TOPIC} has {partitions} partitions")
+    show.step(f"cluster {up.cluster} serves on {bootstrap}, topic {TOPIC} has {partitions} partitions")
     ready_ms = round((time.monotonic() - started) * 1000)
 
     ledger = Ledger()
@@ -188,9 +193,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--mode", choices=EXAMPLES, default="Raft")
     parser.add_argument("--messages", type=int, default=MESSAGES)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="penstock-demo-") as folder, LocalPenstock(Path(folder)) as up:
+    example = EXAMPLES[arguments.mode]
+    with (
+        tempfile.TemporaryDirectory(prefix="penstock-demo-") as folder,
+        LocalPenstock(Path(folder), example) as up,
+    ):
         try:
             return carry_out(up, arguments.messages)
         except (DemoError, LoadError, DisagreementError) as error:

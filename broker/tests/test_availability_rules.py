@@ -8,10 +8,10 @@ from random import Random
 
 import pytest
 
-from penstock.testing.availability.books import Place, Records, Told, settle
+from penstock.testing.availability.books import Losses, Place, Records, Told, settle
 from penstock.testing.availability.gaps import Gap, Window, longest_gap, measure
 from penstock.testing.availability.matrix import Cause, Cell, Ending, Target, cells
-from penstock.testing.availability.modes import MODES, majority
+from penstock.testing.availability.modes import LEASE_MS, MODES, majority
 from penstock.testing.availability.trial import Effort, Outcome
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # bench/ is not installed.
@@ -60,6 +60,20 @@ def test_the_leader_is_hit_first_and_a_follower_alone_never_leads() -> None:
 
 def test_raft_serves_with_a_majority() -> None:
     assert [MODES["Raft"].enough(brokers) for brokers in (1, 3, 5)] == [1, 2, 3]
+
+
+def test_a_master_serves_with_min_in_sync_and_one_volume_is_enough_to_go_on() -> None:
+    sync, lossy = MODES["MasterSlave-sync"], MODES["MasterSlave-async"]
+    assert [sync.enough(brokers) for brokers in (1, 2, 3)] == [1, 1, 2]
+    wipe = Cell(Cause.WIPE, 2, 3)
+    assert [sync.ending(wipe), sync.ending(wipe._replace(hit=3))] == [Ending.SERVES, Ending.REFUSES]
+    assert [lossy.ending(wipe), lossy.ending(wipe._replace(hit=3))] == [Ending.LOSES, Ending.REFUSES]
+    assert lossy.ending(Cell(Cause.CRASH, 1, 3, Target.FOLLOWER)) is Ending.SERVES
+    assert not [cell for cell in cells(3, sync.keepers(3)) if cell.behind]
+    assert [mode.name for mode in MODES.values() if mode.absence.paused_s * 1000 > LEASE_MS] == [
+        "MasterSlave-sync",
+        "MasterSlave-async",
+    ]
 
 
 # --- gaps ----------------------------------------------------------------------------------------
@@ -160,6 +174,45 @@ def test_a_reader_may_have_seen_what_is_gone_but_nothing_else_where_the_copy_is(
     records, told = trusted(10, 7)
     records = records._replace(read_along=[*records.read_along[:3], Place(8, 0, 3)])
     assert any("saw something else" in sentence for sentence in settle(records, Ending.TRUSTED, told).wrong)
+
+
+def test_what_a_new_master_lacked_is_lost_as_it_was_said() -> None:
+    for aside in (None, range(7, 12)):
+        found = settle(*_lossy(7, aside=aside))
+        assert (found.wrong, found.gone, found.verdict.lost) == ((), 3, 3)
+    nothing = settle(*_lossy(10, epochs=()))
+    assert (nothing.wrong, nothing.gone, nothing.verdict.lost) == ((), 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("kept", "epochs", "aside"),
+    [
+        (7, (), None),  # nobody said it
+        (7, (9,), range(8, 12)),  # offset 7 was not set aside
+    ],
+)
+def test_a_loss_that_was_not_said_so_is_wrong(
+    kept: int, epochs: tuple[int, ...], aside: range | None
+) -> None:
+    assert any(
+        "acknowledged messages are lost" in wrong
+        for wrong in settle(*_lossy(kept, epochs=epochs, aside=aside)).wrong
+    )
+
+
+def test_what_was_acknowledged_after_the_takeover_must_not_be_lost() -> None:
+    records, ending, told = _lossy(7)
+    records = records._replace(read_back=records.read_back[:-1])
+    assert any("not [14]" in wrong for wrong in settle(records, ending, told).wrong)
+
+
+def _lossy(
+    kept: int, *, epochs: tuple[int, ...] = (9,), aside: range | None = None
+) -> tuple[Records, Ending, Losses]:
+    """Messages 0 to 9 were acknowledged, the new master held `kept` of them; 10 to 14 came after it, at the same offsets."""
+    records, _ = trusted(10, kept)
+    places_aside = None if aside is None else {(0, offset) for offset in aside}
+    return records, Ending.LOSES, Losses(epochs, places_aside, acked=10)
 
 
 def test_a_shard_that_is_gone_lost_everything() -> None:

@@ -99,7 +99,11 @@ class World:
 
     def cluster(self, spec: MessageCluster) -> LocalCluster:
         def launch(
-            name: str, folder: Path, say: Callable[[str], None], changed: Callable[[], None]
+            name: str,
+            folder: Path,
+            say: Callable[[str], None],
+            changed: Callable[[], None],
+            ended: Callable[[str], None],
         ) -> BrokerProcess:
             return cast("BrokerProcess", MadeUpProcess(name, folder, self))
 

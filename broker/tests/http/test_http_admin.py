@@ -144,6 +144,17 @@ async def status_operations(api: Api) -> None:
             ],
         }
     ]
+    assert broker["election"] == {
+        "phase": "following",
+        "holderName": "memory-0-1",
+        "epoch": 3,
+        "inSync": [1, 2],
+        "pending": None,
+        "reason": "Holder",
+        "sentence": "it leads",
+        "loss": "1 is lost",
+        "lossEpoch": 2,
+    }
 
 
 async def topic_operations(api: Api, services: MemoryServices) -> None:

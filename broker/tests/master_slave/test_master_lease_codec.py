@@ -32,11 +32,17 @@ RECORDS = st.builds(
     attempt=NUMBERS,
     transitions=NUMBERS,
     released=st.none() | st.builds(Release, TEXTS, NUMBERS),
+    loss=TEXTS,
+    loss_epoch=IDS,
     acquired_at_us=NUMBERS,
     renewed_at_us=NUMBERS,
     version=TEXTS,
 )
-WHOLE = encode(record(pending=(ME, THIRD), released=Release("it ended", OTHER)))
+WHOLE = encode(
+    msgspec.structs.replace(
+        record(pending=(ME, THIRD), released=Release("it ended", OTHER)), loss="3 entries", loss_epoch=4
+    )
+)
 
 
 @given(RECORDS)
@@ -72,6 +78,7 @@ def test_the_fields_are_what_other_programs_read() -> None:
         "transitions": "2",
         "released": "it ended",
         "successor": "22",
+        "loss": "4: 3 entries",
         "acquired-at-us": "0",
         "renewed-at-us": "0",
     }
@@ -87,7 +94,7 @@ def test_what_a_newer_release_adds_is_passed_over() -> None:
     assert decode({**WHOLE, "colour": "blue"}, "7") == decode(WHOLE, "7")
 
 
-OPTIONAL = ("pending", "released", "successor")
+OPTIONAL = ("pending", "released", "successor", "loss")
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key not in OPTIONAL])
@@ -122,6 +129,8 @@ def test_a_field_that_is_missing_is_an_error(key: str) -> None:
         ("in-sync", ",".join(map(str, range(1, IN_SYNC_MAX + 2)))),
         ("pending", ""),
         ("successor", "x"),
+        ("loss", "3 entries"),
+        ("loss", "0: nothing"),
         ("holder", "h" * (TEXT_MAX + 1)),
     ],
 )

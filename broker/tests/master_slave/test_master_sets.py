@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from lease_scene import ALONE, BOTH, ME, OTHER, THIRD, TIMING, Member, master, record
+from lease_scene import ALONE, BOTH, ENDED, ME, OTHER, THIRD, TIMING, Member, identity, master, record
+from penstock.replication.master_election import Phase
 from penstock.replication.master_lease import (
     ANYBODY,
     Release,
@@ -149,6 +151,16 @@ def test_a_master_may_begin_below_min_in_sync() -> None:
     assert member.last(BecomeMaster).refusal is not None
 
 
+def test_another_min_in_sync_counts_at_once() -> None:
+    member = master(FailoverPolicy(min_in_sync=2), in_sync=(ME,))
+    member.election.min_in_sync(1)
+    member.drain()
+    assert member.last(SetsChanged).refusal is None
+    member.election.min_in_sync(3)
+    member.drain()
+    assert "1 of the 3 copies" in str(member.last(SetsChanged).refusal)
+
+
 # --- async -----------------------------------------------------------------------------------------
 
 ASYNC = FailoverPolicy(replication=Replication.ASYNC, allow_data_loss=True, max_lag=5)
@@ -262,13 +274,73 @@ def test_leadership_is_not_handed_to_who_is_leaving() -> None:
     assert member.election.hand_over(OTHER, member.now) == "member 22 is not in sync"
 
 
-def test_leadership_can_be_left_to_anybody() -> None:
-    member = master(in_sync=(ME,))
-    assert member.election.hand_over(ANYBODY, member.now) is None
+@pytest.mark.parametrize(("policy", "successor"), [(FailoverPolicy(), ANYBODY), (ASYNC, ME)])
+def test_who_resigns_leaves_it_to_those_that_hold_everything(policy: FailoverPolicy, successor: int) -> None:
+    """Under `sync` all in the set do, else the own member alone: another one would lose something for a restart."""
+    member = master(policy)
+    member.election.resign("its broker was stopped", member.now)
     member.drain()
+    assert isinstance(member.outputs[-2], StopAcknowledging), "before the Lease can be free"
     member.answer()
     assert member.store.record is not None
-    assert member.store.record.released == Release("leadership was handed over", ANYBODY)
+    assert member.store.record.released == Release("its broker was stopped", successor)
+    assert member.last(Exit).why == "its broker was stopped"
+
+
+def test_a_resignation_that_cannot_be_written_ends_with_the_leases_time() -> None:
+    member = master()
+    member.election.resign("its broker was stopped", member.now)
+    member.drain()
+    member.lose(effective=False)
+    member.tick(TIMING.duration_ms)
+    assert member.election.phase is Phase.OVER
+
+
+def test_who_resigns_while_it_claims_gives_the_claim_up() -> None:
+    """Also where it was never told that it has it."""
+    for effective, answered in ((True, True), (True, False), (False, False)):
+        member = Member(record(released=ENDED))
+        member.tick()
+        member.answer()
+        member.election.resign("its broker was stopped", member.now)
+        member.drain()
+        assert member.election.phase is Phase.FOLLOWING
+        if answered:
+            member.answer()
+        else:
+            member.lose(effective=effective)
+        member.pass_time(1000)
+        assert member.election.phase is Phase.OVER
+        assert not member.said(BecomeMaster)
+        assert member.store.record is not None
+        assert member.store.record.released is not None
+        assert (member.store.record.holder == "start-of-me") is effective
+
+
+@pytest.mark.parametrize(("log_end", "loss_epoch"), [(97, 5), (96, 6)])
+def test_what_was_lost_is_told_by_every_later_lease_until_more_is(log_end: int, loss_epoch: int) -> None:
+    """The one that is released to ME holds everything, one that was not named may lack something."""
+    lossy = master(ASYNC, log_end=97)
+    assert lossy.store.record is not None
+    assert (lossy.store.record.loss_epoch, lossy.last(MayHaveLost).epoch) == (5, 5)
+    lossy.pass_time(4000)
+    successor = ME if loss_epoch == 5 else ANYBODY
+    left = msgspec.structs.replace(
+        lossy.store.record,
+        holder="start-of-other",
+        identity=identity(OTHER),
+        in_sync=BOTH,
+        released=Release("its container ended", successor),
+    )
+    heir = Member(left, policy=ASYNC, epoch=5, log_end=log_end)
+    heir.pass_time(100)
+    heir.election.epoch_stored(6, heir.now)
+    heir.drain()
+    assert heir.said(BecomeMaster)
+    assert heir.store.record is not None
+    assert heir.store.record.loss_epoch == loss_epoch
+    assert (heir.store.record.loss == lossy.store.record.loss) is (loss_epoch == 5)
+    assert bool(heir.said(MayHaveLost)) is (loss_epoch == 6)
 
 
 def test_who_does_not_lead_hands_nothing_over() -> None:

@@ -22,11 +22,14 @@ class Watch:
         self.match = {2: 0, 3: 0}
         self.silent: set[int] = set()
         self.learners: set[int] = set()
+        self.gone: set[int] = set()
 
     def look(self) -> Changes:
         self.now += TICK_MS
         followers = [
-            Follower(member, match, member not in self.silent, member not in self.learners)
+            Follower(
+                member, match, member not in self.silent, member not in self.learners, member in self.gone
+            )
             for member, match in self.match.items()
         ]
         return self.in_sync.look(self.now, self.last, self.committed, followers, self.named)
@@ -94,6 +97,33 @@ def test_a_member_that_is_silent_falls_behind_once() -> None:
     watch.named = frozenset({2})
     watch.silent.add(2)
     assert watch.look_for(4 * LAG_MS_MAX) == [Changes(fell_behind=(2,))]
+
+
+def test_a_member_whose_connection_ended_falls_behind_at_once_and_comes_back_when_it_holds_everything() -> (
+    None
+):
+    watch = Watch(named=frozenset({2}))
+    watch.match[2] = 10
+    watch.look_for(500)
+    watch.gone.add(2)
+    assert watch.look() == Changes(fell_behind=(2,))
+    assert watch.look_for(500) == []
+    # It lacks what was written meanwhile.
+    watch.named = frozenset()
+    watch.last = watch.committed = 20
+    watch.look()
+    watch.gone.clear()
+    assert watch.look_for(500) == []
+    assert watch.in_sync.joining == frozenset()
+    watch.match[2] = 20
+    assert watch.look_for(500) == [Changes(caught_up=(2,))]
+
+
+def test_one_that_a_new_master_has_no_connection_to_is_not_waited_for() -> None:
+    watch = Watch(named=frozenset({2}))
+    watch.match[2] = 10
+    watch.gone.add(2)
+    assert watch.look() == Changes(fell_behind=(2,))
 
 
 def test_a_member_that_gets_on_too_slowly_falls_behind() -> None:

@@ -207,6 +207,23 @@ class ForkedTail(Wire):
     partitions: list[ForkedOffsets]
 
 
+class Election(Wire):
+    """What this broker knows of its shard's Lease, in mode MasterSlave. `phase` is its own part: following, claimed, master,
+    releasing or over; `reason` and `sentence` say why it does not lead. The others are what the Lease said last: who holds
+    it and in which epoch, the members (by their ids) that may take over, those that are to be named instead, and what the
+    claim of epoch `lossEpoch` may have lost."""
+
+    phase: str
+    holder_name: str
+    epoch: int
+    in_sync: list[int]
+    pending: list[int] | None
+    reason: str
+    sentence: str
+    loss: str
+    loss_epoch: int
+
+
 class Broker(Wire):
     name: str
     node_id: int
@@ -221,6 +238,7 @@ class Broker(Wire):
     role: str = "Leader"
     shard_uid: str = ""
     forked_tails: list[ForkedTail] = []
+    election: Election | None = None
 
 
 # --- topics -----------------------------------------------------------------------------------------

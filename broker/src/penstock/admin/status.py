@@ -6,12 +6,15 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from penstock.admin.models import (
     Broker,
     Cluster,
     Digest,
     DigestRange,
     DiskStatus,
+    Election,
     ForkedOffsets,
     ForkedTail,
     HandOver,
@@ -31,6 +34,7 @@ from penstock.listeners.http.routes import Call, NoBody, NoQuery, Reply, Route, 
 if TYPE_CHECKING:
     from penstock.listeners.http.services import HttpServices
     from penstock.replication import recovery as replication
+    from penstock.replication.election_status import ElectionStatus
     from penstock.service.api import BrokerStatus, ForkedTailStatus
 
 
@@ -207,7 +211,13 @@ def broker_view(status: BrokerStatus, now_ms: int) -> Broker:
         role=status.role,
         shard_uid=status.shard_uid,
         forked_tails=[forked_view(tail) for tail in status.forked],
+        election=None if status.election is None else election_view(status.election),
     )
+
+
+def election_view(status: ElectionStatus) -> Election:
+    """The same names."""
+    return Election(**msgspec.structs.asdict(status))
 
 
 def forked_view(tail: ForkedTailStatus) -> ForkedTail:

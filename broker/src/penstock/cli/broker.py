@@ -80,7 +80,7 @@ def broker(
 
     Exit codes: 0 stopped, 1 an address or a file cannot be had, 2 wrong usage or configuration, 3 the data folder cannot be
     used (another broker runs on it, it is of a newer release, or its shard went on without it), 4 the data is damaged, 5 the
-    storage failed or held a wrong state.
+    storage failed or held a wrong state, 6 it is master no more (mode MasterSlave): start it again at once, it will follow.
     """
     from penstock.config.broker_config import ConfigError, load_config
     from penstock.telemetry.logs import configure_logging

@@ -18,6 +18,11 @@ from penstock.config.options import OptionError, Value
 PROTOCOLS = ("kafka", "http", "admin", "peer")
 DEFAULT_LISTENERS = {"kafka": "127.0.0.1:9092", "http": "127.0.0.1:8080", "admin": "127.0.0.1:8081"}
 LISTENERS_MAX = 32
+# Of mode MasterSlave alone.
+LEASE_OPTIONS = (
+    "lease.name", "lease.file", "lease.duration.ms", "lease.renew.interval.ms", "failover.allow.data.loss",
+    "failover.max.lag",
+)  # fmt: skip
 
 
 class ConfigError(ValueError):
@@ -78,15 +83,14 @@ def load_config(
         values = BROKER_OPTIONS.parse({str(name): value for name, value in content.items()})
     except OptionError as error:
         raise ConfigError(f"{config_file}: {error}") from error
+    if "pod.uid" in values:
+        values["pod.uid"] = _filled_in(str(values["pod.uid"]), "pod.uid")
     _check_shard_uid(str(values.get("shard.uid", "")))
     listeners = _listeners(declared, listen)
     peers = _peers(str(values.get("shard.peers", "")))
     config = BrokerConfig(data, _advertised(listeners, advertise), values, ready_file, peers)
     _check_shard(config)
-    if config.text("mode") != "Raft":
-        raise ConfigError(
-            "mode MasterSlave is not built yet: this release elects nobody by a Lease; use mode Raft"
-        )
+    _check_mode(config)
     return config
 
 
@@ -120,6 +124,27 @@ def _check_shard(config: BrokerConfig) -> None:
     if replicas > 1 and config.peer_listener is None:
         raise ConfigError(
             "several replicas need a listener of protocol peer, like --listen peer=0.0.0.0:9093"
+        )
+
+
+def _check_mode(config: BrokerConfig) -> None:
+    if config.text("mode") == "Raft":
+        strangers = [name for name in LEASE_OPTIONS if name in config.values]
+        if strangers:
+            raise ConfigError(
+                f"{', '.join(strangers)} belongs to mode MasterSlave: leave it out, or write mode: MasterSlave"
+            )
+        return
+    if bool(config.text("lease.name")) == bool(config.text("lease.file")):
+        raise ConfigError(
+            "mode MasterSlave needs to know where the shard's Lease is: set lease.name in a pod, or lease.file outside"
+            " Kubernetes, and not both"
+        )
+    duration_ms, interval_ms = config.integer("lease.duration.ms"), config.integer("lease.renew.interval.ms")
+    if interval_ms > duration_ms // 2:
+        raise ConfigError(
+            f"lease.renew.interval.ms is {interval_ms}: set at most half of lease.duration.ms ({duration_ms}), so that a lost"
+            " renewal can be repeated"
         )
 
 
@@ -168,21 +193,23 @@ def _declared(content: Any) -> list[Listener]:
                 f"listener {item.name}: protocol is one of {', '.join(PROTOCOLS)}, not {item.protocol!r}"
             )
         host, port = parse_address(item.bind)
-        advertised = parse_address(_filled_in(item.advertise)) if item.advertise else None
+        advertised = (
+            parse_address(_filled_in(item.advertise, "the advertised address")) if item.advertise else None
+        )
         listeners.append(Listener(item.name, item.protocol, host, port, advertised))
     return listeners
 
 
-def _filled_in(address: str) -> str:
-    """`$(NAME)` in an advertised address is the environment's, as in a pod's arguments: no file knows its node."""
+def _filled_in(text: str, what: str) -> str:
+    """`$(NAME)` in it is the environment's, as in a pod's arguments: no file knows a pod's node or UID."""
 
     def value(match: re.Match[str]) -> str:
         found = os.environ.get(match[1])
         if not found:
-            raise ConfigError(f"the advertised address {address} needs the environment variable {match[1]}")
+            raise ConfigError(f"{what} {text} needs the environment variable {match[1]}")
         return f"[{found}]" if ":" in found else found
 
-    return re.sub(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)", value, address)
+    return re.sub(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)", value, text)
 
 
 def _listeners(declared: list[Listener], listen: Sequence[str]) -> list[Listener]:

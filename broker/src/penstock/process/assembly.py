@@ -23,6 +23,7 @@ from penstock.listeners.kafka.limits import KafkaLimits
 from penstock.listeners.kafka.server import KafkaListener
 from penstock.listeners.kafka.services import KafkaServices
 from penstock.model.commands import Command
+from penstock.process.electing import make_elector
 from penstock.process.group_ports import LoopClock, ShardPositions
 from penstock.process.opening import MemberOpening, broker_name, other_peers
 from penstock.process.peers import LeaderAddress, LeaderRequests, PeerListener, ServedRequests
@@ -110,8 +111,10 @@ class Broker:
         # The peers' listener comes last: whoever connects there is told where the others are.
         for listener in sorted(self.config.listeners, key=lambda listener: listener.protocol == "peer"):
             await self._listen(listener)
+        if self._elector is not None:
+            self._elector.start()
         await self.member.start()
-        if not self.config.peers:
+        if not self.config.peers and self._elector is None:
             # Alone, there is nobody to wait for: clients find a leader.
             await self._leading.wait()
         self.broker_service.starting = False
@@ -158,6 +161,7 @@ class Broker:
     def _make_member(self, opened: OpenedShard) -> None:
         config, meta, checkpoints = self.config, opened.meta, self._maintenance.checkpoints
         own = config.peers.get(meta.ordinal)
+        self._elector = make_elector(config, meta, self.clock)
         self.member = ShardMember(
             opened,
             self._folder,
@@ -178,7 +182,12 @@ class Broker:
             covered=lambda: checkpoints.covered_index,
             quiet=self._maintenance.quiet,
             chance=random.Random(),
+            elector=self._elector,
         )
+        if self._elector is not None:
+            assert self.member.mastership is not None
+            self.member.mastership.on_given = self._gave_leadership
+            self._elector.attach(self.member.mastership)
         self.member.requests.serve = self._serving.serve
         self.member.recoveries.on_restart = self._on_restart
         self.member.replica.on_leading = self._began_leading
@@ -189,9 +198,24 @@ class Broker:
 
     def _began_leading(self) -> None:
         self.member.begin_leading()
-        self.groups.configure(self._group_settings())
+        self._take_settings()
         self.groups.start()
         self._leading.set()
+
+    def _take_settings(self) -> None:
+        """Of the leader, as they are now."""
+        self.groups.configure(self._group_settings())
+        if self._elector is not None:
+            self._elector.min_in_sync(self._settings.integer("min.insync.replicas"))
+
+    def _gave_leadership(self, why: str) -> None:
+        """Another life follows, with another name in the Lease, when whoever asked for it knows who leads."""
+        logger.info("beginning anew as a follower: %s", why)
+        self._pulses.append(asyncio.create_task(self._begin_anew()))
+
+    async def _begin_anew(self) -> None:
+        await self.member.until_settled()
+        self._on_restart()
 
     def _stopped_leading(self) -> None:
         self.groups.stop()
@@ -235,7 +259,7 @@ class Broker:
             self._group_settings(),
         )
         self.topics.on_topic_deleted = self.groups.topic_deleted
-        self.topics.on_settings_changed = lambda: self.groups.configure(self._group_settings())
+        self.topics.on_settings_changed = self._take_settings
         self.broker_service = BrokerServiceImpl(
             Identity(
                 cluster_id=meta.cluster_id,
@@ -355,6 +379,8 @@ class Broker:
     async def stop(self) -> None:
         """Hands over, stops accepting, finishes what was begun, flushes, leaves a checkpoint, lets go of the folder."""
         self.broker_service.stopping = True
+        if self.member.mastership is not None:
+            self.member.mastership.stopping = True
         await self._hand_over()
         # The admin listener goes last, so that probes and people see the broker stopping.
         for _, running in sorted(self._listeners, key=lambda pair: pair[0].protocol == "admin"):
@@ -363,6 +389,8 @@ class Broker:
             task.cancel()
         await asyncio.gather(*self._pulses, return_exceptions=True)
         self.groups.stop()
+        if self._elector is not None:
+            await self._elector.close()
         await self.member.close()
         await self._maintenance.stop()
         await self._threads.close()

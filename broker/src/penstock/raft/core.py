@@ -245,6 +245,11 @@ class RaftCore:
         """Leads in an epoch that was taken; `sets` are the in-sync sets, each with this member in it."""
         return mastership.lead(self._state, epoch, sets)
 
+    @property
+    def why_unfit_to_lead(self) -> str | None:
+        """Where nobody is elected by votes: what keeps this member from leading in any epoch, as a sentence, or None."""
+        return mastership.why_unfit(self._state)
+
     def set_commit_sets(self, sets: CommitSets) -> None:
         """Leader: these are the in-sync sets from now on: the old and the new one while a change is unresolved."""
         mastership.set_commit_sets(self._state, sets)

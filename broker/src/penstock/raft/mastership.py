@@ -44,14 +44,20 @@ def _refusal(state: State, epoch: int) -> Refusal | None:
         return Refusal(f"epoch {epoch} is not on disk yet")
     if state.leader != NOBODY or state.vote != NOBODY or state.log.last_epoch >= epoch:
         return Refusal(f"epoch {epoch} has had its leader")
-    if state.member not in state.configuration:
-        return Refusal("this member is not in the configuration")
-    if state.installing:
-        return Refusal("this member is installing a snapshot")
     if state.has_uncounted_change():
         return Refusal("a membership change does not count here yet")
+    why = why_unfit(state)
+    return Refusal(why) if why is not None else None
+
+
+def why_unfit(state: State) -> str | None:
+    """What keeps this member from leading, whatever the epoch; None for nothing that lasts."""
+    if state.member not in state.configuration:
+        return "this member is not in the configuration"
+    if state.installing:
+        return "this member is installing a snapshot"
     if state.forked is not None:
-        return Refusal("this member's log is not the shard's")
+        return "this member's log is not the shard's"
     return None
 
 

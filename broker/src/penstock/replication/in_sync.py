@@ -1,7 +1,8 @@
 """Which members follow a master closely enough to be in its in-sync set, told whenever that changes.
 
 A member is level when it holds what was the log's end a moment ago, and was heard of: how much is written in that moment
-does not matter. One that was level within the bound is close.
+does not matter. One that was level within the bound is close, unless the connection to it has ended: its process ended or
+cannot be reached, and commits need not wait until the bound is over.
 
 Under `replication: sync` close is not enough to join: it has to hold all that is committed at the moment when it is
 proposed, and while others commit without it, it is always a little behind. So it joins in two steps. A close member is
@@ -21,12 +22,13 @@ LAG_MS_MAX = 2_000
 
 class Follower(msgspec.Struct, frozen=True):
     """A member as its master sees it: its log matches up to `match`; `heard`: it was heard of lately; `votes`: it is a full
-    member of the shard, no learner."""
+    member of the shard, no learner; `gone`: the connection to it has ended."""
 
     member: int
     match: int
     heard: bool
     votes: bool
+    gone: bool = False
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -87,14 +89,15 @@ class InSync:
             kept, follower = self._members[member], by_member.get(member)
             if follower is not None:
                 _note(kept, follower, now_ms, last)
-            if follower is not None and follower.votes and self._is_close(kept, now_ms):
+            gone = follower is not None and follower.gone
+            if follower is not None and follower.votes and not gone and self._is_close(kept, now_ms):
                 if self._waits and member not in named:
                     joining.add(member)
                 holds_all = committed is not None and follower.match >= committed
                 if kept.told is not True and (holds_all or not self._waits):
                     kept.told = True
                     caught_up.append(member)
-            elif kept.told and now_ms - max(kept.level_ms or 0, self._began_ms) > self._lag_ms_max:
+            elif kept.told and (gone or now_ms - max(kept.level_ms or 0, self._began_ms) > self._lag_ms_max):
                 kept.told = False
                 fell_behind.append(member)
         self.joining = frozenset(joining)
@@ -105,8 +108,8 @@ class InSync:
 
 
 def _note(kept: _Member, follower: Follower, now_ms: int, last: int) -> None:
-    if follower.votes and not kept.votes:
-        # One that leads next has to hold the entry that made it a full member.
+    if follower.gone or (follower.votes and not kept.votes):
+        # It has to reach the log's end of its return; and one that leads next, the entry that made it a full member.
         kept.level_ms, kept.goal, kept.goal_ms = None, last, now_ms
     elif follower.heard and follower.match >= kept.goal:
         kept.level_ms = kept.goal_ms

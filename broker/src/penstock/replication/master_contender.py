@@ -9,10 +9,12 @@ from __future__ import annotations
 import msgspec
 
 from penstock.replication.master_lease import (
+    ANYBODY,
     HolderIdentity,
     LeaseRecord,
     Missing,
     Observation,
+    Release,
     Unavailable,
     Unreadable,
 )
@@ -20,6 +22,7 @@ from penstock.replication.master_timing import LeaseTiming
 from penstock.replication.master_view import MasterView
 from penstock.replication.takeover import (
     FailoverPolicy,
+    Replication,
     Standing,
     Wait,
     WaitingFor,
@@ -47,8 +50,6 @@ class Contender:
         # Whether this member may found the shard, and why it cannot lead whatever the Lease says.
         self.founding = False
         self.unfit: str | None = None
-        # What may be lost by the newest claim.
-        self.loss = ""
         self._election = election
 
     def decide(self, what: Observation, view: MasterView, now: int) -> Wait | LeaseRecord:
@@ -57,7 +58,7 @@ class Contender:
             case LeaseRecord():
                 return self._decide_record(what, view, now)
             case Missing() if may_create(self.founding, view.record):
-                return self._claim(None)
+                return self._claim(None, "")
             case Missing():
                 return Wait(
                     WaitingFor.MISSING,
@@ -77,12 +78,15 @@ class Contender:
             return decision
         if self.unfit is not None:
             return Wait(WaitingFor.UNFIT, self.unfit)
-        self.loss = decision.loss
-        return self._claim(record)
+        return self._claim(record, decision.loss)
 
-    def _claim(self, before: LeaseRecord | None) -> LeaseRecord:
+    def _claim(self, before: LeaseRecord | None, loss: str) -> LeaseRecord:
         """This member's record in place of a free one, or of none."""
         election, standing = self._election, self._standing()
+        epoch = next_epoch(before, self.epoch)
+        loss_epoch = epoch
+        if not loss:
+            loss, loss_epoch = (before.loss, before.loss_epoch) if before is not None else ("", 0)
         if before is None:
             in_sync = frozenset({standing.member})
         else:
@@ -91,12 +95,20 @@ class Contender:
             shard_uid=election.shard_uid,
             holder=election.holder,
             identity=election.identity,
-            epoch=next_epoch(before, self.epoch),
+            epoch=epoch,
             in_sync=in_sync,
             duration_ms=election.timing.duration_ms,
             log_end=self.log_end,
             transitions=before.transitions + 1 if before is not None else 0,
+            loss=loss,
+            loss_epoch=loss_epoch,
         )
+
+    def resignation(self, why: str) -> Release:
+        """How the holder gives the Lease up where it names nobody. Under `replication: async` only its own member is sure to
+        hold everything: the others have to wait for it as long as for one that crashed."""
+        alone = self._election.policy.replication is Replication.ASYNC
+        return Release(why, self._election.identity.member if alone else ANYBODY)
 
     def _standing(self) -> Standing:
         return Standing(

@@ -6,7 +6,9 @@ anywhere. After each call it takes the outputs and does them in order. The phase
 
     FOLLOWING -> CLAIMED       the Lease was free, this member was entitled, and its claim is in the Lease
     CLAIMED   -> MASTER        the claim's epoch is on this member's disk, and the Lease is known to be valid
-    MASTER    -> RELEASING     leadership is handed over: nothing is acknowledged any more, the Lease is yet to say so
+    CLAIMED, MASTER -> RELEASING
+                               leadership is handed over, or this process ends in order: nothing is acknowledged any more,
+                               the Lease is yet to say so
     any       -> OVER          the process ends this life; the next one has another holder UUID and begins as FOLLOWING
 
 Only MASTER acknowledges, and only while `may_acknowledge`: from a renewal it is valid for the Lease's duration, counted from
@@ -27,7 +29,6 @@ import msgspec
 from penstock.replication.master_attempts import NOTHING, Attempt
 from penstock.replication.master_contender import Contender, Election
 from penstock.replication.master_lease import (
-    ANYBODY,
     LeaseRecord,
     Observation,
     Release,
@@ -92,6 +93,8 @@ class MasterElection:
         self._in_doubt = False
         self._look_again = False
         self._waiting: Waiting | None = None
+        # The process is to end: nothing is claimed any more, and given up what is held.
+        self._resigning = False
 
     # --- questions -------------------------------------------------------------------------------
 
@@ -104,6 +107,11 @@ class MasterElection:
     def record(self) -> LeaseRecord | None:
         """The Lease as it was last known, for status."""
         return self._view.record
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """Why this member does not lead, None once it holds the Lease or never will."""
+        return self._waiting if self.phase is Phase.FOLLOWING else None
 
     def may_acknowledge(self, now: int) -> bool:
         """Whether this member is master beyond doubt, at this moment."""
@@ -228,22 +236,35 @@ class MasterElection:
         """A member does not follow, or is beyond `maxLag`, and is to leave the in-sync set."""
         self._want(member, now, in_sync=False)
 
+    def min_in_sync(self, copies: int) -> None:
+        """`minInSync` is another one from now on."""
+        policy = msgspec.structs.replace(self._election.policy, min_in_sync=copies)
+        self._election = msgspec.structs.replace(self._election, policy=policy)
+        if self._tenure is not None:
+            self._tenure.policy = policy
+            self._publish_sets()
+
     def hand_over(self, to: int, now: int) -> str | None:
-        """Ends the leadership in favour of a member of the in-sync set, or of ANYBODY in it. The caller has refused writes
-        and waited until that member holds all of the log. Gives why it cannot be, as a sentence, or None."""
+        """Ends the leadership in favour of a member of the in-sync set. The caller has refused writes and waited until that
+        member holds all of the log. Gives why it cannot be, as a sentence, or None."""
         tenure, known = self._tenure, self._view.record
         if not self.may_acknowledge(now) or tenure is None or known is None:
             return "this broker is not master"
-        if to != ANYBODY:
-            why_not = tenure.why_not_successor(to, known, self._view.attempts.records)
-            if why_not is not None:
-                return why_not
-        self.phase = Phase.RELEASING
-        tenure.release = Release("leadership was handed over", to)
-        self._outputs.append(StopAcknowledging(tenure.release.reason))
-        self._next_ms = self._write_not_before_ms = now
-        self._proceed(now)
-        return None
+        why_not = tenure.why_not_successor(to, known, self._view.attempts.records)
+        if why_not is None:
+            self._release(Release("leadership was handed over", to), now)
+        return why_not
+
+    def resign(self, why: str, now: int) -> None:
+        """Ends this life in order: whoever may lead without loss need not wait for the Lease to run out. It is over when the
+        phase is OVER, or when the driver waits no longer."""
+        self._resigning = True
+        if self.phase is Phase.FOLLOWING:
+            # A claim that is under way may take effect yet.
+            if self._busy in (None, READING):
+                self._end(why)
+        elif self.phase in HOLDING:
+            self._release(self._contender.resignation(why), now)
 
     # --- exchanges with the store ----------------------------------------------------------------
 
@@ -282,6 +303,9 @@ class MasterElection:
 
     def _contend(self, what: Observation, now: int) -> None:
         """For a member that follows, and reads that somebody else holds the Lease, or nothing."""
+        if self._resigning:
+            self._end("the broker stopped before it led")
+            return
         if isinstance(what, LeaseRecord) and self._view.is_news(what):
             self._view.adopt(what, now)
         decision = self._contender.decide(what, self._view, now)
@@ -332,6 +356,9 @@ class MasterElection:
         if self.phase is Phase.CLAIMED:
             self._become(now)
         self._publish_sets()
+        if self._resigning and self.phase in HOLDING:
+            self._release(self._contender.resignation("the broker stopped before it led"), now)
+            return
         at_once = self.phase is Phase.RELEASING or tenure.has_a_step_to_write(record)
         self._next_ms = now if at_once else attempt.sent_ms + self._timing.renew_interval_ms
 
@@ -352,8 +379,8 @@ class MasterElection:
         if not tenure.epoch_durable or now >= tenure.stops_ms:
             return  # After the next renewal, then.
         self.phase = Phase.MASTER
-        if self._contender.loss:
-            self._outputs.append(MayHaveLost(self._contender.epoch, self._contender.loss))
+        if known.loss_epoch == known.epoch:
+            self._outputs.append(MayHaveLost(known.epoch, known.loss))
         first = tenure.new_sets(known, self._view.attempts.records)
         assert first is not None
         self._outputs.append(BecomeMaster(self._contender.epoch, first.sets, first.refusal))
@@ -381,6 +408,15 @@ class MasterElection:
         if waiting != self._waiting:
             self._waiting = waiting
             self._outputs.append(waiting)
+
+    def _release(self, release: Release, now: int) -> None:
+        assert self._tenure is not None
+        if self.phase is Phase.MASTER:
+            self._outputs.append(StopAcknowledging(release.reason))
+        self.phase = Phase.RELEASING
+        self._tenure.release = release
+        self._next_ms = self._write_not_before_ms = now
+        self._proceed(now)
 
     def _end(self, why: str) -> None:
         if self.phase is Phase.MASTER:

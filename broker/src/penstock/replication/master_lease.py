@@ -40,7 +40,8 @@ class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True):
     together with what the logs know, `transitions` counts them. The in-sync set holds what the master has acknowledged;
     `pending` is the set that is to take its place, while that is under way. `log_end` is the index of the last entry in
     the master's log when it wrote this. `renewals` counts the writes since the acquisition, which is 0; `attempt` numbers
-    every try of this holder to write, so that a record tells which of them it comes from.
+    every try of this holder to write, so that a record tells which of them it comes from. `loss` is the sentence on what the
+    claim of epoch `loss_epoch` may have lost: it is the newest one that did, and stays until another one does.
 
     The two times (microseconds of the wall clock) are for people and stamped by the store: nobody decides anything by
     them. `version` is the store's, empty in a record that is yet to be written.
@@ -58,6 +59,8 @@ class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 0
     transitions: int = 0
     released: Release | None = None
+    loss: str = ""
+    loss_epoch: int = 0
     acquired_at_us: int = 0
     renewed_at_us: int = 0
     version: str = ""

@@ -21,7 +21,7 @@ TEXT_MAX = 1024
 KEYS = (
     "format", "shard-uid", "holder", "member", "ordinal", "pod-name", "pod-uid", "container-id", "epoch", "in-sync",
     "pending", "duration-ms", "log-end", "renewals", "attempt", "transitions", "released", "successor",
-    "acquired-at-us", "renewed-at-us",
+    "loss", "acquired-at-us", "renewed-at-us",
 )  # fmt: skip
 
 
@@ -56,6 +56,8 @@ def encode(record: LeaseRecord) -> dict[str, str]:
     if record.released is not None:
         fields["released"] = record.released.reason[:TEXT_MAX]
         fields["successor"] = str(record.released.successor)
+    if record.loss_epoch:
+        fields["loss"] = f"{record.loss_epoch}: {record.loss}"[:TEXT_MAX]
     return fields
 
 
@@ -66,6 +68,7 @@ def decode(fields: Mapping[str, str], version: str) -> LeaseRecord:
         raise LeaseContentError(
             f"the Lease has format {found!r}, this release reads {FORMAT}: upgrade Penstock"
         )
+    loss_epoch, loss = _loss(fields)
     record = LeaseRecord(
         shard_uid=_text(fields, "shard-uid"),
         holder=_text(fields, "holder"),
@@ -79,6 +82,8 @@ def decode(fields: Mapping[str, str], version: str) -> LeaseRecord:
         attempt=_number(fields, "attempt"),
         transitions=_number(fields, "transitions"),
         released=_release(fields),
+        loss=loss,
+        loss_epoch=loss_epoch,
         acquired_at_us=_number(fields, "acquired-at-us"),
         renewed_at_us=_number(fields, "renewed-at-us"),
         version=version,
@@ -105,6 +110,14 @@ def _release(fields: Mapping[str, str]) -> Release | None:
     if "released" not in fields:
         return None
     return Release(_text(fields, "released"), _number(fields, "successor") if "successor" in fields else 0)
+
+
+def _loss(fields: Mapping[str, str]) -> tuple[int, str]:
+    """(epoch, sentence), or 0 and nothing."""
+    if "loss" not in fields:
+        return 0, ""
+    epoch, _, sentence = _text(fields, "loss").partition(": ")
+    return _parsed(epoch, "the epoch of the loss", 1), sentence
 
 
 def _text(fields: Mapping[str, str], key: str) -> str:

@@ -31,7 +31,8 @@ class Tenure:
         # Set when leadership is handed over.
         self.release: Release | None = None
         self._member = member
-        self._policy = policy
+        # May be replaced by one with another `minInSync`.
+        self.policy = policy
         self._timing = timing
         self._wanted = in_sync
         self._published: SetsChanged | None = None
@@ -126,8 +127,8 @@ class Tenure:
     def new_sets(self, known: LeaseRecord, in_doubt: Sequence[LeaseRecord]) -> SetsChanged | None:
         """What decides on commits from now on, if that is something else than before."""
         sets = commit_sets(known, in_doubt, self._wanted)
-        refusal = why_writes_are_refused(sets, self._policy.min_in_sync)
-        if self._policy.replication is Replication.ASYNC:
+        refusal = why_writes_are_refused(sets, self.policy.min_in_sync)
+        if self.policy.replication is Replication.ASYNC:
             sets = (frozenset({self._member}),)
         changed = SetsChanged(sets, refusal)
         if changed == self._published:

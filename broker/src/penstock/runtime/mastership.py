@@ -4,8 +4,8 @@ The elector decides, and tells it here: an epoch to be made durable, to lead in 
 other direction it is told (`Elector`) how far the log and its disk are, which epochs were met, who follows closely and who
 does not, and that leadership is to be handed over. Neither side waits for the other.
 
-Being told to lead is a standing order: a replica that cannot yet, because it installs a snapshot or its disk has no room,
-does as soon as it can, until it is told otherwise or meets a newer epoch.
+Being told to lead is a standing order: a replica that cannot yet does as soon as it can, until it is told otherwise or
+meets a newer epoch. The elector is told why it cannot (`Elector.unfit`), and has somebody else lead where that is possible.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from penstock.model.errors import ErrorCode, PenstockError
 from penstock.raft.messages import Refusal
 from penstock.raft.progress import ProgressState
 from penstock.raft.state import Mode
+from penstock.replication.election_status import ElectionStatus
 from penstock.replication.in_sync import Follower, InSync
 from penstock.runtime.clock import Clock
 from penstock.runtime.data_folder import MetaStore
@@ -56,6 +57,14 @@ class Elector(Protocol):
 
     def found(self) -> None:
         """This member is the only one of its shard: it founds it, or is alone in it. May come again."""
+        ...
+
+    def unfit(self, why: str | None) -> None:
+        """Why this member, which does not lead, could not in any epoch, as a sentence; None when nothing is in its way."""
+        ...
+
+    def status(self) -> ElectionStatus:
+        """What is known of the Lease now."""
         ...
 
     def leader_gone(self) -> None:
@@ -110,8 +119,16 @@ class Mastership:
         self._in_sync = InSync(0, waits=True)
         self._persisting: list[tuple[int, Callable[[], None]]] = []
         self._told = (0, -1)
-        # The process's: this life is over.
+        self._unfit: str | None = None
+        self._not_yet = ""
+        # Whose connection has ended, and whether leadership was given away.
+        self._gone: set[int] = set()
+        self._given = False
+        # The process is stopped in order: no end of its mastership ends it any more.
+        self.stopping = False
+        # The process's: this life is over; at once, or in order where leadership was given away, which leaves nothing in doubt.
         self.on_exit: Callable[[str], None] = lambda why: replica.shard.fail(MastershipLostError(why))
+        self.on_given: Callable[[str], None] = lambda why: self.on_exit(why)
         replica.on_epoch_stored = self._epoch_stored
         replica.on_log_progress = elector.log_progress
         replica.shard.before_answering = self._before_answering
@@ -150,9 +167,11 @@ class Mastership:
         self._replica.stop_leading()
 
     def exit(self, why: str) -> None:
-        """Ends this life of the broker."""
+        """Ends this life of the broker, unless it is being stopped anyway."""
         self.stop_acknowledging(why)
-        self.on_exit(why)
+        if self.stopping:
+            return
+        (self.on_given if self._given else self.on_exit)(why)
 
     def probe(self) -> None:
         """Has the log's disk finish a write, although there may be nothing to write."""
@@ -178,16 +197,23 @@ class Mastership:
 
     def tick(self) -> None:
         """A tick has passed."""
-        replica = self._replica
-        core = replica.core
-        at = (core.epoch, replica.shard.stored_index)
+        replica, at = self._replica, self.standing
         if at != self._told:
             self._told = at
             self._elector.log_at(*at)
+        if not replica.is_leader:
+            self._tell_whether_it_can_lead()
         if self._epoch and not replica.is_leader:
             self._lead()
         if replica.is_leader:
             self._look_at_followers()
+
+    def _tell_whether_it_can_lead(self) -> None:
+        why = None if self._can_lead() else "the disk has no room for another entry"
+        why = self._replica.core.why_unfit_to_lead or why
+        if why != self._unfit:
+            self._unfit = why
+            self._elector.unfit(why)
 
     def _epoch_stored(self, epoch: int) -> None:
         due = [then for awaited, then in self._persisting if awaited <= epoch]
@@ -203,8 +229,11 @@ class Mastership:
             return
         refusal = self._replica.lead(self._epoch, self._sets)
         if refusal is not None:
-            logger.info("not leading epoch %d yet: %s", self._epoch, refusal.sentence)
+            if refusal.sentence != self._not_yet:
+                logger.info("not leading epoch %d yet: %s", self._epoch, refusal.sentence)
+            self._not_yet = refusal.sentence
             return
+        self._not_yet = ""
         waits = not self._replica.core.mode.may_fork
         self._in_sync = InSync(self._clock.monotonic_ms(), waits=waits)
 
@@ -213,7 +242,13 @@ class Mastership:
         core, own = replica.core, replica.own_member
         named = frozenset[int]().union(*self._sets) - {own}
         followers = [
-            Follower(item.member, item.match, self._is_heard(item.member), not item.learner)
+            Follower(
+                item.member,
+                item.match,
+                self._is_heard(item.member),
+                votes=not item.learner,
+                gone=item.member in self._gone,
+            )
             for item in core.status().followers
             if item.member != own
         ]
@@ -242,7 +277,16 @@ class Mastership:
 
     def found(self) -> None:
         """This broker is the only member."""
+        self._tell_whether_it_can_lead()
         self._elector.found()
+
+    def joined(self, member: int) -> None:
+        """There is a connection to it."""
+        self._gone.discard(member)
+
+    def left(self, member: int) -> None:
+        """The connection to it has ended."""
+        self._gone.add(member)
 
     def leader_gone(self) -> None:
         """The connection to the leader ended."""
@@ -267,10 +311,20 @@ class Mastership:
             asyncio.get_running_loop().call_later(LEVEL_SECONDS, self._give, to)
             return
         sentence = self._elector.hand_over(to)
+        self._given = sentence is None
         if sentence is not None:
             logger.warning("leadership is not handed over: %s", sentence)
 
     # --- questions -------------------------------------------------------------------------------
+
+    @property
+    def standing(self) -> tuple[int, int]:
+        """The newest epoch that this member knows, and where its log ends, as far as it is stored."""
+        return self._replica.core.epoch, self._replica.shard.stored_index
+
+    def status(self) -> ElectionStatus:
+        """See `Elector.status`."""
+        return self._elector.status()
 
     def in_sync_members(self) -> list[int]:
         """Leader: the voters that count as copies now."""

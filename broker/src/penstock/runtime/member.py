@@ -284,6 +284,8 @@ class ShardMember:
 
     def _joined(self, greeting: Greeting) -> None:
         self._seniority.met(greeting.member, greeting.up_ms, self._clock.monotonic_ms())
+        if self.mastership is not None:
+            self.mastership.joined(greeting.member)
         self.recoveries.joined(greeting, blank=not self.founded)
         self._consider_founding()
         if self.shard.leading:
@@ -292,6 +294,8 @@ class ShardMember:
     def _left(self, greeting: Greeting) -> None:
         self._seniority.left(greeting.member)
         self.requests.left(greeting.member)
+        if self.mastership is not None:
+            self.mastership.left(greeting.member)
         self.replica.peer_left(greeting.member)
         self.replica.settling.moved()
 

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, Protocol
 import msgspec
 
 from penstock.model.errors import ErrorCode
+from penstock.replication.election_status import ElectionStatus
 from penstock.replication.recovery import Recovery
 from penstock.service.context import RequestContext
 
@@ -379,7 +380,7 @@ class ForkedTailStatus(msgspec.Struct, frozen=True):
 
 class BrokerStatus(msgspec.Struct):
     """What GET /v1/broker and /v1/cluster are made of. `leader` is empty while no leader is known;
-    `feature_level` is the shard's. `replicas` is how many brokers it is to have, `resizable` whether that can be changed; `leaving`, told by the leader, is what comes
+    `feature_level` is the shard's, `election` what is known of its Lease, where that says who leads. `replicas` is how many brokers it is to have, `resizable` whether that can be changed; `leaving`, told by the leader, is what comes
     next for those that are too many and are members yet, `leaving_refused` that a person has to change something first."""
 
     cluster_id: str
@@ -414,6 +415,7 @@ class BrokerStatus(msgspec.Struct):
     resizable: bool = False
     leaving: str = ""
     leaving_refused: bool = False
+    election: ElectionStatus | None = None
 
 
 class BrokerService(Protocol):

@@ -96,6 +96,7 @@ class BrokerServiceImpl:
         identity, log, disk = self._identity, self._shard.log, self._maintenance.disk
         messages, bytes_in, bytes_out = self._rates()
         leaving, refused = self._leaving()
+        mastership = self._member.mastership
         return BrokerStatus(
             cluster_id=identity.cluster_id,
             cluster_name=identity.cluster_name,
@@ -129,6 +130,7 @@ class BrokerServiceImpl:
             resizable=self._shard.machines.members.level >= RESIZED_LEVEL,
             leaving=leaving,
             leaving_refused=refused,
+            election=None if mastership is None else mastership.status(),
         )
 
     def _forked(self, report: ForkedTail) -> ForkedTailStatus:
@@ -237,4 +239,7 @@ class BrokerServiceImpl:
             reasons.append("the broker is stopping")
         if not reasons:
             reasons += self._member.not_ready_reasons()
+            if reasons and self._member.mastership is not None:
+                # Where a Lease says who leads, it says why nobody does.
+                reasons += filter(None, [self._member.mastership.status().sentence])
         return reasons

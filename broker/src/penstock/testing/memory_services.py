@@ -15,6 +15,7 @@ from penstock.codec.records import read_records, split_batches
 from penstock.listeners.http.services import AlwaysLeads, HttpServices, LeaderHttp
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.model.record_batch import parse_header
+from penstock.replication.election_status import ElectionStatus
 from penstock.replication.recovery import Recovery
 from penstock.service.api import (
     EARLIEST_TIMESTAMP,
@@ -327,6 +328,9 @@ class MemoryBroker:
                 ForkedTailStatus("5-2.forked", 5, 7, 3, 2, True, [ForkedOffsets("payments", 0, 10, 12, 3)])
             ],
             replicas=self.replicas,
+            election=ElectionStatus(
+                "following", "memory-0-1", 3, [1, 2], None, "Holder", "it leads", "1 is lost", 2
+            ),
         )
 
     def not_ready_reasons(self) -> list[str]:

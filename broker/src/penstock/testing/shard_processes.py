@@ -111,7 +111,7 @@ class ShardProcesses:
     def _add(self, ordinal: int, changes: Mapping[str, object]) -> None:
         addresses = (f"{self._host(ordinal)}:{port}" for port in self._ports[ordinal::REPLICAS_MAX])
         self.brokers.append(
-            BrokerProcess(
+            self._make_broker(
                 self._folder / f"broker-{ordinal}",
                 listeners=LISTENERS,
                 listen=dict(zip(LISTENERS, addresses, strict=True)),
@@ -120,6 +120,9 @@ class ShardProcesses:
             )
         )
         self.configure(ordinal, changes)
+
+    def _make_broker(self, folder: Path, **options: Any) -> BrokerProcess:
+        return BrokerProcess(folder, **options)
 
     def configure(self, ordinal: int, changes: Mapping[str, object]) -> None:
         """Settings of one broker from its next start on, beside the shared ones."""

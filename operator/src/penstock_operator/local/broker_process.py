@@ -1,6 +1,7 @@
 """One broker as a child process: started, watched, started again when it dies, stopped with its parent.
 
-A broker that keeps dying is started ever more slowly, and the last lines of its log are said.
+A broker that keeps dying is started ever more slowly, and the last lines of its log are said. One that ends because it is
+master no more is not dying: it is started again at once, and follows.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from penstock_operator.local.lease_file import process_name
+
 logger = logging.getLogger(__name__)
 
 RESTART_FIRST_S: Final = 0.2
@@ -25,15 +28,22 @@ STOP_S: Final = 30.0  # a broker flushes and closes within this; then it is kill
 READY_POLL_S: Final = 0.05
 LOG_BYTES_MAX: Final = 10 * 1024 * 1024  # a bigger log is set aside at the next start
 LOG_TAIL_LINES: Final = 3
+EXIT_NOT_MASTER: Final = 6
 _LOG_TAIL_BYTES: Final = 4096
 _PR_SET_PDEATHSIG: Final = 1
 
 
 class BrokerProcess:
-    """Keeps one broker running. `changed` is called whenever `pid` or `listeners` did."""
+    """Keeps one broker running. `changed` is called whenever `pid` or `listeners` did, `ended` with the name of the process
+    (`lease_file.process_name`) as soon as one has."""
 
     def __init__(
-        self, name: str, folder: Path, say: Callable[[str], None], changed: Callable[[], None]
+        self,
+        name: str,
+        folder: Path,
+        say: Callable[[str], None],
+        changed: Callable[[], None],
+        ended: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.pid: int | None = None
@@ -46,6 +56,7 @@ class BrokerProcess:
         self._log_file = folder / f"{name}.log"
         self._say = say
         self._changed = changed
+        self._ended = ended
         self._process: asyncio.subprocess.Process | None = None
         self._hurry = asyncio.Event()
         self._asked = False  # whether its end was asked for
@@ -62,6 +73,9 @@ class BrokerProcess:
                 delay = RESTART_FIRST_S
             if self._asked and code == 0:
                 continue  # it stopped as it was told to
+            if code == EXIT_NOT_MASTER:
+                self._say(f"broker {self.name} is master no more and starts again to follow")
+                continue
             self._say(
                 f"broker {self.name} ended {_how(code)}, starts again in {delay:.1f} s{self._log_tail(code)}"
             )
@@ -104,6 +118,7 @@ class BrokerProcess:
             )
         self.starts += 1
         self.pid = process.pid
+        known_as = process_name(process.pid)
         self._changed()
         ready = asyncio.create_task(self._await_ready(process.pid), name=f"{self.name} ready")
         try:
@@ -111,6 +126,7 @@ class BrokerProcess:
         finally:
             ready.cancel()
             await self._stop(process)
+            self._ended(known_as)
             self.pid = None
             self.listeners = {}
             self._changed()

@@ -20,6 +20,7 @@ from penstock_operator.broker_admin import HttpBrokerAdmin
 from penstock_operator.desired import names
 from penstock_operator.desired.broker_config import FORMED, copies_to_keep
 from penstock_operator.leader_admin import LeaderAdmin, shard_reports
+from penstock_operator.local import lease_file
 from penstock_operator.local.broker_process import BrokerProcess
 from penstock_operator.local.shard_files import SHARD, ShardFiles
 from penstock_operator.plan.actions import ResizeShard
@@ -31,7 +32,7 @@ from penstock_operator.snapshot.broker import ClusterReport, parse_settings
 from penstock_operator.snapshot.shard import ShardView, shard_view
 
 Say = Callable[[str], None]
-Launch = Callable[[str, Path, Say, Callable[[], None]], BrokerProcess]
+Launch = Callable[[str, Path, Say, Callable[[], None], Callable[[str], None]], BrokerProcess]
 
 
 class LocalCluster:
@@ -53,7 +54,7 @@ class LocalCluster:
         self._say: Say = lambda line: say(f"cluster {self.name}: {line}")
         self._files = ShardFiles(folder / self.name, self._say)
         self._launch: Callable[[str], BrokerProcess] = lambda name: launch(
-            name, folder / self.name, say, changed
+            name, folder / self.name, say, changed, self._release_lease
         )
         self._session = session
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -294,6 +295,14 @@ class LocalCluster:
             case Hold():
                 pass
         return True
+
+    def _release_lease(self, process: str) -> None:
+        """A broker's process has ended: if it was master, nobody need wait until its Lease runs out."""
+        try:
+            if lease_file.release(self._files.lease, process, "its process was seen to end"):
+                self._say("the master's process ended, and its Lease is free")
+        except OSError as error:
+            self._say(f"the Lease in {self._files.lease} has to run out, it cannot be written: {error}")
 
     def _say_once(self, subject: str, sentence: str | None) -> None:
         """Say a sentence when it is another one than last; None: there is nothing to say any more."""

@@ -22,6 +22,7 @@ from penstock_operator.snapshot.shard import ShardView, formed_with
 
 SHARD: Final = 0  # one shard is all that the rules let through
 MEMORY_FILE: Final = "shard.json"
+LEASE_FILE: Final = "lease.json"
 BROKER_IDENTITY_FILE: Final = "meta.json"  # in a broker's data folder; it names both ids as our memory does
 
 
@@ -42,6 +43,11 @@ class ShardFiles:
         self.folder = folder
         self._ports = Ports(say)
         self.memory = self._recall()
+
+    @property
+    def lease(self) -> Path:
+        """The shard's Lease, in mode MasterSlave. The brokers make it."""
+        return self.folder / LEASE_FILE
 
     def broker_folder(self, name: str) -> Path:
         """Where a broker keeps its data."""
@@ -68,6 +74,7 @@ class ShardFiles:
     def write(self, cluster: MessageCluster) -> dict[str, dict[str, Any]]:
         """Write every broker's configuration file; returns their content by broker."""
         settings = self.settings(cluster)
+        place = {} if cluster.spec.mode == "Raft" else {"lease.file": str(self.lease)}
         contents = {}
         for shard, ordinal, name in names.pod_names(cluster):
             identity = broker_config.BrokerIdentity(
@@ -78,6 +85,7 @@ class ShardFiles:
                 formed=self.memory.formed is not None,
                 ordinal=ordinal,
                 name=name,
+                place=place,
             )
             listeners = broker_config.listeners(cluster.spec, self._bind(ordinal, name), {})
             content = broker_config.broker_content(identity, listeners, settings)

@@ -13,7 +13,8 @@ from penstock.testing.availability.matrix import Ending
 from penstock.testing.ledger import Ledger, LedgerError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from penstock.testing.ledger import Verdict
 
@@ -45,6 +46,17 @@ class Told(NamedTuple):
     acked: int
 
 
+class Losses(NamedTuple):
+    """What the shard said of leaderships that began with a loss: their `epochs`, ascending, and the places (partition, offset)
+    of messages that were set aside, None where whoever had them lost its volume. What was acknowledged from `acked` on is of
+    the time after. `wrong`: it contradicts itself."""
+
+    epochs: tuple[int, ...]
+    aside: AbstractSet[tuple[int, int]] | None
+    acked: int = 0
+    wrong: tuple[str, ...] = ()
+
+
 class Account(NamedTuple):
     """`gone`: how many acknowledged messages were lost as it was said. `wrong` has a sentence for all that must not be."""
 
@@ -53,13 +65,16 @@ class Account(NamedTuple):
     wrong: tuple[str, ...]
 
 
-def settle(records: Records, ending: Ending, told: Told | None = None) -> Account:
-    """Compares the books. `told` is needed where a member was trusted."""
+def settle(records: Records, ending: Ending, told: Told | Losses | None = None) -> Account:
+    """Compares the books. `told` is needed where a member was trusted, and where a leader may lack something."""
     if ending is Ending.SERVES:
         return _served(records)
     if ending is Ending.REFUSES:
         return _refused(records)
-    assert told is not None, "what may be gone was not said"
+    if ending is Ending.LOSES:
+        assert isinstance(told, Losses), "what may be lost was not asked for"
+        return _lossy(records, told)
+    assert isinstance(told, Told), "what may be gone was not said"
     return _trusted(records, told)
 
 
@@ -93,6 +108,37 @@ def _trusted(records: Records, told: Told) -> Account:
             f"{len(lost)} acknowledged messages are lost, {len(gone)} were said to be gone: differing are"
             f" {sorted(lost ^ gone)[:10]}"
         )
+    wrong += _moved(records, kept)
+    return Account(verdict, len(gone), tuple(wrong))
+
+
+def _lossy(records: Records, told: Losses) -> Account:
+    """Lost is what who took over lacked, and only that: it lies behind the end of its log as it was then, was acknowledged
+    before, and is among what was set aside."""
+    ledger, wrong = _ledger(records, records.read_back)
+    verdict = ledger.judge()
+    wrong += _always(verdict)
+    lost = set(ledger.missing())
+    kept = _kept_ends(records.read_back, told.epochs[0] - 1) if told.epochs else {}
+    gone = {
+        place.number
+        for place in records.acked[: told.acked]
+        if told.epochs
+        and place.number in lost
+        and place.offset >= kept.get(place.partition, 0)
+        and (told.aside is None or (place.partition, place.offset) in told.aside)
+    }
+    if lost != gone:
+        wrong.append(
+            f"{len(lost)} acknowledged messages are lost, {len(gone)} of them as was said: not {sorted(lost - gone)[:10]}"
+        )
+    if told.epochs:
+        wrong += _moved(records, kept)
+    return Account(verdict, len(gone), tuple(wrong))
+
+
+def _moved(records: Records, kept: Mapping[int, int]) -> list[str]:
+    """What a consumer saw below the ends of what was kept is there still."""
     there = {(place.partition, place.offset): place.number for place in records.read_back}
     moved = [
         place
@@ -100,9 +146,7 @@ def _trusted(records: Records, told: Told) -> Account:
         if place.offset < kept.get(place.partition, 0)
         and there.get((place.partition, place.offset)) != place.number
     ]
-    if moved:
-        wrong.append(f"the consumer that read along saw something else at {moved[0]}")
-    return Account(verdict, len(gone), tuple(wrong))
+    return [f"the consumer that read along saw something else at {moved[0]}"] if moved else []
 
 
 def _refused(records: Records) -> Account:

@@ -36,6 +36,7 @@ class Ending(Enum):
     """What the shard owes afterwards."""
 
     SERVES = "serves again by itself, nothing lost"
+    LOSES = "serves again by itself; what was acknowledged and is lost was said by who took over"
     TRUSTED = "serves once a member is trusted; what that member did not hold is lost, and said"
     REFUSES = "says that its data is gone, and founds nothing anew"
 
@@ -67,14 +68,15 @@ class Cell(NamedTuple):
         """Whether fewer than `enough` brokers are left."""
         return self.brokers - self.hit < enough
 
-    def ending(self, enough: int) -> Ending:
-        """What the shard owes, where `enough` brokers have to be there."""
-        if self.cause is not Cause.WIPE or not self.takes_service(enough):
-            return Ending.SERVES
-        return Ending.REFUSES if self.hit == self.brokers else Ending.TRUSTED
+    def ending(self, keepers: int, *, loses: bool = False) -> Ending:
+        """What the shard owes, where it goes on by itself as long as `keepers` brokers have not lost their volumes. `loses`: who
+        takes over may lack what a leader acknowledged that did not hand over."""
+        if self.cause is Cause.WIPE and self.brokers - self.hit < keepers:
+            return Ending.REFUSES if self.hit == self.brokers else Ending.TRUSTED
+        return Ending.LOSES if loses and self.target is Target.LEADER else Ending.SERVES
 
 
-def cells(brokers: int, enough: int, causes: Sequence[Cause] = tuple(Cause)) -> Iterator[Cell]:
+def cells(brokers: int, keepers: int, causes: Sequence[Cause] = tuple(Cause)) -> Iterator[Cell]:
     """The matrix: every cause, one follower alone, then the leader with nobody, with some, with all others. Where a member
     has to be trusted, also with one that is behind."""
     for cause in causes:
@@ -83,5 +85,5 @@ def cells(brokers: int, enough: int, causes: Sequence[Cause] = tuple(Cause)) -> 
         for hit in range(1, brokers + 1):
             cell = Cell(cause, hit, brokers)
             yield cell
-            if cell.ending(enough) is Ending.TRUSTED:
+            if cell.ending(keepers) is Ending.TRUSTED:
                 yield cell._replace(behind=True)

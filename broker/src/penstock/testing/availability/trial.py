@@ -14,7 +14,8 @@ from penstock.testing.availability.books import Account, Records, Told, settle
 from penstock.testing.availability.faults import Absence, restore, strike
 from penstock.testing.availability.gaps import Gap, Window, measure
 from penstock.testing.availability.load import PER_SECOND, Load, create_topic, read_back
-from penstock.testing.availability.matrix import Ending
+from penstock.testing.availability.losses import find_losses
+from penstock.testing.availability.matrix import Cause, Ending
 from penstock.testing.managed_process import ServerError
 from penstock.testing.replicas import DisagreementError
 
@@ -22,17 +23,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
-    from penstock.testing.availability.books import Place
+    from penstock.testing.availability.books import Losses, Place
     from penstock.testing.availability.matrix import Cell
     from penstock.testing.availability.modes import Mode
     from penstock.testing.shard_processes import ShardProcesses
 
 FLOW_MESSAGES = 500
 """How many acknowledgements show that messages flow: far more than were on their way when something broke."""
-ORDINARY_MESSAGES = 2_000
-"""How many pass before the damage: four seconds in which the usual gap is looked for."""
+ORDINARY_MESSAGES = 1_000
+"""How many pass before the damage: two seconds in which the usual gap is looked for."""
 IN_SYNC_INTERVAL_S = 0.1
 IN_SYNC_TIMEOUT_S = 60.0
+LOSS_SAID = "who took over said what it lacks"
 NOT_FOUNDED = "the shard existed before"
 MET = b"connected to broker"
 
@@ -78,12 +80,12 @@ def run_trial(
     Raises ServerError, LoadError when it or the clients do not get there."""
     shard.note_formed()
     create_topic(shard.kafka, topic)
-    effort = effort or Effort()
+    effort = effort or Effort(absence=mode.absence)
     with closing(Load(shard.kafka, topic, effort.per_second)) as load:
         load.wait_flow(effort.flow)
         trial = _Trial(shard, mode, cell, load, effort)
         trial.begin(random)
-        if trial.ending is Ending.SERVES:
+        if trial.ending in (Ending.SERVES, Ending.LOSES):
             return trial.served()
         if trial.ending is Ending.TRUSTED:
             return trial.trusted()
@@ -99,8 +101,9 @@ class _Trial:
         self.load = load
         self.enough = mode.enough(cell.brokers)
         self.effort = effort
-        self.ending = cell.ending(self.enough)
+        self.ending = mode.ending(cell)
         self.leader = -1
+        self._epoch = 0
         self.victims: Sequence[int] = ()
         self.left: Sequence[int] = ()
         self._ordinary = self._began = 0.0
@@ -111,6 +114,7 @@ class _Trial:
         self._ordinary = time.monotonic()
         self.load.wait_flow(self.effort.ordinary)
         self.leader = self.shard.leader()
+        self._epoch = self.shard.view(self.leader).epoch
         self.victims = self.cell.victims(self.leader, random)
         self.left = [ordinal for ordinal in range(self.shard.replicas) if ordinal not in self.victims]
         self._began = time.monotonic()
@@ -128,7 +132,15 @@ class _Trial:
         counted = restore(self.shard, self.cell.cause, self.victims, self.enough)
         self.load.wait_flow(self.effort.flow)
         said = said or self._said(range(self.shard.replicas))
-        return self._outcome(said, self._whole_again(counted))
+        if self.ending is Ending.SERVES:
+            return self._outcome(said, self._whole_again(counted))
+        acked = len(self.load.acked)
+        window = self._whole_again(counted)
+        lost = find_losses(self.shard, self.load.topic, self._epoch, self._new_logs())
+        if self.cell.cause is Cause.WIPE:
+            lost = lost._replace(aside=None)  # It was emptied, too.
+        words = f"{said}; {LOSS_SAID}" if lost.epochs else said
+        return self._outcome(words, window, lost._replace(acked=acked), lost.wrong)
 
     def trusted(self) -> Outcome:
         """Too few are left for good, until one of them is trusted."""
@@ -181,10 +193,13 @@ class _Trial:
 
     def _all_in_sync(self) -> bool:
         up = all(broker.note_ready() for broker in self.shard.brokers)
-        return up and len(self.shard.view(self.shard.leader()).in_sync) == self.shard.replicas
+        try:
+            return up and len(self.shard.view(self.shard.leader()).in_sync) == self.shard.replicas
+        except ServerError:
+            return False  # It has just ended.
 
     def _outcome(
-        self, said: str, window: Window, told: Told | None = None, wrong: Sequence[str] = ()
+        self, said: str, window: Window, told: Told | Losses | None = None, wrong: Sequence[str] = ()
     ) -> Outcome:
         self.load.finish(since=0 if told is None else told.acked)
         self.shard.wait_whole()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from penstock.replication.election_status import ElectionStatus
 from penstock.runtime.mastership import Mastership
 from penstock.testing.simulated_cluster.agenda import Agenda
 from penstock.testing.simulated_cluster.broker import SimulatedBroker
@@ -74,6 +75,13 @@ class OracleElector:
 
     def leader_gone(self) -> None:
         """See `Elector.leader_gone`."""
+
+    def unfit(self, why: str | None) -> None:
+        """See `Elector.unfit`."""
+
+    def status(self) -> ElectionStatus:
+        """See `Elector.status`."""
+        return ElectionStatus("master" if self._oracle.holder is self else "following")
 
     def caught_up(self, member: int) -> None:
         """See `Elector.caught_up`."""
