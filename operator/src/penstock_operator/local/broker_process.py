@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from penstock_operator.local.lease_file import process_name
+from penstock_operator.snapshot.endings import EXIT_NOT_MASTER
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,6 @@ STOP_S: Final = 30.0  # a broker flushes and closes within this; then it is kill
 READY_POLL_S: Final = 0.05
 LOG_BYTES_MAX: Final = 10 * 1024 * 1024  # a bigger log is set aside at the next start
 LOG_TAIL_LINES: Final = 3
-EXIT_NOT_MASTER: Final = 6
 _LOG_TAIL_BYTES: Final = 4096
 _PR_SET_PDEATHSIG: Final = 1
 
