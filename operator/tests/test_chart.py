@@ -87,6 +87,12 @@ def test_rights_are_the_least(helm: str) -> None:
         assert "nodes" not in rule["resources"] or set(rule["verbs"]) == {"get", "list", "watch"}
 
 
+def test_leases_and_rights_are_never_taken_away(helm: str) -> None:
+    for rule in rules_of(rendered(helm)):
+        kinds = {"leases", "roles", "rolebindings"} & set(rule["resources"])
+        assert not kinds or {"delete", "bind", "escalate"}.isdisjoint(rule["verbs"])
+
+
 def test_the_pod_is_restricted(helm: str) -> None:
     (deployment,) = [item for item in rendered(helm) if item["kind"] == "Deployment"]
     pod = deployment["spec"]["template"]["spec"]

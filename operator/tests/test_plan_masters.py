@@ -238,6 +238,11 @@ def test_a_lease_goes_with_the_cluster_where_the_volumes_do() -> None:
     assert action.owners == [foreign]
 
 
+@pytest.mark.parametrize("changes", [{"format": None}, {"format": "2"}, {"shard_uid": "another"}])
+def test_a_lease_that_is_not_known_to_be_the_shards_is_not_touched(changes: dict[str, Any]) -> None:
+    assert adoptions(masters({"storage": {"deleteClaim": True}}), live(**changes)) == []
+
+
 def test_an_adoption_is_no_disturbance() -> None:
     wanted = masters()
     assert conditions(wanted, well(wanted, live()), whole(2))["Ready"][:2] == ("True", "BrokersReady")

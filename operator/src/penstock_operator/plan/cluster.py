@@ -85,7 +85,7 @@ def plan_cluster(
         actions += _stateful_set(manifest, snapshot)
     actions += _prune(desired, snapshot)
     actions += claims_left_behind(cluster, identity, snapshot, desired.replicas)
-    actions += adopt_leases(cluster, snapshot)
+    actions += adopt_leases(cluster, identity, snapshot)
     if leaving:
         waits.append(f"Kubernetes has not yet removed {', '.join(sorted(leaving))}")
         # Applying to what is going away would be lost.

@@ -43,8 +43,8 @@ def shown_role(mode: str, role: str) -> str:
     return role if mode == "Raft" else _SHOWN.get(role, role)
 
 
-def adopt_leases(cluster: MessageCluster, snapshot: ClusterSnapshot) -> list[AdoptLease]:
-    """Labels for the Leases that brokers made; and an owner for those that are to go with the cluster.
+def adopt_leases(cluster: MessageCluster, identity: Identity, snapshot: ClusterSnapshot) -> list[AdoptLease]:
+    """Labels for the Leases that brokers of these shards made; and an owner for those that are to go with the cluster.
 
     A Lease says who holds everything that volumes hold, so it goes when they do: where they are kept, a cluster that is made
     again under the same name could not lead its shards without it.
@@ -52,7 +52,9 @@ def adopt_leases(cluster: MessageCluster, snapshot: ClusterSnapshot) -> list[Ado
     actions = []
     wanted = names.labels(cluster.metadata.name)
     owner = names.owner_reference(cluster)
-    for lease in snapshot.leases.values():
+    for shard, lease in snapshot.leases.items():
+        if lease.problem is not None or lease.shard_uid != identity.shard_uids[shard]:
+            continue  # somebody else's, as far as can be told
         others = [each for each in lease.owners if each.get("uid") != owner["uid"]]
         owned = len(others) < len(lease.owners)
         goes_along = cluster.spec.storage.delete_claim
