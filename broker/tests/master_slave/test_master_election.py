@@ -37,6 +37,7 @@ from penstock.replication.master_outputs import (
     Waiting,
     Write,
 )
+from penstock.replication.master_timing import CLOSELY_MS
 from penstock.replication.takeover import WaitingFor
 
 # --- acquiring -------------------------------------------------------------------------------------
@@ -248,6 +249,18 @@ def test_a_member_that_is_told_looks_at_once() -> None:
     assert len(member.said(Read)) == reads + 1
     member.answer()
     assert isinstance(member.asked, Write)
+
+
+def test_a_member_that_is_told_looks_closely_for_a_while() -> None:
+    """Whoever sees the master's process end says so in the Lease a moment later."""
+    member = Member(record())
+    member.pass_time(600)
+    member.election.look(member.now)
+    member.drain()
+    member.answer()
+    assert member.election.next_tick_ms() == member.now + TIMING.close_poll_ms
+    member.pass_time(CLOSELY_MS)
+    assert member.election.next_tick_ms() == member.now + TIMING.poll_interval_ms
 
 
 # --- founding --------------------------------------------------------------------------------------

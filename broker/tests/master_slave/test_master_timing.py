@@ -16,6 +16,7 @@ def test_the_defaults() -> None:
         stop_margin_ms=1000,
         request_timeout_ms=1000,
         poll_interval_ms=500,
+        close_poll_ms=50,
         retry_pause_ms=200,
         log_stall_ms_max=3000,
     )

@@ -49,6 +49,7 @@ from penstock.replication.master_outputs import (
     Write,
 )
 from penstock.replication.master_tenure import Tenure
+from penstock.replication.master_timing import CLOSELY_MS
 from penstock.replication.master_view import MasterView
 from penstock.replication.takeover import Wait
 
@@ -92,6 +93,7 @@ class MasterElection:
         # What this member knows of the Lease may be outdated by its own write, or by what it was told meanwhile.
         self._in_doubt = False
         self._look_again = False
+        self._closely_until_ms = now
         self._waiting: Waiting | None = None
         # The process is to end: nothing is claimed any more, and given up what is held.
         self._resigning = False
@@ -154,8 +156,10 @@ class MasterElection:
             self.look(now)
 
     def look(self, now: int) -> None:
-        """Something says that the Lease may have changed: read it now rather than at the next turn."""
+        """Something says that the Lease may have changed, or is about to: read it now rather than at the next turn, and often for
+        a while."""
         if self.phase is Phase.FOLLOWING:
+            self._closely_until_ms = now + CLOSELY_MS
             self._look_again = self._busy is not None
             self._next_ms = now
             self._proceed(now)
@@ -310,7 +314,8 @@ class MasterElection:
             self._view.adopt(what, now)
         decision = self._contender.decide(what, self._view, now)
         if isinstance(decision, Wait):
-            poll_ms = self._timing.poll_interval_ms
+            closely = now < self._closely_until_ms
+            poll_ms = self._timing.close_poll_ms if closely else self._timing.poll_interval_ms
             free_in_ms = poll_ms if decision.free_in_ms is None else decision.free_in_ms
             self._next_ms = now + min(poll_ms, free_in_ms)
             self._wait(decision)

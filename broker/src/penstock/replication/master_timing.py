@@ -17,6 +17,9 @@ MARGIN_PARTS = 6
 REQUESTS_PER_RENEWAL = 3
 # How often those who wait look; a free Lease is taken that much later.
 POLL_INTERVAL_MS_MAX = 500
+# How often they look while something says that it changes, and for how long: a process that ended is seen to end a moment later.
+CLOSE_POLL_MS_MAX = 50
+CLOSELY_MS = 2_000
 # Between two tries while the store refuses or cannot be reached.
 RETRY_PARTS = 30
 
@@ -29,6 +32,7 @@ class LeaseTiming(msgspec.Struct, frozen=True, kw_only=True):
     stop_margin_ms: int
     request_timeout_ms: int
     poll_interval_ms: int
+    close_poll_ms: int
     retry_pause_ms: int
     log_stall_ms_max: int
 
@@ -42,12 +46,14 @@ def lease_timing(duration_ms: int = DURATION_MS, renew_interval_ms: int = RENEW_
             f"failover.renewInterval of {renew_interval_ms} ms does not fit failover.leaseDuration of {duration_ms} ms:"
             " write at most half of it, so that a lost renewal can be repeated"
         )
+    poll_ms = max(1, min(POLL_INTERVAL_MS_MAX, renew_interval_ms // 2))
     return LeaseTiming(
         duration_ms=duration_ms,
         renew_interval_ms=renew_interval_ms,
         stop_margin_ms=margin_ms,
         request_timeout_ms=request_ms,
-        poll_interval_ms=max(1, min(POLL_INTERVAL_MS_MAX, renew_interval_ms // 2)),
+        poll_interval_ms=poll_ms,
+        close_poll_ms=min(CLOSE_POLL_MS_MAX, poll_ms),
         retry_pause_ms=max(1, duration_ms // RETRY_PARTS),
         log_stall_ms_max=duration_ms - margin_ms - renew_interval_ms,
     )
