@@ -119,7 +119,7 @@ async def _read(leader: SimulatedBroker, number: int, offset: int, end: int) -> 
             raise Violation(f"partition {number} offset {offset} cannot be read back: {result.error.name}")
         for view in split_batches(memoryview(b"".join(result.records))):
             for record in read_records(view):
-                if record.offset == offset:
+                if record.offset == offset < end:
                     found.append(record.value or b"")
                     offset += 1
                 elif record.offset > offset:
