@@ -66,11 +66,6 @@ def _believes_an_older_lease(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(master_contender, "decide_takeover", decide_takeover)
 
 
-def takes_an_older_lease_for_a_free_one(patch: pytest.MonkeyPatch) -> None:
-    """What the member knows does not matter, the Lease is always right."""
-    _believes_an_older_lease(patch)
-
-
 def takes_the_epoch_from_the_lease_alone(patch: pytest.MonkeyPatch) -> None:
     """The logs' epochs do not count."""
 
@@ -199,7 +194,6 @@ MUTATIONS: Sequence[Mutation] = (
     believes_the_renew_time,
     does_not_wait_for_the_duration,
     waits_for_half_the_duration,
-    takes_an_older_lease_for_a_free_one,
     takes_the_epoch_from_the_lease_alone,
     takes_a_missing_lease_for_a_free_one,
     async_takes_over_what_may_lack_something,
