@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from master_process import TICK_MS, TIMING, Process
-from penstock.replication.master_lease import LeaseRecord, Release
-from penstock.replication.master_outputs import Create, Read, Write
+from penstock.testing.lease_server import LeaseServer
 
 if TYPE_CHECKING:
     from master_world import World
@@ -22,15 +19,6 @@ SILENCE_MS = 1800
 DYING_MS = 8000
 
 
-class Route(msgspec.Struct, frozen=True):
-    """What becomes of one request: how long it takes there and back, and whether it or its answer is lost."""
-
-    there: int
-    back: int
-    lost: bool
-    answer_lost: bool
-
-
 class Faults:
     """Of one life, with what they have done that lasts."""
 
@@ -40,50 +28,17 @@ class Faults:
         # For who asks whether anything happened.
         self.met: set[str] = set()
         self.released_by_operator = 0
+        self.server = LeaseServer(lambda: world.now, world.later, world.chance, TIMING.request_timeout_ms)
         # Until when.
-        self._api_away_until = 0
-        self._slow_until = 0
-        self._cut_off: dict[int, int] = {}
         self._partitioned: dict[frozenset[int], int] = {}
-        # Whose connection dies: how many requests still arrive, and for how long nothing does then.
-        self._dying: dict[int, tuple[int, int]] = {}
-        # Who does not hear the API server's answers, to what is under way too.
-        self._deaf: dict[int, int] = {}
         # Whether the next change of the set goes wrong.
         self._ambush = False
 
     # --- what follows from them ------------------------------------------------------------------
 
-    @property
-    def api_away(self) -> bool:
-        return self._api_away_until > self.world.now
-
     def apart(self, one: int, other: int) -> bool:
         """Whether these two do not hear each other."""
         return self._partitioned.get(frozenset({one, other}), 0) > self.world.now
-
-    def hears_nothing(self, member: int) -> bool:
-        """Whether what the API server sends now is lost."""
-        return self._deaf.get(member, 0) > self.world.now
-
-    def route(self, member: int, asked: Read | Create | Write) -> Route:
-        chance, now = self.chance, self.world.now
-        left, until = self._dying.get(member, (0, 0))
-        if until > now:
-            # Of what still arrives, writes are not answered and reads late.
-            self._dying[member] = (max(0, left - 1), until)
-            answer_lost = not isinstance(asked, Read)
-            return Route(chance.randrange(1, 20), chance.randrange(600, 950), left == 0, answer_lost)
-        slow = self._slow_until > now
-        delay_max, loss = (1500, 0.3) if slow else (20, 0.01)
-        cut_off = self._cut_off.get(member, 0) > now
-        return Route(
-            chance.randrange(1, delay_max),
-            chance.randrange(1, delay_max),
-            chance.random() < loss or (cut_off and chance.random() < 0.5),
-            # Who is cut off in one direction still writes.
-            cut_off or chance.random() < loss,
-        )
 
     def set_changes(self, member: int) -> None:
         """A master's write that changes the set takes effect."""
@@ -92,8 +47,8 @@ class Faults:
         self._ambush = False
         world, chance, length = self.world, self.chance, self.chance.randrange(500, DYING_MS)
         world.note(f"ambush of {member}")
-        self._dying[member] = (0, world.now + length)
-        self._deaf[member] = world.now + length
+        self.server.dying[member] = (0, world.now + length)
+        self.server.deaf[member] = world.now + length
         for other in world.members:
             self._partitioned[frozenset({member, other})] = world.now + length
         process = world.processes[member]
@@ -119,13 +74,13 @@ class Faults:
             case "hang":
                 self._hang(victim, 2 * length)
             case "api":
-                self._api_away_until = until
+                self.server.away_until = until
             case "slow":
-                self._slow_until = until
+                self.server.slow_until = until
             case "cut_off":
-                self._cut_off[victim.member] = until
+                self.server.cut_off[victim.member] = until
             case "dying":
-                self._dying[victim.member] = (chance.randrange(4), world.now + DYING_MS)
+                self.server.dying[victim.member] = (chance.randrange(4), world.now + DYING_MS)
             case "partition":
                 self._partition(victim, length)
             case "ambush":
@@ -135,7 +90,7 @@ class Faults:
                 to = chance.choice(world.members)
                 world.to(leader, lambda: leader.hand_over(to))
             case "remove":
-                world.store.record = None
+                self.server.remove()
             case "restore":
                 self._restore_older()
 
@@ -143,17 +98,12 @@ class Faults:
         """Nothing of them lasts."""
         world = self.world
         world.note("healed")
-        self._api_away_until = self._slow_until = 0
-        self._cut_off.clear()
+        self.server.heal()
         self._partitioned.clear()
-        self._dying.clear()
-        self._deaf.clear()
         self._ambush = False
         for process in world.processes.values():
             process.hung_since_true = None
             self._resume(process)
-        if world.history and world.store.record not in world.history:
-            self._put_back(world.history[-1])
 
     def _partition(self, process: Process, length: int) -> None:
         other = self.chance.choice([member for member in self.world.members if member != process.member])
@@ -168,14 +118,9 @@ class Faults:
             self.world.later(self.chance.randrange(300, 3000), lambda: self._operator_releases(holder))
 
     def _operator_releases(self, holder: str) -> None:
-        world, record = self.world, self.world.store.record
-        if record is not None and record.holder == holder and record.released is None:
-            released = msgspec.structs.replace(record, released=Release("its container ended"))
-            world.store.swap_now(released, record.version)
-            assert world.store.record is not None
-            world.history.append(world.store.record)
+        if self.server.release(holder, "its container ended"):
             self.released_by_operator += 1
-            world.note(f"operator releases {holder}")
+            self.world.note(f"operator releases {holder}")
 
     def _pause(self, process: Process, length: int) -> None:
         if process.alive and not process.paused:
@@ -203,30 +148,14 @@ class Faults:
         self.world.later(length, works)
 
     def _restore_older(self) -> None:
-        """From a backup. Everybody whom it names has heard of a newer epoch: who has not could not tell."""
-        known = {
-            member: max(process.volume.epoch, process.volume.written_in)
-            for member, process in self.world.processes.items()
-        }
-        older = [
-            record
-            for record in self.world.history
-            if all(known[member] > record.epoch for member in record.in_sync)
-        ]
-        present = self.world.store.record
-        if older and present is not None:
-            # Those that name somebody who is not in the set any more do the most harm where they are believed.
-            worst = [record for record in older if record.in_sync - present.in_sync]
-            self._put_back(self.chance.choice(worst or older))
-
-    def _put_back(self, record: LeaseRecord) -> None:
-        store = self.world.store
-        store.wall_us = record.renewed_at_us
-        if store.record is None:
-            store.create_now(record)
-        else:
-            store.swap_now(record, store.record.version)
-        self.world.note(f"somebody writes {record.holder} e{record.epoch} {set(record.in_sync)}")
+        processes = self.world.processes
+        older = self.server.older(
+            lambda member: max(processes[member].volume.epoch, processes[member].volume.written_in)
+        )
+        if older:
+            record = self.chance.choice(older)
+            self.server.put_back(record)
+            self.world.note(f"somebody writes {record.holder} e{record.epoch} {set(record.in_sync)}")
 
 
 # The longest that a disk may hang under a master: no renewal after the first, no acknowledging after the second.

@@ -23,18 +23,11 @@ from random import Random
 
 from master_faults import HUNG_MS_MAX, KINDS, Faults
 from master_process import TICK_MS, TIMING, Append, Appended, Process, Volume
-from penstock.replication.master_lease import (
-    Conflict,
-    LeaseRecord,
-    Observation,
-    Stored,
-    Unavailable,
-    Unknown,
-    WriteOutcome,
-)
+from penstock.replication.master_lease import LeaseRecord, Unavailable, Unknown
 from penstock.replication.master_outputs import Create, Read, Write
 from penstock.replication.takeover import FailoverPolicy, Replication
-from penstock.testing.memory_lease import MemoryLease
+from penstock.testing.lease_server import Answer
+from penstock.testing.simulated_cluster.checks import Violation
 
 LIFE_MS = 60_000
 HEALING_MS = 30_000
@@ -42,10 +35,6 @@ PRODUCE_MS = 60
 EVENTS_KEPT = 40
 # Who stood still has to do something before it can end.
 AWAKE_MS = 3 * TICK_MS
-
-
-class Violation(Exception):  # noqa: N818  what happened is no error of this program
-    """A promise was broken."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +69,6 @@ class World:
         self.shape = shape_of(self.chance)
         self.members = range(1, self.shape.brokers + 1)
         self.now = 0
-        self.store = MemoryLease()
         self.acknowledged: tuple[int, ...] = ()
         self.acknowledged_count = 0
         # What happened, for who asks whether anything did.
@@ -92,8 +80,10 @@ class World:
         self._order = itertools.count()
         self._starts = itertools.count(1)
         self._entries = itertools.count(1)
-        self.history: list[LeaseRecord] = []
         self.faults = Faults(self)
+        self.server = self.faults.server
+        self.store = self.server.lease
+        self.server.on_written = self._written
         self.processes = {
             member: Process(self, Volume(member), next(self._starts)) for member in self.members
         }
@@ -187,55 +177,29 @@ class World:
         """Goes to the API server and back, if it does; given up after the timeout of the process's own clock."""
         process.exchange += 1
         number = process.exchange
-        faults, route = self.faults, self.faults.route(process.member, asked)
-        wall_us = process.wall_us
 
-        def answer(result: Observation | WriteOutcome | None) -> None:
+        def answer(result: Answer) -> None:
             self.to(process, lambda: self._answer(process, number, asked, result))
 
-        def arrives() -> None:
-            if route.lost:
-                return
-            if faults.api_away:
-                if self.chance.random() < 0.5:
-                    answer(None)
-                return
-            result = self._effect(asked, wall_us)
-            if not route.answer_lost and not faults.hears_nothing(process.member):
-                self.later(route.back, lambda: answer(result))
-
-        self.later(route.there, arrives)
+        self.server.ask(process.member, asked, process.wall_us, answer)
         self.later(process.true_ms(TIMING.request_timeout_ms), lambda: answer(None))
 
-    def _effect(self, asked: Read | Create | Write, wall_us: int) -> Observation | WriteOutcome:
-        store, before = self.store, self.store.record
-        store.wall_us = wall_us
-        match asked:
-            case Read():
-                return store.read_now()
-            case Create(record=record):
-                outcome: Stored | Conflict = store.create_now(record)
-            case Write(record=record, if_version=version):
-                outcome = store.swap_now(record, version)
-        if isinstance(outcome, Stored):
-            assert store.record is not None
-            self.history.append(store.record)
-            self.note(
-                f"lease {record.holder} e{record.epoch} {set(record.in_sync)} -> {record.pending} {record.released}"
-            )
-            member = int(record.holder[0])
-            if before is not None and before.holder != record.holder and member not in before.in_sync:
-                raise self.violated(f"{record.holder} took over, and the set was {before.in_sync}")
-            if before is not None and record.epoch == before.epoch and record.in_sync != before.in_sync:
-                self.faults.set_changes(member)
-        return outcome
+    def _written(self, before: LeaseRecord | None, record: LeaseRecord) -> None:
+        self.note(
+            f"lease {record.holder} e{record.epoch} {set(record.in_sync)} -> {record.pending} {record.released}"
+        )
+        member = int(record.holder[0])
+        if before is not None and before.holder != record.holder and member not in before.in_sync:
+            raise self.violated(f"{record.holder} took over, and the set was {before.in_sync}")
+        if before is not None and record.epoch == before.epoch and record.in_sync != before.in_sync:
+            self.faults.set_changes(member)
 
     def _answer(
         self,
         process: Process,
         number: int,
         asked: Read | Create | Write,
-        result: Observation | WriteOutcome | None,
+        result: Answer,
     ) -> None:
         if process.exchange != number or not process.alive:
             return

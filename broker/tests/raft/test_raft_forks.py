@@ -138,6 +138,18 @@ def test_a_log_that_begins_behind_what_is_sent_lets_the_leader_go_on() -> None:
     assert of_kind(AppendResponse, sent(turn(core)))[-1].index == 0
 
 
+def test_a_fork_shows_itself_before_the_log_begins_by_an_epoch_that_is_too_new() -> None:
+    """A leader's log that ends there: what this one holds cannot be compared, and is none of it."""
+    core = compacted(5, 5, (1, 1, 2, 2, 2, 2))
+    core.step(follower_append((1, 1), [1, 3], epoch=3))
+    ready = only(turn(core))
+    assert ready.forked == Tail(5, 6, ((2, 5),), exact=False)
+    assert not of_kind(AppendResponse, sent([ready]))
+    told = compacted(5, 5, (1, 1, 2, 2, 2, 2))
+    told.step(follower_append((3, 3), [], epoch=3))
+    assert only(turn(told)).forked == Tail(5, 6, ((2, 5),), exact=False)
+
+
 def snapshot(index: int, epoch: int, at: int = 9) -> InstallSnapshot:
     return InstallSnapshot(2, 1, at, Snapshot(index, epoch, Configuration((1, 2, 3))))
 

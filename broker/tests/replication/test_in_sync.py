@@ -23,6 +23,7 @@ class Watch:
         self.silent: set[int] = set()
         self.learners: set[int] = set()
         self.gone: set[int] = set()
+        self.leaving: set[int] = set()
 
     def look(self) -> Changes:
         self.now += TICK_MS
@@ -32,7 +33,7 @@ class Watch:
             )
             for member, match in self.match.items()
         ]
-        return self.in_sync.look(self.now, self.last, self.committed, followers, self.named)
+        return self.in_sync.look(self.now, self.last, self.committed, followers, self.named, self.leaving)
 
     def look_for(self, ms: int) -> list[Changes]:
         return [change for _ in range(ms // TICK_MS) if (change := self.look()) != Changes()]
@@ -211,3 +212,16 @@ def test_nobody_is_proposed_who_lacks_what_is_committed() -> None:
                     watch.named |= {member}
             for member in changes.fell_behind:
                 watch.named -= {member}
+
+
+def test_a_member_that_is_to_leave_the_shard_leaves_the_set_however_close_it_is() -> None:
+    watch = Watch(named=frozenset({2}))
+    watch.match[2] = watch.match[3] = 10
+    assert watch.look_for(500) == [Changes(caught_up=(3,))]
+    watch.leaving = {2}
+    assert watch.look_for(500) == [Changes(fell_behind=(2,))]
+    watch.named = frozenset({3})
+    assert watch.look_for(500) == []
+    assert watch.in_sync.joining == frozenset(), "nor does a commit wait for it again"
+    watch.leaving = set()
+    assert watch.look_for(500) == [Changes(caught_up=(2,))]

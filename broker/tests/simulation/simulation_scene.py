@@ -8,7 +8,7 @@ from penstock.codec.records import BatchOptions, Record, build_batch
 from penstock.model.errors import ErrorCode
 from penstock.service.api import ProduceBatches
 from penstock.testing.simulated_cluster.broker import CONTEXT, SimulatedBroker
-from penstock.testing.simulated_cluster.faults import Shape
+from penstock.testing.simulated_cluster.shapes import Shape
 from penstock.testing.simulated_cluster.world import World
 
 SHAPE = Shape(

@@ -6,8 +6,12 @@ import msgspec
 import pytest
 
 from penstock.model.errors import ErrorCode
+from penstock.replication.features import RESIZED_LEVEL
+from penstock.replication.master_election import MasterElection
 from penstock.runtime.mastership import Mastership
-from penstock.testing.simulated_cluster.broker import SimulatedBroker
+from penstock.service.api import ConfigOperation
+from penstock.testing.simulated_cluster.broker import CONTEXT, SimulatedBroker
+from penstock.testing.simulated_cluster.leases import Leases
 from simulation_scene import SHAPE, Scene
 
 MASTERS = msgspec.structs.replace(SHAPE, brokers=2, mode="MasterSlave")
@@ -16,8 +20,7 @@ MASTERS = msgspec.structs.replace(SHAPE, brokers=2, mode="MasterSlave")
 @pytest.fixture
 def scene() -> Scene:
     scene = Scene(0, MASTERS)
-    scene.until(lambda: scene.oracle is not None and len(scene.oracle.in_sync) == 2)
-    scene.until(lambda: scene.clients.keys)
+    scene.until(lambda: len(leases(scene).in_sync) == 2 and scene.clients.keys)
     return scene
 
 
@@ -33,6 +36,22 @@ def mastership(broker: SimulatedBroker) -> Mastership:
     found = broker.member.mastership
     assert found is not None
     return found
+
+
+def leases(scene: Scene) -> Leases:
+    assert scene.leases is not None
+    return scene.leases
+
+
+def election_of(broker: SimulatedBroker) -> MasterElection:
+    assert broker.elector is not None
+    return broker.elector._election
+
+
+def replace_master(scene: Scene, master: SimulatedBroker) -> None:
+    """It hears neither of the other one nor of the API server, until its Lease is over."""
+    cut_off(scene)
+    leases(scene).cut_off(master, 5)
 
 
 def cut_off(scene: Scene) -> None:
@@ -60,12 +79,10 @@ def test_a_master_that_is_told_to_stop_refuses_at_once_what_waits_and_what_comes
 def test_a_master_whose_lease_may_be_over_acknowledges_nothing(scene: Scene) -> None:
     """What it waited for comes, and it must not tell anybody any more: another one may lead."""
     master, _ = both(scene)
-    oracle = scene.oracle
-    assert oracle is not None
-    holder = oracle.holder
-    assert holder is not None
     answers = scene.produce(master, 1)
-    holder.valid_until = 0.0
+    tenure = election_of(master)._tenure
+    assert tenure is not None
+    tenure._expires_ms = 0
     scene.until(lambda: answers, step=0.0005)
     assert answers == [ErrorCode.NOT_LEADER_OR_FOLLOWER]
     assert not master.shard.leading
@@ -73,35 +90,31 @@ def test_a_master_whose_lease_may_be_over_acknowledges_nothing(scene: Scene) -> 
 
 def test_a_slave_that_is_gone_leaves_the_set_and_comes_back_into_it(scene: Scene) -> None:
     master, slave = both(scene)
-    oracle = scene.oracle
-    assert oracle is not None
     scene.crash(slave, power=False, announced=True, back_after=1000)
     answers = scene.produce(master, 1)
     scene.pass_time(0.5)
     assert answers == [], "the set still names both"
     scene.until(lambda: answers)
     assert answers == [ErrorCode.NONE]
-    assert oracle.in_sync == {master.member.own_member}
+    assert leases(scene).in_sync == {master.member.own_member}
     assert master.shard.in_sync_count == 1
     scene._start(slave)
-    scene.until(lambda: len(oracle.in_sync) == 2)
+    scene.until(lambda: len(leases(scene).in_sync) == 2)
     scene.until(lambda: master.shard.in_sync_count == 2)
 
 
 def test_a_slave_joins_while_the_master_writes_all_the_time(scene: Scene) -> None:
     """It is always a little behind, until commits wait for it."""
     master, slave = both(scene)
-    oracle = scene.oracle
-    assert oracle is not None
     scene.crash(slave, power=False, announced=True, back_after=1000)
-    scene.until(lambda: len(oracle.in_sync) == 1)
+    scene.until(lambda: len(leases(scene).in_sync) == 1)
     scene._start(slave)
     for _ in range(2000):
         scene.produce(master, 1)
         scene.pass_time(0.002)
-        if len(oracle.in_sync) == 2:
+        if len(leases(scene).in_sync) == 2:
             break
-    assert len(oracle.in_sync) == 2
+    assert len(leases(scene).in_sync) == 2
 
 
 def test_leadership_is_handed_over_whole(scene: Scene) -> None:
@@ -174,17 +187,16 @@ def test_an_older_epoch_is_not_taken_and_a_newer_one_ends_a_leadership(scene: Sc
 
 def test_what_a_former_master_alone_had_acknowledged_is_set_aside_and_told() -> None:
     """It comes back, cuts what the new one lacks, and follows; or is sent everything, where its state has that already."""
-    scene = Scene(0, msgspec.structs.replace(MASTERS, replication="async"))
-    oracle = scene.oracle
-    assert oracle is not None
-    scene.until(lambda: len(oracle.in_sync) == 2 and scene.clients.keys)
+    scene = Scene(0, msgspec.structs.replace(MASTERS, replication="async", allow_data_loss=True, max_lag=100))
+    scene.until(lambda: len(leases(scene).in_sync) == 2 and scene.clients.keys)
     master, slave = both(scene)
-    cut_off(scene)
+    replace_master(scene, master)
     answers = scene.produce(master, 3)
     scene.until(lambda: len(answers) == 3)
     assert set(answers) == {ErrorCode.NONE}
-    oracle.revoke("somebody else is to be master")
     scene.until(lambda: slave.shard.leading)
+    assert slave.elector is not None
+    assert "and with them whatever it acknowledged after that" in slave.elector.status().loss
     scene.network.heal()
     scene.until(lambda: master.up and master.member.forked_tails.reports)
     (report,) = master.member.forked_tails.reports
@@ -193,7 +205,7 @@ def test_what_a_former_master_alone_had_acknowledged_is_set_aside_and_told() -> 
     assert list(report.partitions) == scene.clients.keys
     assert report.kept_entries == report.entries
     assert master.shard.counters.forked_messages == 3
-    scene.until(lambda: len(oracle.in_sync) == 2)
+    scene.until(lambda: len(leases(scene).in_sync) == 2)
     answers = scene.produce(slave, 1)
     scene.until(lambda: answers)
     assert answers == [ErrorCode.NONE]
@@ -206,13 +218,81 @@ def test_what_a_former_master_alone_had_acknowledged_is_set_aside_and_told() -> 
 def test_what_was_never_acknowledged_is_cut_without_ado(scene: Scene) -> None:
     """Under `sync` it can be no promise that goes."""
     master, slave = both(scene)
-    cut_off(scene)
+    replace_master(scene, master)
     scene.produce(master, 3)
-    scene.pass_time(0.1)
-    assert scene.oracle is not None
-    scene.oracle.revoke("somebody else is to be master")
     scene.until(lambda: slave.shard.leading)
     scene.network.heal()
     scene.until(lambda: master.up and master.shard.commit_index == slave.shard.commit_index)
     assert master.member.forked_tails.reports == []
     assert not [name for name in master.disk.names() if "forked" in name]
+
+
+@pytest.mark.parametrize("replication", ["sync", "async"])
+def test_a_member_that_is_to_leave_leaves_the_in_sync_set_first(replication: str) -> None:
+    """It follows closely all the time, and so would never leave the set by itself."""
+    scene = Scene(0, msgspec.structs.replace(MASTERS, brokers=3, replication=replication))
+    scene.until(lambda: len(leases(scene).in_sync) == 3 and scene.clients.keys)
+    for broker in scene.brokers:
+        # With the newest release, all of them.
+        scene.restart_in_order(broker, 0.1)
+        scene.until(
+            lambda broker=broker: broker.up and not broker.stopping and len(leases(scene).in_sync) == 3
+        )
+    scene.until(lambda: scene.leader and scene.leader.shard.machines.members.level >= RESIZED_LEVEL)
+    master = scene.leader
+    assert master is not None
+    if master.ordinal == 2:
+        scene.hand_over(master)
+        scene.until(lambda: scene.leader is not None and scene.leader.ordinal != 2)
+        master = scene.leader
+        assert master is not None
+    assert master.loop is not None
+    scene.until(lambda: len(leases(scene).in_sync) == 3)
+    members = {broker.ordinal: broker.member.own_member for broker in scene.brokers}
+    with master.loop.running():
+        master.loop.create_task(master.member.resizing.ask(2))
+    configured = master.shard.machines.members
+    scene.until(lambda: members[2] not in leases(scene).in_sync)
+    assert members[2] in configured.configuration.voters, "it is one until the Lease does not name it"
+    scene.until(lambda: members[2] not in configured.configuration.members)
+    scene.pass_time(1)
+    assert leases(scene).in_sync == {members[0], members[1]}
+
+
+def test_what_waits_while_the_set_shrinks_below_its_topic_s_minimum_is_told_so(scene: Scene) -> None:
+    """It is committed by fewer copies than its topic asks for."""
+    master, slave = both(scene)
+    assert master.loop is not None
+    with master.loop.running():
+        change = [ConfigOperation("min.insync.replicas", "set", "2")]
+        asked = master.loop.create_task(master.topics.alter_topic_config(CONTEXT, "t", change))
+    scene.until(asked.done)
+    scene.crash(slave, power=False, announced=True, back_after=1000)
+    answers = scene.produce(master, 1)
+    scene.until(lambda: answers)
+    assert answers == [ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND]
+    assert leases(scene).in_sync == {master.member.own_member}
+    answers = scene.produce(master, 1)
+    scene.until(lambda: answers)
+    assert answers == [ErrorCode.NOT_ENOUGH_REPLICAS]
+
+
+def test_whoever_comes_back_without_its_volume_says_that_nobody_may_take_over(scene: Scene) -> None:
+    master, slave = both(scene)
+    scene.crash(slave, power=False, announced=True, back_after=1000)
+    scene.until(lambda: len(leases(scene).in_sync) == 1)
+    scene.crash(master, power=False, announced=True, back_after=1000)
+    former = master.member.own_member
+    master.replace_volume()
+    for broker in scene.brokers:
+        broker.formed = True
+        scene._start(broker)
+    scene.pass_time(5)
+    sentence = (
+        f"broker-{master.ordinal} alone held all that was acknowledged, on the volume that it had as member {former}:"
+        " nobody takes over before that volume is back"
+    )
+    for broker in scene.brokers:
+        assert broker.elector is not None
+        status = broker.elector.status()
+        assert (status.phase, status.reason, status.sentence) == ("following", "NotInSync", sentence)

@@ -22,12 +22,10 @@ from penstock.runtime.member import ShardMember
 from penstock.runtime.replica import Replica
 from penstock.runtime.shard import Shard
 from penstock.session.producers import ProducerSessions
+from penstock.testing.broken_rules import expect_notice
 from penstock.testing.simulated_cluster.broker import SimulatedBroker
-from penstock.testing.simulated_cluster.checks import Violation
 from penstock.testing.simulated_cluster.resizing import Resizing
 from penstock.testing.simulated_cluster.world import run_life
-
-SEEDS_MAX = 300
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
 
@@ -280,10 +278,4 @@ MUTATIONS: Sequence[Mutation] = (
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
 def test_simulated_clusters_notice_a_broken_rule(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
     mutation(monkeypatch)
-    for seed in range(SEEDS_MAX):
-        try:
-            run_life(seed)
-        except Violation as violation:
-            print(f"{mutation.__name__}: seed {seed}: {str(violation).splitlines()[0]}")
-            return
-    pytest.fail(f"{SEEDS_MAX} lives noticed nothing")
+    expect_notice(run_life, mutation.__name__)

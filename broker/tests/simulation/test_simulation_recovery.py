@@ -13,8 +13,9 @@ from penstock.replication.recovery import Recovery
 from penstock.testing.simulated_cluster.broker import SimulatedBroker
 from penstock.testing.simulated_cluster.checks import Checks
 from penstock.testing.simulated_cluster.ending import check_end, is_settled
-from penstock.testing.simulated_cluster.faults import Shape
-from penstock.testing.simulated_cluster.world import World, recorded
+from penstock.testing.simulated_cluster.recording import recorded
+from penstock.testing.simulated_cluster.shapes import Shape
+from penstock.testing.simulated_cluster.world import World
 
 SHAPE = Shape(
     brokers=3,

@@ -11,7 +11,8 @@ import os
 import pytest
 
 from penstock.testing.simulated_cluster.checks import Violation
-from penstock.testing.simulated_cluster.faults import KINDS, shape_of
+from penstock.testing.simulated_cluster.faults import KINDS
+from penstock.testing.simulated_cluster.shapes import shape_of
 from penstock.testing.simulated_cluster.world import World, run_life, shrink
 
 SEEDS = int(os.environ.get("PENSTOCK_SIM_SEEDS", "1000"))

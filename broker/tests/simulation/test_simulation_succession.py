@@ -13,7 +13,7 @@ from penstock.raft.messages import Refusal
 from penstock.replication.succession import TURN_SECONDS
 from penstock.session.peer_connection import Greeting
 from penstock.testing.simulated_cluster.broker import SimulatedBroker
-from penstock.testing.simulated_cluster.faults import Shape
+from penstock.testing.simulated_cluster.shapes import Shape
 from simulation_scene import SHAPE, Scene
 
 # A message takes up to 3 ms here, a disk up to 4 ms: an election is two messages to and fro, and three writes.

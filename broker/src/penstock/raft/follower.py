@@ -82,6 +82,12 @@ def _compare(state: State, message: Append) -> None:
         _reject(state, message)
         return
     span = message.span
+    newest = (
+        (message.previous_index, message.previous_epoch) if span is None else (span.last, span.epochs[-1][0])
+    )
+    if forks.lies_apart(state.log, *newest):
+        forks.note(state, newest[0])
+        return
     if span is not None:
         first_new = forks.difference(state.log, span)
         if 0 < first_new <= state.committed:

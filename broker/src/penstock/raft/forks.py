@@ -55,6 +55,14 @@ def difference(log: EpochLog, span: Span) -> int:
     return log.first_difference(Span(begin, span.last, tuple(kept)))
 
 
+def lies_apart(log: EpochLog, index: int, epoch: int) -> bool:
+    """Whether this entry of the leader's shows that its log is another one, although it comes before all that can be compared
+    here. Epochs only rise along a log, and every leader has an entry of its own epoch to show."""
+    begin = log.first - 1
+    known = log.epoch_of(begin)
+    return index < begin and known is not None and epoch > known
+
+
 def note(state: State, first: int) -> None:
     """The leader holds another entry at `first`, which is committed here."""
     _stop(state, max(first, state.log.first), exact=first >= state.log.first)

@@ -7,7 +7,8 @@ cannot be reached, and commits need not wait until the bound is over.
 Under `replication: sync` close is not enough to join: it has to hold all that is committed at the moment when it is
 proposed, and while others commit without it, it is always a little behind. So it joins in two steps. A close member is
 counted for commits at once, which then wait for it, and is proposed when it holds everything that is committed. That takes
-about as long as one message; one that falls back meanwhile is no longer waited for.
+about as long as one message; one that falls back meanwhile is no longer waited for. Who is to leave the shard leaves the set
+before, however close it is.
 """
 
 from __future__ import annotations
@@ -70,10 +71,12 @@ class InSync:
         committed: int | None,
         followers: Sequence[Follower],
         named: Collection[int],
+        leaving: Collection[int] = (),
     ) -> Changes:
         """Every follower as it is now, the log's end and what is committed, None while the master does not know all that its
         predecessors committed: nobody catches up with that. `named` are the members of the in-sync sets but for the master,
-        also those that follow no more. Before anybody is told of the changes, commits wait for `joining`."""
+        also those that follow no more. Who is `leaving` is to leave the shard. Before anybody is told of the changes, commits
+        wait for `joining`."""
         by_member = {each.member: each for each in followers}
         present = sorted({*by_member, *named})
         for member in present:
@@ -90,7 +93,11 @@ class InSync:
             if follower is not None:
                 _note(kept, follower, now_ms, last)
             gone = follower is not None and follower.gone
-            if follower is not None and follower.votes and not gone and self._is_close(kept, now_ms):
+            if member in leaving:
+                if kept.told:
+                    fell_behind.append(member)
+                kept.told = False
+            elif follower is not None and follower.votes and not gone and self._is_close(kept, now_ms):
                 if self._waits and member not in named:
                     joining.add(member)
                 holds_all = committed is not None and follower.match >= committed

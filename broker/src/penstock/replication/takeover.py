@@ -101,11 +101,7 @@ def released_to(record: LeaseRecord, member: int) -> bool:
 def why_not_entitled(record: LeaseRecord, own: Standing, policy: FailoverPolicy) -> Wait | None:
     """What forbids this member to take over a Lease that is free, or None."""
     if own.member not in record.in_sync:
-        return Wait(
-            WaitingFor.NOT_IN_SYNC,
-            f"{record.holder_name} was the last master, and this broker may not hold all that was acknowledged: bring back"
-            " a broker that was in sync",
-        )
+        return Wait(WaitingFor.NOT_IN_SYNC, _not_in_sync(record))
     if policy.replication is Replication.SYNC or holds_everything(record, own.member):
         return None
     if not policy.allow_data_loss:
@@ -134,6 +130,18 @@ def inherited_set(record: LeaseRecord, own: Standing, policy: FailoverPolicy) ->
     """The in-sync set with which this member begins. Under `replication: async` the others may hold what this one never
     had, and count again only once they are known to follow its log."""
     return record.in_sync if policy.replication is Replication.SYNC else frozenset({own.member})
+
+
+def _not_in_sync(record: LeaseRecord) -> str:
+    if record.identity is not None and record.in_sync == {record.identity.member}:
+        return (
+            f"{record.holder_name} alone held all that was acknowledged, on the volume that it had as member"
+            f" {record.identity.member}: nobody takes over before that volume is back"
+        )
+    return (
+        f"{record.holder_name} was the last master, and this broker may not hold all that was acknowledged: bring back"
+        " a broker that was in sync"
+    )
 
 
 def _older(record: LeaseRecord, own: Standing) -> str:

@@ -251,6 +251,8 @@ class LeaseElector:
     async def _ask(self, asked: Exchange) -> None:
         if isinstance(asked, Read):
             observation = await self._read()
+            # A claim is decided by how far the log is at this moment.
+            self._election.log_at(*self._mastership.standing, self._clock.monotonic_ms())
             self._election.observed(observation, self._clock.monotonic_ms())
         else:
             outcome = await self._write(asked)

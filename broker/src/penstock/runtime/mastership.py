@@ -117,6 +117,8 @@ class Mastership:
         self._sets: Sets = ()
         self._refusal: str | None = None
         self._in_sync = InSync(0, waits=True)
+        # Members that are to leave the shard, and leave the in-sync set before.
+        self._leaving: frozenset[int] = frozenset()
         self._persisting: list[tuple[int, Callable[[], None]]] = []
         self._told = (0, -1)
         self._unfit: str | None = None
@@ -259,6 +261,7 @@ class Mastership:
             core.committed_index if core.knows_commit else None,
             followers,
             named,
+            self._leaving,
         )
         if self._in_sync.joining != before:
             self._count()
@@ -268,6 +271,14 @@ class Mastership:
         for member in changes.fell_behind:
             logger.warning("member %d fell behind", member)
             self._elector.fell_behind(member)
+
+    def lets_go(self, member: int | None) -> bool:
+        """Leader: this member is to leave the shard, or nobody. Whether no in-sync set names it any more, so that it can; if
+        one does, it is taken out first. Asked at every tick."""
+        self._leaving = frozenset() if member is None else frozenset({member})
+        lease = self._elector.status()
+        named = frozenset[int]().union(*self._sets, lease.in_sync, lease.pending or ())
+        return self._leaving.isdisjoint(named)
 
     def _count(self) -> None:
         """Commits wait for every member of every set, and for those that are about to join."""

@@ -371,7 +371,9 @@ class ShardMember:
             self._append(commands)
         roster = self.roster()
         change = next_change(roster) or self.resizing.let_go(roster, set(self.in_sync_members()))
-        if change is not None:
+        leaves = change.member if change is not None and change.step is Step.REMOVE else None
+        may_leave = self.mastership is None or self.mastership.lets_go(leaves)
+        if change is not None and may_leave:
             self._change(MemberChanged(_STEPS[change.step], change.member), change.reason)
 
     def _count_copies(self) -> None:

@@ -79,7 +79,7 @@ class DataServiceImpl:
             future.set_result(results)
             return future
         wait = self._shard.when_committed if acks == ACKS_ALL else self._shard.when_stored
-        self._answer_when(wait, future, results, last_index, timeout_ms)
+        self._answer_when(wait, future, results, last_index, timeout_ms, needs_copies=acks == ACKS_ALL)
         return future
 
     def _append(self, item: ProduceBatches) -> tuple[int, AppendResult]:
@@ -126,6 +126,8 @@ class DataServiceImpl:
         results: list[AppendResult],
         index: int,
         timeout_ms: int,
+        *,
+        needs_copies: bool,
     ) -> None:
         def expire() -> None:
             late = PenstockError(ErrorCode.REQUEST_TIMED_OUT, "the batch was not committed in time")
@@ -133,11 +135,30 @@ class DataServiceImpl:
 
         def finish(error: PenstockError | None) -> None:
             timer.cancel()
-            if not future.done():
-                future.set_result(results if error is None else [_late(result, error) for result in results])
+            if future.done():
+                return
+            if error is not None:
+                future.set_result([_late(result, error) for result in results])
+            else:
+                future.set_result([self._counted(result) for result in results] if needs_copies else results)
 
         timer = self._loop.call_later(min(max(timeout_ms, 1), PRODUCE_WAIT_MS_MAX) / 1000, expire)
         wait(index, finish)
+
+    def _counted(self, result: AppendResult) -> AppendResult:
+        """A batch that was committed while there were fewer copies than its topic asks for may be on so many."""
+        copies = self._shard.in_sync_count
+        least = self._settings.topic(result.topic).min_in_sync
+        if copies >= least:
+            return result
+        return _late(
+            result,
+            PenstockError(
+                ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+                f"topic {result.topic} has min.insync.replicas={least}, but only {copies} copies were in sync when the"
+                " batch was committed",
+            ),
+        )
 
     async def init_producer_id(
         self, context: RequestContext, transactional_id: str | None, producer_id: int, producer_epoch: int

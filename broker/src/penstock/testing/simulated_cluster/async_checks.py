@@ -3,7 +3,8 @@
 The committed log may lose its end when another master begins, and then only: an entry of a newer epoch takes the place of the
 one that was committed there, and what came behind goes with it. The judge remembers what went. Whatever a broker applies of an
 older epoch at such a place is the old log, which it has to leave; nobody may be told of it any more. At the end, every
-entry that went must be in a file that some broker set aside.
+entry that went must be in a file that some broker set aside; but for those that its log had dropped already, being covered by
+a checkpoint and below the beginning of their partition.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import msgspec
 
 from penstock.codec.entry import KIND_BATCH, EntryHeader, parse_entry_header
 from penstock.model.record_batch import NO_PRODUCER_ID, parse_header
+from penstock.replication.forked_tail import ForkedTail
+from penstock.runtime.forked_tails import FORKED_SUFFIX, REPORT_SUFFIX
 from penstock.testing.simulated_cluster.broker import SimulatedBroker
 from penstock.testing.simulated_cluster.checks import Checks, Violation, Written, _Seen
 from penstock.testing.simulated_disk import SimulatedDisk
@@ -35,7 +38,11 @@ class AsyncChecks(Checks):
         super().__init__()
         self.lost: set[tuple[int, int, int]] = set()
         self.set_aside: set[tuple[int, int, int]] = set()
+        # Of tails that began before the log did, as it was by then: its first entry, and the newest epoch in it.
+        self._cut_short: set[tuple[int, int]] = set()
         self.on_loss: Callable[[], None] = lambda: None
+        # Asked for the (index, epoch) of every entry that went, and the epoch of what took its place: may raise.
+        self.check_loss: Callable[[tuple[int, int], int], None] = lambda lost, by_epoch: None
         self._learned: list[_Learned] = []
 
     def _last_committed_before(self, epoch: int) -> int:
@@ -58,6 +65,7 @@ class AsyncChecks(Checks):
         if header.epoch == committed:
             raise Violation(f"two entries {header.log_index} of epoch {committed}")
         while len(self.committed) >= header.log_index:
+            self.check_loss((len(self.committed), self.committed[-1][0]), header.epoch)
             self._unlearn()
         self.on_loss()
         return True
@@ -88,7 +96,12 @@ class AsyncChecks(Checks):
     def collect(self, disk: SimulatedDisk) -> None:
         """Reads what a broker set aside."""
         for name in disk.names():
-            if name.endswith(".forked"):
+            if name.endswith(REPORT_SUFFIX):
+                file = disk.open(name)
+                tail = msgspec.json.decode(file.read_at(0, file.size()), type=ForkedTail)
+                if not tail.exact:
+                    self._cut_short.add((tail.first_index, max(tail.epochs)))
+            elif name.endswith(FORKED_SUFFIX):
                 file = disk.open(name)
                 data, position = memoryview(file.read_at(0, file.size())), 0
                 while position < len(data):
@@ -98,6 +111,10 @@ class AsyncChecks(Checks):
 
     def check_losses(self) -> None:
         """At the end. Raises Violation."""
-        silent = self.lost - self.set_aside
+        silent = {
+            lost
+            for lost in self.lost - self.set_aside
+            if not any(lost[0] < first and lost[1] <= epoch for first, epoch in self._cut_short)
+        }
         if silent:
             raise Violation(f"{len(silent)} committed entries are lost without a word, such as {min(silent)}")

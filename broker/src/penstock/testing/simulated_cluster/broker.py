@@ -25,8 +25,8 @@ from penstock.replication.comparing import ComparingOptions
 from penstock.replication.features import FEATURE_LEVEL
 from penstock.runtime.clock import Clock
 from penstock.runtime.data_folder import FORMAT, META_NAME, Meta
+from penstock.runtime.lease_elector import LeaseElector
 from penstock.runtime.maintenance import Maintenance, MaintenanceOptions
-from penstock.runtime.mastership import Elector
 from penstock.runtime.member import BrokerIdentity as MemberIdentity
 from penstock.runtime.member import MemberOptions, ShardMember
 from penstock.runtime.opening import OpenedShard, ShardOptions, open_shard
@@ -52,6 +52,9 @@ WALL_CLOCK_BEGINS_MS = 1_700_000_000_000
 CAPACITY_BYTES = 4 * 1024 * 1024
 # Often: a replica that goes wrong is to be found near where it did.
 COMPARING = ComparingOptions(entries=10, interval_ms=100)
+# In mode MasterSlave: by how much a broker's clock may run faster or slower than the truth, and when it began to count.
+CLOCK_DRIFT = 0.003
+CLOCK_BEGINS_MS_MAX = 1_000_000
 
 
 class ClusterOptions(msgspec.Struct, frozen=True):
@@ -69,19 +72,21 @@ class LeftBehindError(DataFolderError):
 
 
 class WallClock(Clock):
-    """A broker's clocks: the one that people set may jump."""
+    """A broker's clocks: the one that people set may jump. The other runs at its own rate, from anywhere."""
 
-    def __init__(self, agenda: Agenda) -> None:
+    def __init__(self, agenda: Agenda, rate: float, begins_ms: int) -> None:
         self._agenda = agenda
+        self._rate = rate
+        self._begins_ms = begins_ms
         self.offset_ms = 0
 
     def now_ms(self) -> int:
         """See `Clock.now_ms`."""
-        return WALL_CLOCK_BEGINS_MS + self.offset_ms + self.monotonic_ms()
+        return WALL_CLOCK_BEGINS_MS + self.offset_ms + int(self._agenda.now * 1000)
 
     def monotonic_ms(self) -> int:
         """See `Clock.monotonic_ms`."""
-        return int(self._agenda.now * 1000)
+        return self._begins_ms + int(self._agenda.now * 1000 * self._rate)
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """See `service.ports.Clock`."""
@@ -130,7 +135,7 @@ class SimulatedBroker:
     ) -> None:
         self.ordinal = ordinal
         self.chance = random.Random(f"{options.seed}-{ordinal}")
-        self.clock = WallClock(agenda)
+        self.clock = _clock(ordinal, options, agenda)
         self.pace = Pace()
         # Beyond the configuration's replicas, and whether the shard existed before: the operator's knowledge.
         self.replicas = 1
@@ -138,8 +143,10 @@ class SimulatedBroker:
         # What its release knows; whoever comes back was upgraded meanwhile.
         self.feature_level = FEATURE_LEVEL
         self.loop: VirtualLoop | None = None
-        # Who names the master, for each process anew; None where members elect.
-        self.make_elector: Callable[[SimulatedBroker], Elector] | None = None
+        # Finds out who is master, for each process anew; None where members elect. And the name of the last process.
+        self.make_elector: Callable[[SimulatedBroker], LeaseElector] | None = None
+        self.elector: LeaseElector | None = None
+        self.holder = ""
         # The process that was told to end in order.
         self._stopping: VirtualLoop | None = None
         self.volume = 0
@@ -191,6 +198,8 @@ class SimulatedBroker:
 
     async def _begin(self) -> None:
         self.maintenance.start()
+        if self.elector is not None:
+            self.elector.start()
         await self.member.links.listen(f"broker-{self.ordinal}", 9190)
         await self.member.start()
 
@@ -226,6 +235,11 @@ class SimulatedBroker:
         storage_id = uuid.UUID(int=self.chance.getrandbits(128))
         return Meta(FORMAT, "cluster", 0, SHARD_UID, storage_id, self.ordinal)
 
+    def kept_meta(self) -> Meta | None:
+        """What its disk would still say after a power loss."""
+        kept = self.disk.durable(META_NAME)
+        return None if kept is None else msgspec.json.decode(kept, type=Meta)
+
     @property
     def shard(self) -> Shard:
         """The process's shard."""
@@ -249,6 +263,7 @@ class SimulatedBroker:
     def _make_member(self) -> ShardMember:
         checkpoints = self.maintenance.checkpoints
         peers = {n: (f"broker-{n}", 9190) for n in range(self.replicas) if n != self.ordinal}
+        self.elector = elector = self.make_elector(self) if self.make_elector is not None else None
         member = ShardMember(
             self.opened,
             self.folder,
@@ -268,8 +283,11 @@ class SimulatedBroker:
             covered=lambda: checkpoints.covered_index,
             quiet=self.maintenance.quiet,
             chance=self.chance,
-            elector=self.make_elector(self) if self.make_elector is not None else None,
+            elector=elector,
         )
+        if elector is not None:
+            assert member.mastership is not None
+            elector.attach(member.mastership)
         member.replica.on_leading = self._began_leading
         member.replica.on_following = self._stopped_leading
         member.seeding.on_begun_anew = checkpoints.begin_anew
@@ -383,8 +401,19 @@ class SimulatedBroker:
             then()
 
     async def _stop(self) -> None:
+        if self.member.mastership is not None:
+            self.member.mastership.stopping = True
         if self.member.replica.is_leader and self.member.standings():
             await self.member.hand_over()
         self.groups.stop()
+        if self.elector is not None:
+            await self.elector.close()
         await self.member.close()
         await self.maintenance.stop()
+
+
+def _clock(ordinal: int, options: ClusterOptions, agenda: Agenda) -> WallClock:
+    if options.mode.elects:
+        return WallClock(agenda, 1.0, 0)
+    chance = random.Random(f"clock {options.seed}-{ordinal}")
+    return WallClock(agenda, 1 + chance.uniform(-1, 1) * CLOCK_DRIFT, chance.randrange(CLOCK_BEGINS_MS_MAX))

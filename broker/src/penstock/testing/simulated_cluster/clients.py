@@ -20,7 +20,7 @@ from penstock.service.group_api import OffsetToCommit
 from penstock.testing.simulated_cluster.agenda import Agenda
 from penstock.testing.simulated_cluster.broker import CONTEXT, SimulatedBroker
 from penstock.testing.simulated_cluster.checks import Checks, Violation
-from penstock.testing.simulated_cluster.faults import Shape
+from penstock.testing.simulated_cluster.shapes import Shape
 from penstock.testing.simulated_cluster.virtual_loop import VirtualLoop
 
 T = TypeVar("T")

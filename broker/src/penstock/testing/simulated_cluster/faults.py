@@ -12,7 +12,7 @@
 | one volume at a time replaced by an empty one, while all other copies count | comes back as another member, is caught up before it counts |
 | a wall clock that jumps | time enters only through the log |
 | leadership transfers, and growth from one broker to three | Raft's |
-| a master that is told to stop at any time | the Lease paragraph (mode MasterSlave alone) |
+| in mode MasterSlave: an API server that is away, slow, cut off from one broker, that loses answers and carries out writes late; a Lease that somebody removes or puts back from a backup | the Lease paragraph |
 | another number of brokers: more, fewer, the volumes of before found again | who leaves does so before it is stopped |
 
 In mode MasterSlave no sync fails and no bit flips: the in-sync set may be down to that one copy. A volume is lost only while
@@ -30,14 +30,12 @@ import msgspec
 
 from penstock.testing.simulated_cluster.broker import CAPACITY_BYTES, SimulatedBroker
 from penstock.testing.simulated_cluster.network import LATENCY_SECONDS_MAX, Disorder
-from penstock.testing.simulated_cluster.resizing import SIZES
+from penstock.testing.simulated_cluster.resizing import MASTER_SIZES, SIZES
+from penstock.testing.simulated_cluster.shapes import Shape
 
 if TYPE_CHECKING:
     from penstock.testing.simulated_cluster.world import World
 
-# Of short lives there are more in the same time, long ones get further.
-FAULTS_SECONDS = (3.5, 5.0, 6.5, 9.5)
-PAUSE_SECONDS = (0.1, 0.2, 0.3)
 # The longest that one fault is left as it is, in seconds.
 DURATION_SECONDS_MAX = 3.0
 # A leader that goes on alone does so at least this long, most often until the others elect one, and writes this much.
@@ -47,30 +45,10 @@ LOOK_SECONDS = 0.05
 # How long connections end under snapshots, in seconds.
 SNAPSHOTS_CUT_SECONDS_MAX = 8.0
 SEGMENT_HEADER_BYTES = 64
-# How many lives have a number of brokers that changes, and how long it stays, in seconds.
-RESIZED_LIVES = 0.2
+# Longer than a member may be silent before it leaves the in-sync set.
+AMBUSH_SECONDS = 2.5
+# How long a number of brokers stays, in seconds.
 RESIZED_SECONDS = (0.2, 1.0, 3.0)
-
-
-class Shape(msgspec.Struct, frozen=True):
-    """What a life is like: its size, its flush policy, its clients."""
-
-    brokers: int
-    sync: bool
-    grows: bool
-    producers: int
-    idempotent: int
-    partitions: int
-    trims: bool
-    segment_bytes: int
-    power_cycle_at_end: bool
-    # For how long there are faults, and at most how long a client waits before its next request, in seconds.
-    faults_seconds: float = 9.5
-    pause_seconds: float = 0.15
-    mode: str = "Raft"
-    replication: str = "sync"
-    # Whether there should be more brokers, or fewer, now and then.
-    resizes: bool = False
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -79,44 +57,6 @@ class Fault(msgspec.Struct, frozen=True):
     at: float
     kind: str
     number: int
-
-
-def shape_of(seed: int) -> Shape:
-    """The life that a seed stands for."""
-    chance = random.Random(f"shape {seed}")
-    brokers = chance.choice((1, 3, 3, 3, 3, 3, 3, 3, 3, 5))
-    producers = chance.randint(2, 3)
-    sync = chance.random() < 0.75
-    grows = brokers == 3 and chance.random() < 0.15
-    return Shape(
-        brokers=brokers,
-        sync=sync,
-        grows=grows,
-        resizes=not grows and random.Random(f"resizes {seed}").random() < RESIZED_LIVES,
-        producers=producers,
-        idempotent=chance.randint(1, producers),
-        partitions=chance.randint(1, 3),
-        trims=chance.random() < 0.5,
-        segment_bytes=chance.choice((4096, 8192)),
-        power_cycle_at_end=sync and chance.random() < 0.3,
-        faults_seconds=chance.choice(FAULTS_SECONDS),
-        pause_seconds=chance.choice(PAUSE_SECONDS),
-    )
-
-
-def master_shape_of(seed: int) -> Shape:
-    """The same in mode MasterSlave, where nothing grows yet."""
-    chance = random.Random(f"masters {seed}")
-    return msgspec.structs.replace(
-        shape_of(seed), brokers=chance.choice((2, 2, 2, 3)), grows=False, resizes=False, mode="MasterSlave"
-    )
-
-
-def async_shape_of(seed: int) -> Shape:
-    """The same under `replication: async`. What a producer's sequence is after a loss is not asked, so none is idempotent."""
-    return msgspec.structs.replace(
-        master_shape_of(seed), replication="async", idempotent=0, brokers=2 + seed % 2
-    )
 
 
 def plan(seed: int, shape: Shape, begin: float) -> list[Fault]:
@@ -132,6 +72,8 @@ def plan(seed: int, shape: Shape, begin: float) -> list[Fault]:
         kinds = [kind for kind in kinds if kind not in ("power", "power_in_write", "fsync")]
     # A few kinds each, so that some lives have much of one.
     kinds = chance.sample(kinds, min(len(kinds), chance.randint(2, 7)))
+    if shape.allow_data_loss and "fork" not in kinds and shape.brokers > 1:
+        kinds.append("fork")
     pause = chance.choice((0.3, 0.7, 1.2))
     faults = []
     at = begin + chance.random()
@@ -226,14 +168,8 @@ def _clock(world: World, chance: random.Random) -> None:
         broker.clock.offset_ms += jump
 
 
-def _revoke(world: World, chance: random.Random) -> None:
-    if world.oracle is not None:
-        world.say("the master is told to stop")
-        world.oracle.revoke("somebody else is to be master")
-
-
 def _resize(world: World, chance: random.Random) -> None:
-    world.resizing.want(chance.choice(SIZES))
+    world.resizing.want(chance.choice(SIZES if world.leases is None else MASTER_SIZES))
 
 
 # --- the network -----------------------------------------------------------------------------------
@@ -285,6 +221,9 @@ def _fork(world: World, chance: random.Random) -> None:
     others = [broker.ordinal for broker in world.brokers if broker is not alone]
     pairs = [(alone.ordinal, other) for other in others] + [(other, alone.ordinal) for other in others]
     world.block(pairs, seconds)
+    if world.leases is not None:
+        # Else nobody takes over.
+        world.leases.cut_off(alone, seconds)
     world.clients.write_alone(alone, chance.randint(10, FORK_BATCHES_MAX))
     _depose(world, chance, alone, world.agenda.now + seconds)
 
@@ -333,9 +272,10 @@ def _slow(world: World, chance: random.Random) -> None:
 def _hung(world: World, chance: random.Random) -> None:
     broker = _one(world, chance)
     if broker is not None:
-        seconds = _seconds(chance)
+        # Long enough for what a master does about it.
+        seconds = _seconds(chance) * (1 if world.leases is None else 2)
         world.say(f"the disk of broker {broker.ordinal} hangs for {seconds:.2f} s")
-        broker.pace.hung_until = world.agenda.now + seconds
+        broker.pace.hang(world.agenda.now, seconds)
 
 
 def _flip(world: World, chance: random.Random) -> None:
@@ -367,6 +307,81 @@ def _lost_snapshot(world: World, chance: random.Random) -> None:
     _volume(world, chance)
 
 
+# --- the Lease -------------------------------------------------------------------------------------
+
+
+def _until_ms(world: World, chance: random.Random) -> float:
+    return (world.agenda.now + 2 * _seconds(chance)) * 1000
+
+
+def _lease_away(world: World, chance: random.Random) -> None:
+    assert world.leases is not None
+    world.leases.server.away_until = _until_ms(world, chance)
+    world.say("the API server is away until %.0f ms", world.leases.server.away_until)
+
+
+def _lease_slow(world: World, chance: random.Random) -> None:
+    assert world.leases is not None
+    world.leases.server.slow_until = _until_ms(world, chance)
+    world.say("the API server is slow until %.0f ms", world.leases.server.slow_until)
+
+
+def _lease_cut_off(world: World, chance: random.Random) -> None:
+    assert world.leases is not None
+    broker = _one(world, chance)
+    if broker is not None:
+        world.leases.server.cut_off[broker.ordinal] = _until_ms(world, chance)
+        world.say("broker %d hears nothing of the API server", broker.ordinal)
+
+
+def _lease_dying(world: World, chance: random.Random) -> None:
+    assert world.leases is not None
+    broker = _one(world, chance)
+    if broker is not None:
+        world.leases.server.dying[broker.ordinal] = (chance.randrange(4), _until_ms(world, chance))
+        world.say("the connection of broker %d to the API server dies", broker.ordinal)
+
+
+def _lease_ambush(world: World, chance: random.Random) -> None:
+    """The next write that changes the in-sync set takes effect, and its master hears of nothing more; one is made soon."""
+    assert world.leases is not None
+    world.leases.ambush = True
+    _part(world, chance)
+
+
+def _part(world: World, chance: random.Random) -> None:
+    """The master and another broker do not hear each other until that one has left the in-sync set."""
+    leading = [broker for broker in world.brokers if broker.up and broker.shard.leading]
+    others = [broker for broker in world.brokers if broker.up and not broker.shard.leading]
+    if leading and others:
+        pair = (leading[0].ordinal, chance.choice(others).ordinal)
+        world.block([pair, pair[::-1]], AMBUSH_SECONDS)
+
+
+def _lease_removed(world: World, chance: random.Random) -> None:
+    assert world.leases is not None
+    world.say("somebody removes the Lease")
+    world.leases.server.remove()
+
+
+def _lease_restored(world: World, chance: random.Random) -> None:
+    """From a backup: at once, or when somebody whom it names has left the set."""
+    if chance.random() < 0.5:
+        _part(world, chance)
+        world.agenda.after(AMBUSH_SECONDS, _restore, world, chance)
+    else:
+        _restore(world, chance)
+
+
+def _restore(world: World, chance: random.Random) -> None:
+    assert world.leases is not None
+    older = world.leases.server.older(world.leases.known_epoch)
+    if older and not world.faults_are_over:
+        record = chance.choice(older)
+        world.say("somebody restores the Lease of epoch %d", record.epoch)
+        world.leases.server.put_back(record)
+
+
 # --- the list --------------------------------------------------------------------------------------
 
 # Whether a broker that is alone can bear it, and how it is made.
@@ -395,6 +410,14 @@ KINDS: dict[str, tuple[bool, Callable[[World, random.Random], None]]] = {
     "lost_snapshot": (False, _lost_snapshot),
 }
 # Of mode MasterSlave alone; and what it is spared.
-MASTERS: dict[str, Callable[[World, random.Random], None]] = {"revoke": _revoke}
+MASTERS: dict[str, Callable[[World, random.Random], None]] = {
+    "lease_away": _lease_away,
+    "lease_slow": _lease_slow,
+    "lease_cut_off": _lease_cut_off,
+    "lease_dying": _lease_dying,
+    "lease_ambush": _lease_ambush,
+    "lease_removed": _lease_removed,
+    "lease_restored": _lease_restored,
+}
 NOT_UNDER_A_LEASE = ("fsync", "flip")
 NOT_WHEN_ASYNC = ("volume", "lost_snapshot")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 BROKERS_MAX = 5
 SIZES = (1, 3, 5)
+# In mode MasterSlave.
+MASTER_SIZES = (1, 2, 3)
 LOOK_SECONDS = 0.3
 
 

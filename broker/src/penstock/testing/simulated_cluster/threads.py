@@ -23,11 +23,21 @@ WORK_SECONDS_MAX = 0.004
 
 
 class Pace:
-    """How fast a disk is: `slowness` stretches, until `hung_until` nothing begins."""
+    """How fast a disk is: `slowness` stretches, from `hung_since` until `hung_until` nothing begins."""
 
     def __init__(self) -> None:
         self.slowness = 1.0
-        self.hung_until = 0.0
+        self.hung_since = self.hung_until = 0.0
+
+    def hang(self, now: float, seconds: float) -> None:
+        """Nothing begins for so long, from now or from when it began to hang."""
+        if self.hung_until <= now:
+            self.hung_since = now
+        self.hung_until = max(self.hung_until, now + seconds)
+
+    def hung_for(self, now: float) -> float:
+        """For how long nothing has begun, in seconds; 0 while it works."""
+        return now - self.hung_since if self.hung_until > now else 0.0
 
 
 class _Lane:

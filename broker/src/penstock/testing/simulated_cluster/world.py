@@ -7,11 +7,9 @@ still lead to one.
 from __future__ import annotations
 
 import errno
-import logging
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -33,16 +31,22 @@ from penstock.testing.simulated_cluster.broker import (
 from penstock.testing.simulated_cluster.checks import Checks, Violation
 from penstock.testing.simulated_cluster.clients import Clients
 from penstock.testing.simulated_cluster.ending import check_end, is_settled
-from penstock.testing.simulated_cluster.faults import Fault, Shape, apply, plan, shape_of
+from penstock.testing.simulated_cluster.faults import Fault, apply, plan
+from penstock.testing.simulated_cluster.leases import Leases, short
 from penstock.testing.simulated_cluster.network import LATENCY_SECONDS_MAX, Disorder, Network
-from penstock.testing.simulated_cluster.oracle import Oracle
+from penstock.testing.simulated_cluster.recording import recorded
 from penstock.testing.simulated_cluster.resizing import BROKERS_MAX, Resizing
+from penstock.testing.simulated_cluster.shapes import Shape, shape_of
 from penstock.testing.simulated_disk import PowerLossError
 
 # Virtual seconds: faults begin and end, clients go on for a while, and then everything has to settle.
 FAULTS_BEGIN = 1.5
 CLIENTS_GO_ON_SECONDS = 2.0
 SETTLING_SECONDS_MAX = 60.0
+# In mode MasterSlave somebody leads again before this: whoever has to come back may stand still or be down for the longest
+# that a fault lasts, and then wait until its own former Lease is over.
+MASTER_SECONDS_MAX = 8.0
+MASTER_LOOK_SECONDS = 0.1
 GROWTH_AT = 3.0
 RETRY_START_SECONDS = 0.5
 EVENTS_KEPT = 400
@@ -83,35 +87,40 @@ class World(Observer):
             SimulatedBroker(ordinal, options, self.agenda, self.network, self)
             for ordinal in range(BROKERS_MAX if self.shape.resizes else self.shape.brokers)
         ]
-        self.oracle = None if mode.elects else self._make_oracle()
+        self.violation: BaseException | None = None
+        self.leases = None if mode.elects else self._make_leases()
         self.resizing = Resizing(self, self.shape.brokers)
         self.clients = Clients(
             self.agenda, self.chance, self.brokers, self.checks, self._client_failed, self.shape
         )
-        if self.oracle is None:
+        if self.leases is None:
             self.clients.lease_in_doubt = lambda: self.agenda.now < self.network.last_cut + LEASE_SECONDS_MAX
-        self.violation: BaseException | None = None
         self.events: deque[tuple[float, str, tuple[Any, ...]]] = deque(maxlen=EVENTS_KEPT)
-        self._faults_are_over = False
+        self.faults_are_over = False
         self._grown = not self.shape.grows
 
-    def _make_oracle(self) -> Oracle:
-        oracle = Oracle(self.agenda, self.chance, self.say, sync=self.shape.replication == "sync")
+    def _make_leases(self) -> Leases:
+        leases = Leases(self, self.shape)
         if isinstance(self.checks, AsyncChecks):
             self.checks.on_loss = self._lost
+            self.checks.check_loss = leases.check_loss
         else:
-            self.checks.copies = lambda: oracle.in_sync
-            oracle.on_recorded = self._recorded
+            self.checks.copies = lambda: leases.in_sync
+            leases.on_recorded = self._recorded
         for broker in self.brokers:
-            broker.make_elector = oracle.elector
-        return oracle
+            broker.make_elector = leases.elector
+        return leases
 
     def _recorded(self) -> None:
         """The in-sync set is another one."""
         try:
             self.checks.recorded(self.brokers)
         except Violation as violation:
-            self.violation = self.violation or violation
+            self.failed_to_keep(violation)
+
+    def failed_to_keep(self, violation: Violation) -> None:
+        """An invariant does not hold; the first one counts."""
+        self.violation = self.violation or violation
 
     def _lost(self) -> None:
         """The end of what was acknowledged is gone: nobody is told of it again."""
@@ -179,7 +188,7 @@ class World(Observer):
         if not self.checks.committed:
             self.agenda.after(0.5, self._grow)
             return
-        self.say("the shard grows to three brokers")
+        self.say("the shard grows to %d brokers", self.shape.brokers)
         self._grown = True
         for broker in self.brokers:
             broker.replicas = self.shape.brokers
@@ -197,11 +206,14 @@ class World(Observer):
 
     def _end_faults(self) -> None:
         self.say("faults are over")
-        self._faults_are_over = True
+        self.faults_are_over = True
         network = self.network
         network.heal()
         network.disorder, network.latency_seconds_max = Disorder(), LATENCY_SECONDS_MAX
         network.snapshots_cut_until = 0.0
+        if self.leases is not None:
+            self.leases.ambush = False
+            self.leases.server.heal()
         for broker in self.brokers:
             broker.pace.slowness, broker.pace.hung_until = 1.0, 0.0
             broker.disk.capacity_bytes = CAPACITY_BYTES
@@ -212,6 +224,18 @@ class World(Observer):
                 self._replace(broker)
         if self.shape.resizes:
             self.resizing.upgrade()
+        if self.leases is not None:
+            self._await_master(self.agenda.now + MASTER_SECONDS_MAX)
+
+    def _await_master(self, deadline: float) -> None:
+        """Somebody leads again in time, by itself."""
+        if any(broker.up and broker.shard.leading for broker in self.brokers):
+            return
+        if self.agenda.now > deadline:
+            self.failed_to_keep(
+                Violation(f"no master {MASTER_SECONDS_MAX} s after the last fault: {self._standing()}")
+            )
+        self.agenda.after(MASTER_LOOK_SECONDS, self._await_master, deadline)
 
     def _settle(self) -> None:
         deadline = self.agenda.now + SETTLING_SECONDS_MAX
@@ -221,16 +245,18 @@ class World(Observer):
             self._run_until(self.agenda.now + 0.5)
 
     def _in_sync(self) -> bool:
-        oracle = self.oracle
-        return oracle is None or len(oracle.in_sync) == len(self.brokers)
+        """Whether everybody who is there may take over."""
+        leases = self.leases
+        if leases is None:
+            return True
+        members = {broker.member.own_member for broker in self.resizing.present}
+        return leases.is_whole and leases.in_sync == members
 
     def _standing(self) -> str:
         parts = []
-        if self.oracle is not None:
-            members = sorted(member % 10_000 for member in self.oracle.in_sync)
-            parts.append(
-                f"in sync: {members}, epoch {self.oracle.epoch}, a master: {self.oracle.holder is not None}"
-            )
+        if self.leases is not None:
+            record = self.leases.truth
+            parts.append(f"in sync: {short(self.leases.in_sync)}, the Lease: {record}")
         for broker in self.brokers:
             if not broker.up:
                 parts.append(f"broker {broker.ordinal} is down")
@@ -288,9 +314,9 @@ class World(Observer):
     def may_lose_volume(self, broker: SimulatedBroker) -> bool:
         """Whether the shard can bear the loss of this copy: it has all others, whole, as voters."""
         present = self.resizing.present
-        if self.oracle is not None:
-            members = {other.member.own_member for other in self.brokers if other.up}
-            if self.oracle.in_sync != members or self.oracle.pending is not None:
+        if self.leases is not None:
+            members = {other.member.own_member for other in present if other.up}
+            if len(members) < 2 or self.leases.in_sync != members or not self.leases.is_whole:
                 return False
         elif len(present) < 3:
             return False
@@ -357,6 +383,8 @@ class World(Observer):
         if self.violation is None and broker.loop is not None:
             try:
                 self.checks.observe(broker)
+                if self.leases is not None:
+                    self.leases.check_one_master()
             except Violation as violation:
                 self.violation = violation
 
@@ -370,6 +398,8 @@ class World(Observer):
 
     def ended(self, broker: SimulatedBroker, error: BaseException | None) -> None:
         """See `Observer`."""
+        if self.leases is not None:
+            self.leases.ended(broker)
         if error is None:
             return
         self.say("broker %d ends: %r", broker.ordinal, error)
@@ -404,37 +434,6 @@ class World(Observer):
     def say(self, text: str, *args: object) -> None:
         """For the end of a life that went wrong."""
         self.events.append((self.agenda.now, text, args))
-
-
-class _Recorder(logging.Handler):
-    """Keeps what brokers log among the events."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__()
-        self._world = world
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """See logging."""
-        who = next(
-            (broker.ordinal for broker in self._world.brokers if broker.loop and broker.loop.in_turn), "-"
-        )
-        self._world.events.append(
-            (self._world.agenda.now, f"broker {who} says: {record.msg}", record.args or ())  # type: ignore[arg-type]
-        )
-
-
-@contextmanager
-def recorded(world: World) -> Iterator[None]:
-    """What brokers log goes to the world's events meanwhile, and nowhere else."""
-    logger = logging.getLogger("penstock")
-    before = (logger.handlers[:], logger.propagate, logger.level)
-    logger.handlers[:], logger.propagate = [_Recorder(world)], False
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.handlers[:], logger.propagate = before[0], before[1]
-        logger.setLevel(before[2])
 
 
 def run_life(seed: int, faults: Sequence[Fault] | None = None, shape: Shape | None = None) -> Outcome:
