@@ -64,7 +64,7 @@ def test_recovery_is_counted_from_the_kill_to_the_end_of_the_silence(
     killed_ms: int, recovered_ms: int | None
 ) -> None:
     verdict = Verdict(1, 1, 0, 1, 0, 0, 0, 0, 0, 0, None)
-    report = Report(verdict, complete=True, silence=Silence(990, 1_800), client_errors={})
+    report = Report(verdict, complete=True, silences=(Silence(990, 1_800),), client_errors={})
     assert report.interrupted(killed_ms).recovered_ms == recovered_ms
 
 
