@@ -27,6 +27,7 @@ class Slow:
 
     def __init__(self) -> None:
         self.jobs: deque[tuple[Callable[[], Any], Callable[[Any, BaseException | None], None]]] = deque()
+        self.asked = asyncio.Event()
         self.full = False
         self.broken = False
         self.on_disk: list[tuple[int, int]] = []
@@ -35,12 +36,16 @@ class Slow:
         self.spares = ["1.spare"]
         self.meta = Meta(FORMAT, "cluster", 0, SHARD, STORAGE, 0)
         shard = SimpleNamespace(
-            threads=SimpleNamespace(writer=SimpleNamespace(submit=lambda *job: self.jobs.append(job))),
+            threads=SimpleNamespace(writer=SimpleNamespace(submit=self.submit)),
             log=SimpleNamespace(spares=self.spares, disk=SimpleNamespace(remove=lambda name: None)),
             fail=self.failed.append,
         )
         store = SimpleNamespace(save_meta=self.save)
         self.states = HardStates(cast(Shard, shard), store, lambda: self.meta, self.told.append)
+
+    def submit(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
+        self.jobs.append((job, done))
+        self.asked.set()
 
     def save(self, meta: Meta) -> None:
         if self.broken:
@@ -106,9 +111,9 @@ def test_a_full_disk_without_spares_is_tried_again(monkeypatch: pytest.MonkeyPat
         slow.keep(2, 7)
         assert not slow.jobs
         slow.full = False
+        slow.asked.clear()
         async with asyncio.timeout(5):
-            while not slow.jobs:
-                await asyncio.sleep(0)
+            await slow.asked.wait()
         slow.run()
         assert slow.on_disk == [(2, 7)]
         assert slow.states.stored == slow.states.begun == 2

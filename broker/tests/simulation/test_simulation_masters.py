@@ -68,7 +68,7 @@ def test_simulated_masters_meet_all_faults() -> None:
 def test_lives_of_lonely_masters_lose_something_and_say_so() -> None:
     """Else nothing would be shown by them."""
     lost = 0
-    for seed in range(20):
+    for seed in range(40):
         world = World(seed, shape=async_shape_of(seed))
         try:
             world.live()
