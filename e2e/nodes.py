@@ -40,6 +40,14 @@ def on_node(node: str, command: str) -> str:
     return docker("exec", node, "sh", "-c", command)
 
 
+def rename_image(ready: Environment, image: str, name: str) -> str:
+    """Gives an image that the workers have another name there, too; returns it."""
+    here = "docker.io/library"
+    for node in workers(ready):
+        on_node(node, f"ctr --namespace k8s.io images tag --force {here}/{image} {here}/{name}")
+    return name
+
+
 @contextmanager
 def paused(ready: Environment, node: str) -> Iterator[None]:
     """Nothing on this node runs inside, and its connections stay open; afterwards all goes on where it was."""

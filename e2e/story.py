@@ -76,29 +76,34 @@ class Story:
     def tells(self, *patterns: str) -> None:
         """Raises AssertionError unless each of these regular expressions is found, none earlier than the one before it; what
         came within one second is in no order."""
-        lines, since = self.lines(), ""
-        for pattern in patterns:
-            found = next((line for line in lines if line[:8] >= since and re.search(pattern, line)), None)
-            assert found is not None, f"{pattern!r} is not in\n" + "\n".join(lines)
-            since = found[:8]
+        find_in_order(self.lines(), *patterns)
 
     def _read(self) -> None:
         assert self._watch is not None
         assert self._watch.stdout is not None
         before: list[str] = []
         for line in self._watch.stdout:
-            now = _conditions(json.loads(line or "[]"))
+            now = conditions(json.loads(line or "[]"))
             self._said.extend((_now(), said) for said in now if before and said not in before)
             before = now
 
 
-def _conditions(found: list[dict[str, Any]]) -> list[str]:
+def conditions(found: list[dict[str, Any]]) -> list[str]:
     """A line for each condition whose message another one does not hold already."""
     lines: list[str] = []
     for one in found:
         if not any(one["message"] in line for line in lines):
             lines.append(f"{one['type']}={one['status']} {one['reason']}: {one['message']}")
     return lines
+
+
+def find_in_order(lines: list[str], *patterns: str) -> None:
+    """`Story.tells` for lines that begin with their second."""
+    since = ""
+    for pattern in patterns:
+        found = next((line for line in lines if line[:8] >= since and re.search(pattern, line)), None)
+        assert found is not None, f"{pattern!r} is not in\n" + "\n".join(lines)
+        since = found[:8]
 
 
 def _now() -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kube import Kube
     from modes import Mode
 
-CRASHES = 5
+CRASHES = 3
 DELETIONS = 3
 SEGMENT_BYTES = 1 << 20
 FULL_PAYLOAD_BYTES = 1_000
@@ -35,7 +35,7 @@ READ_MESSAGES = 1_000
 @pytest.mark.smoke
 def test_a_crashed_leader_is_replaced(cell: Cell) -> None:
     """
-    1. Under load the leader's process gets SIGKILL, five times.
+    1. Under load the leader's process gets SIGKILL, three times.
     2. Another broker leads each time in a newer epoch, and messages flow again.
     3. The container is back in the same pod, in sync; `kubectl get` names the new leader.
     """
