@@ -30,6 +30,18 @@ def test_simulated_clusters_keep_their_promises(first: int) -> None:
             pytest.fail(f"{violation}\n\nit takes these faults:\n{fewer}")
 
 
+@pytest.mark.parametrize(
+    ("seed", "story"),
+    [
+        (1425, "a disk without room for an epoch ended its broker"),
+        (2949, "what a slow disk still held up was committed while all was read back"),
+    ],
+)
+def test_lives_that_once_went_wrong(seed: int, story: str) -> None:
+    """Beyond those above; what each of them was is also tested where it was mended."""
+    run_life(seed)
+
+
 def test_a_seed_is_one_life() -> None:
     """The same seed does the same things, to the last step."""
     for seed in (3, 11):
