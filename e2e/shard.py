@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 BACK_SECONDS_MAX = 60.0
 """How long a broker may be away whose container or pod ended."""
 LEADER_SECONDS_MAX = 30.0
+LEADS, FOLLOWS = ("Leader", "Master"), ("Follower", "Slave")
+"""Roles in the status, in the words of either mode."""
 ANSWER_SECONDS_MAX = 5.0
 """How long a broker is waited for; one on a paused node takes connections and answers none."""
 WHOLE_SECONDS_MAX = 90.0
@@ -112,8 +114,8 @@ class Shard:
             last_seen=lambda: json.dumps(self.kube.get(CLUSTER, self.cluster).get("status")),
         )
         row: dict[str, Any] = found["status"]["shards"][0]
-        roles = sorted(member["role"] for member in row["members"])
-        assert roles == ["Follower"] * (self.replicas - 1) + ["Leader"], row
+        follow = [member["role"] for member in row["members"] if member["name"] != row["leader"]]
+        assert all(role in FOLLOWS for role in follow), row
         return row
 
     def wait_reason(self, type_: str, status: str, *reasons: str) -> str:
@@ -146,7 +148,7 @@ class Shard:
             and (row.get("leader"), row.get("epoch")) == (told["leader"], told["epoch"])
             and sorted(members) == self.pods
             and all(member["inSync"] for member in members.values())
-            and members[told["leader"]]["role"] == "Leader"
+            and members[told["leader"]]["role"] in LEADS
             and conditions
             == {
                 "Ready": ("True", "BrokersReady"),
