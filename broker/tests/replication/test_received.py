@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.codec.entry import KIND_COMMAND, encode_header
+from penstock.raft.configuration import ChangeKind
 from penstock.raft.messages import MessageError, Span
 from penstock.raft.ready import Piece
+from penstock.replication.members import (
+    Announcement,
+    LeadershipBegan,
+    MemberAnnounced,
+    MemberChanged,
+    ShardRecovered,
+)
+from penstock.replication.recovery import Recovery
 from penstock.runtime.received import ReceivedEntries, check_span, entries_of
 
 PAYLOAD_BYTES_MAX = 1000
@@ -38,10 +48,9 @@ def bytes_of(epochs: list[int]) -> list[bytes]:
 def test_any_piece_has_its_own_entries(epochs: list[int], data: st.DataObject) -> None:
     entries = bytes_of(epochs)
     span = span_of(epochs)
-    received = check_span(span, memoryview(b"".join(entries)), PAYLOAD_BYTES_MAX)
+    whole = check_span(span, memoryview(b"".join(entries)), PAYLOAD_BYTES_MAX)
     first = data.draw(st.integers(span.first, span.last))
     last = data.draw(st.integers(first, span.last))
-    whole = Span(span.first, span.last, span.epochs, payload=received)
     found = entries_of(Piece(whole, span.first, last), first)
     assert bytes(found.data) == b"".join(entries[first - FIRST : last - FIRST + 1])
     assert [header.log_index for header in found.headers] == list(range(first, last + 1))
@@ -49,10 +58,28 @@ def test_any_piece_has_its_own_entries(epochs: list[int], data: st.DataObject) -
 
 def test_a_whole_span_is_handed_on_as_it_is() -> None:
     span = span_of([1, 1])
-    received = check_span(span, memoryview(b"".join(bytes_of([1, 1]))), PAYLOAD_BYTES_MAX)
-    piece = Piece(Span(span.first, span.last, span.epochs, payload=received), span.first, span.last)
-    assert entries_of(piece, span.first) is received
-    assert isinstance(received, ReceivedEntries)
+    whole = check_span(span, memoryview(b"".join(bytes_of([1, 1]))), PAYLOAD_BYTES_MAX)
+    assert entries_of(Piece(whole, span.first, span.last), span.first) is whole.payload
+    assert isinstance(whole.payload, ReceivedEntries)
+
+
+def test_changes_of_the_members_are_found_in_the_entries() -> None:
+    """Whatever the leader says of them: one that was started again does not know of those that its checkpoint covers."""
+    recovery = Recovery(1, "lineage", 3, "broker-1", 2, 40, 2, 40, 0)
+    commands = [
+        LeadershipBegan(1, 0),
+        MemberChanged(ChangeKind.VOTER, 2),
+        MemberAnnounced(Announcement(1, 0, "", "members.changed", "", {})),
+        ShardRecovered(recovery),
+        MemberChanged(ChangeKind.REMOVE, 1),
+    ]
+    entries = []
+    for number, command in enumerate(commands):
+        payload = msgspec.msgpack.encode(command)
+        entries.append(encode_header(FIRST + number, 1, KIND_COMMAND, 0, (payload,), 0) + payload)
+    told = msgspec.structs.replace(span_of([1] * 5), changes=(FIRST,))
+    found = check_span(told, memoryview(b"".join(entries)), PAYLOAD_BYTES_MAX)
+    assert found.changes == (FIRST + 1, FIRST + 3, FIRST + 4)
 
 
 @pytest.mark.parametrize(

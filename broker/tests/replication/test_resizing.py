@@ -163,6 +163,25 @@ async def test_a_broker_that_came_later_is_dialled_once_it_is_wanted() -> None:
         await old.links.close()
 
 
+async def test_who_sends_something_is_answered() -> None:
+    """A broker whose log ends before another one joined does not know that one; but it may lead by now, or stand for it."""
+    old = Broker(0, {})
+    new = Broker(3, {0: await old.start()})
+    try:
+        await new.start()
+        await until(lambda: new.reached == {0})
+        shard = await shard_of_one()
+        resizing = shard.member.resizing
+        resizing._links = old.links
+        resizing.reach_peers(lambda member: False)
+        assert old.links._dialers == {}
+        resizing.reach_peers(lambda member: member == greeting(3).member)
+        await until(lambda: old.reached == {3})
+    finally:
+        await new.links.close()
+        await old.links.close()
+
+
 async def test_links_that_were_closed_dial_nobody() -> None:
     links = Broker(0, {1: ("127.0.0.1", 1)}).links
     links.dial_only({1})

@@ -33,8 +33,11 @@ def test_simulated_clusters_keep_their_promises(first: int) -> None:
 @pytest.mark.parametrize(
     ("seed", "story"),
     [
+        (402, "more was read back than had been committed when reading began"),
         (1425, "a disk without room for an epoch ended its broker"),
         (2949, "what a slow disk still held up was committed while all was read back"),
+        (5591, "a leader that was started again did not say which old entries changed the members"),
+        (5724, "a new leader got no answer from a broker whose log ended before it knew that leader"),
     ],
 )
 def test_lives_that_once_went_wrong(seed: int, story: str) -> None:

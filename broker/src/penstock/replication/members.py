@@ -67,6 +67,17 @@ class ShardRecovered(Command, frozen=True, tag="members.recovered"):
 
 # What changes the configuration.
 MembershipCommand = MemberChanged | ShardRecovered
+# How the payloads of such commands begin, behind the byte that counts their fields: with the tag, which msgspec writes first.
+_TAGS = tuple(
+    msgspec.msgpack.encode({command.__struct_config__.tag_field: command.__struct_config__.tag})[1:]
+    for command in (MemberChanged, ShardRecovered)
+)
+_TAG_END = 1 + max(map(len, _TAGS))
+
+
+def changes_members(payload: memoryview) -> bool:
+    """Whether a command's payload is a `MembershipCommand`, without reading it."""
+    return bytes(payload[1:_TAG_END]).startswith(_TAGS)
 
 
 class MemberAnnounced(Command, frozen=True, tag="members.announced"):

@@ -18,15 +18,15 @@ def encode_message(message: PeerMessage, entries: Sequence[Buffer] = ()) -> list
     return encode_frame(KIND_CONSENSUS, _encoder.encode(message), list(entries))
 
 
-def _as_they_came(_: Span, data: memoryview) -> object:
-    return data
+def _as_they_came(span: Span, data: memoryview) -> Span:
+    return msgspec.structs.replace(span, payload=data)
 
 
 def decode_message(
-    meta: memoryview, data: memoryview, payload_of: Callable[[Span, memoryview], object] = _as_they_came
+    meta: memoryview, data: memoryview, with_entries: Callable[[Span, memoryview], Span] = _as_they_came
 ) -> PeerMessage:
-    """The message; an append's span gets what `payload_of` makes of it and of `data` as its payload. Raises
-    MessageError, as `payload_of` may."""
+    """The message; an append's span is what `with_entries` makes of it and of `data`. Raises MessageError, as `with_entries`
+    may."""
     try:
         message = _decoder.decode(meta)
     except msgspec.DecodeError as error:
@@ -34,8 +34,7 @@ def decode_message(
     if isinstance(message, Append) and message.span is not None:
         if not data:
             raise MessageError("an append announces entries and brings none")
-        span = msgspec.structs.replace(message.span, payload=payload_of(message.span, data))
-        return msgspec.structs.replace(message, span=span)
+        return msgspec.structs.replace(message, span=with_entries(message.span, data))
     if data:
         raise MessageError(f"{len(data)} bytes came behind a message that has no entries")
     return message

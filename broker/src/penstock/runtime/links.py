@@ -227,6 +227,11 @@ class Links:
         if link is not None and link.transport is not None:
             link.transport.abort()
 
+    def callers(self, heard: Callable[[int], bool]) -> set[int]:
+        """By ordinal: brokers that are connected to here and whose member is `heard`."""
+        greetings = [link.greeting for link in self._accepted if link.greeting is not None]
+        return {greeting.ordinal for greeting in greetings if heard(greeting.member)}
+
     # --- what the sockets tell -------------------------------------------------------------------
 
     def opened(self, link: _Link) -> None:

@@ -215,7 +215,7 @@ class ShardMember:
         """A tick has passed."""
         self._ticks += 1
         self._consider_founding()
-        self.resizing.reach_peers()
+        self.resizing.reach_peers(self._is_heard)
         self.seeding.tick()
         if self.replica.is_leader or self._can_lead:
             self.replica.tick()

@@ -41,7 +41,7 @@ from penstock.runtime.forked_tails import ForkedTails
 from penstock.runtime.hard_states import HardStates
 from penstock.runtime.held_back import HeldBack
 from penstock.runtime.read_gate import Gate, LeaseGate, ReadGate
-from penstock.runtime.received import ReceivedEntries, check_span
+from penstock.runtime.received import check_span
 from penstock.runtime.seed import Seed, SeedingPort
 from penstock.runtime.settling import Settling
 from penstock.runtime.shard import Shard
@@ -188,7 +188,7 @@ class Replica:
             )
         self.step(message)
 
-    def _check_span(self, span: Span, data: memoryview) -> ReceivedEntries:
+    def _check_span(self, span: Span, data: memoryview) -> Span:
         return check_span(span, data, self.shard.log.payload_bytes_max)
 
     def step(self, message: PeerMessage) -> None:

@@ -104,12 +104,14 @@ class Resizing:
         found = next((greeting.name for greeting in leading if own not in greeting.members), None)
         return None if found is None else f"{found} leads the shard, and this broker is no member of it"
 
-    def reach_peers(self) -> None:
-        """Connects to the brokers that should be there, and to those that still are members; others are not waited for."""
+    def reach_peers(self, heard: Callable[[int], bool]) -> None:
+        """Connects to the brokers that should be there, to those that still are members, and to those that are `heard`, by member:
+        where this log ends too early to know them, a leader or a candidate among them waits for an answer. Others are not
+        waited for."""
         members = self._shard.machines.members
         known = members.announcements.committed
         configured = {known[member].ordinal for member in members.configuration.members if member in known}
-        self._links.dial_only(self.wanted | configured)
+        self._links.dial_only(self.wanted | configured | self._links.callers(heard))
 
     async def close(self) -> None:
         """Ends a hand-over that is under way."""

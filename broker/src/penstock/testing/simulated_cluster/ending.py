@@ -62,7 +62,10 @@ def _begin(leader: SimulatedBroker, world: World) -> asyncio.Task[None]:
 
 
 def _compare(leader: SimulatedBroker, broker: SimulatedBroker) -> None:
-    """Logs, states and partitions are alike."""
+    """Logs, states and partitions are alike, and so is who the members are."""
+    counted, in_log = broker.member.replica.core.configuration, broker.shard.configuration_in_log()
+    if counted != in_log:
+        raise Violation(f"broker {broker.ordinal} counts {counted}, its log says {in_log}")
     last = leader.shard.log.next_index - 1
     first = max(leader.shard.log.first_index, broker.shard.log.first_index)
     digests = [each.shard.log.digest(first, last)() for each in (leader, broker)]
@@ -116,7 +119,7 @@ async def _read(leader: SimulatedBroker, number: int, offset: int, end: int) -> 
             raise Violation(f"partition {number} offset {offset} cannot be read back: {result.error.name}")
         for view in split_batches(memoryview(b"".join(result.records))):
             for record in read_records(view):
-                if record.offset == offset:
+                if record.offset == offset < end:
                     found.append(record.value or b"")
                     offset += 1
                 elif record.offset > offset:
