@@ -53,8 +53,8 @@ e2e: setup ## every scenario on a real kind cluster
 demo: setup ## 100,000 messages, the leader killed in the middle, nothing lost (local processes); MODE chooses how brokers replicate
 	@$(BIN)/python e2e/demo.py $(if $(MODE),--mode $(MODE))
 
-demo-kind: setup ## the same on a real Kubernetes cluster through kubectl apply
-	@$(BIN)/python e2e/demo_kind.py
+demo-kind: setup ## the same on a real Kubernetes cluster through kubectl apply; MODE chooses how brokers replicate
+	@$(BIN)/python e2e/demo_kind.py $(if $(MODE),--mode $(MODE))
 
 bench: setup ## Penstock and Apache Kafka in turn, with ratios
 	tools/install-prerequisites java mvn

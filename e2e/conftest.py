@@ -1,36 +1,40 @@
-"""Scenarios on kind: one cluster for the session, one namespace for each test, and two looks after each: no error in the
-operator's log that nobody expects, and replicas that hold the same.
+"""Scenarios on kind: one cluster of four nodes for the session, one namespace for each test, and two looks after each: no
+error in the operator's log that nobody expects, and replicas that hold the same.
 
     make e2e                               all scenarios
     .venv/bin/pytest e2e -m smoke          the main path only
     PENSTOCK_E2E_KEEP=1 …                  leave the cluster for a look, and for the next run
 
-Scenarios of three brokers that leave them whole share one shard (`shard`). What loads and comparisons found is printed at
-the end. A test that fails leaves `build/e2e/<test>/` with the objects, events and logs of its namespace and of the operator.
+Scenarios of several brokers that leave them whole share one shard (`shard`; `cell` has one of each mode). What loads and
+comparisons found is printed at the end. A test that fails leaves `build/e2e/<test>/` with the objects, events and logs of its namespace and of the operator.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 import environment as penstock
+from cells import Cell, timeouts
 from dump import dump
 from kube import wait_for
+from modes import MODES, RAFT
+from nodes import rename_image
 from operator_log import OperatorLog
 from replicas_compared import compare_all
-from resources import TOPIC, message_cluster, outside_listeners, topic
+from resources import TOPIC, outside_listeners, topic
 from shard import Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from environment import Environment
     from kube import Kube
+    from modes import Mode
 
 CLUSTER_NAME = "penstock-e2e"
 OPERATOR_SELECTOR = "app.kubernetes.io/name=penstock-operator"
@@ -40,11 +44,12 @@ NAMESPACE_LABEL = "penstock-e2e"
 NAMESPACES_GONE_SECONDS_MAX = 180
 OPERATOR_READY_SECONDS_MAX = 90
 OPERATOR_REPLICAS = 2
+WORKERS = 3
 SHARED_CLUSTER = "orders"
 SHARED_TOPIC = "payments"
 SHARED_PARTITIONS = 4
-FOUND = ("load", "replicas")
-"""Properties of tests that are printed at the end of the session."""
+FOUND = ("load", "story", "replicas")
+"""Properties of tests that are printed at the end of the session, test by test; what cells found comes behind them."""
 
 _phase_reports = pytest.StashKey[dict[str, pytest.TestReport]]()
 
@@ -97,12 +102,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(report.nodeid.rpartition("::")[2])
             for line in lines:
                 terminalreporter.write_line(f"    {line}")
+    cells = [
+        str(value)
+        for report in terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", [])
+        for name, value in report.user_properties
+        if report.when == "call" and name == "cell"
+    ]
+    if cells:
+        terminalreporter.section("cells")
+        terminalreporter.write_line(timeouts())
+        for line in cells:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
 def environment() -> Iterator[Environment]:
     """The kind cluster with Penstock on it."""
-    ready = penstock.bring_up(CLUSTER_NAME, OPERATOR_REPLICAS)
+    ready = penstock.bring_up(CLUSTER_NAME, OPERATOR_REPLICAS, WORKERS)
     yield ready
     try:
         # Deleting a namespace must always come to an end: a finalizer that nobody releases shows here.
@@ -215,49 +231,83 @@ def neighbour(environment: Environment, kube: Kube, request: pytest.FixtureReque
 
 
 @dataclass
-class SharedShard:
-    """The three brokers that scenarios share; those that a failed scenario leaves are not used again."""
+class SharedShards:
+    """The brokers that scenarios share, a shard for each mode; those that a failed scenario leaves are not used again."""
 
     kube: Kube
-    shard: Shard | None = None
+    shards: dict[str, Shard] = field(default_factory=dict)
 
-    def whole(self) -> Shard:
-        """The shard, made if there is none; waits until it is whole."""
-        if self.shard is None:
-            kube = new_namespace(self.kube, "shard")
+    def whole(self, mode: Mode) -> Shard:
+        """The shard of a mode, made if there is none; waits until it is whole."""
+        if mode.name not in self.shards:
+            kube = new_namespace(self.kube, f"shard-{mode.name.lower()}")
             kube.apply(
-                message_cluster(SHARED_CLUSTER, replicas=3, listeners=outside_listeners(kube)),
+                mode.cluster(SHARED_CLUSTER, listeners=outside_listeners(kube)),
                 topic(SHARED_TOPIC, SHARED_CLUSTER, partitions=SHARED_PARTITIONS),
             )
             kube.wait_ready(TOPIC, SHARED_TOPIC)
-            self.shard = Shard(kube, SHARED_CLUSTER)
-        self.shard.wait_whole()
-        return self.shard
+            self.shards[mode.name] = Shard(kube, SHARED_CLUSTER, mode.replicas)
+        self.shards[mode.name].wait_whole()
+        return self.shards[mode.name]
 
-    def drop(self) -> None:
-        """Deletes it."""
-        if self.shard is not None:
-            _delete_namespace(self.shard.kube)
-            self.shard = None
+    def drop(self, mode: Mode) -> None:
+        """Deletes one."""
+        shard = self.shards.pop(mode.name, None)
+        if shard is not None:
+            _delete_namespace(shard.kube)
+
+    def drop_all(self) -> list[str]:
+        """Deletes all, for a scenario that would break them; returns their namespaces, which take a moment to go."""
+        namespaces = [shard.kube.namespace for shard in self.shards.values()]
+        for mode in MODES:
+            self.drop(mode)
+        return namespaces
 
 
 @pytest.fixture(scope="session")
-def shard_of_session(environment: Environment) -> Iterator[SharedShard]:
-    """What `shard` hands out."""
-    shared = SharedShard(environment.kube)
+def shards_of_session(environment: Environment) -> Iterator[SharedShards]:
+    """What `shard` and `cell` hand out."""
+    shared = SharedShards(environment.kube)
     yield shared
-    shared.drop()
+    shared.drop_all()
 
 
 @pytest.fixture
 def shard(
-    environment: Environment, shard_of_session: SharedShard, request: pytest.FixtureRequest
+    environment: Environment, shards_of_session: SharedShards, request: pytest.FixtureRequest
 ) -> Iterator[Shard]:
     """Three brokers that are whole, with topic SHARED_TOPIC; the scenario leaves them whole."""
-    found = shard_of_session.whole()
+    found = shards_of_session.whole(RAFT)
     yield found
     if _dump_failed(request, environment, found.kube):
-        shard_of_session.drop()
+        shards_of_session.drop(RAFT)
+
+
+@pytest.fixture(scope="session")
+def next_image(environment: Environment) -> str:
+    """Another image for brokers, as far as Kubernetes and the operator know: the same one under another name."""
+    return rename_image(environment, environment.image, f"{environment.image}-next")
+
+
+@pytest.fixture(params=MODES, ids=lambda mode: mode.name)
+def mode(request: pytest.FixtureRequest) -> Mode:
+    """A mode; the scenario runs in each of them."""
+    return cast("Mode", request.param)
+
+
+@pytest.fixture
+def cell(
+    environment: Environment,
+    shards_of_session: SharedShards,
+    mode: Mode,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
+) -> Iterator[Cell]:
+    """A whole shard of each mode, with topic SHARED_TOPIC; the scenario leaves it whole."""
+    shard = shards_of_session.whole(mode)
+    yield Cell(mode, shard, SHARED_TOPIC, environment, record_property)
+    if _dump_failed(request, environment, shard.kube):
+        shards_of_session.drop(mode)
 
 
 def _plain_name(request: pytest.FixtureRequest) -> str:

@@ -1,13 +1,14 @@
 """`make demo-kind`: the same as `make demo`, on a real Kubernetes cluster.
 
 1. A kind cluster, the image from this source tree, the chart.
-2. `kubectl apply -f examples/raft.yaml`, `kubectl wait --for=condition=Ready`: three brokers.
+2. `kubectl apply -f examples/raft.yaml`, `kubectl wait --for=condition=Ready`: three brokers. (`--mode` chooses another
+   example; `make demo-kind MODE=…`.)
 3. A pod with confluent-kafka produces 100,000 messages at acks=all.
 4. In the middle `kubectl delete pod --force` takes the leader away: another broker leads, and the StatefulSet brings the
    pod back on its volume.
 5. The pod reads everything back and compares it with its ledger. Exit 0 only when nothing acknowledged is missing or
    out of order within its partition.
-6. Once all three are level, their logs and states are compared by hash.
+6. Once all are level, their logs and states are compared by hash.
 """
 
 from __future__ import annotations
@@ -17,20 +18,26 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 import environment as penstock
 import show
 from kube import KubectlError
 from load import LoadPod
 from penstock.testing.replicas import DisagreementError
 from replicas_compared import compare_all
+from resources import bootstrap
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from environment import Environment
     from kube import Kube
 
 KIND_CLUSTER = "penstock-demo"
 NAMESPACE = "demo"
-CLUSTER = "raft"
+EXAMPLES = {"Raft": "raft.yaml", "MasterSlave": "master-slave.yaml"}
+"""The example of each mode."""
 TOPIC = "orders"
 MESSAGES = 100_000
 RATE = 10_000.0
@@ -38,13 +45,13 @@ RATE = 10_000.0
 READY_SECONDS_MAX = 120
 
 
-def apply_example(kube: Kube) -> str:
-    """Applies the example and waits until everything in it is Ready; returns the bootstrap address."""
+def apply_example(kube: Kube, example: Path) -> str:
+    """Applies an example and waits until everything in it is Ready; returns the name of its cluster."""
     kube.run("create", "namespace", NAMESPACE)
-    example = penstock.ROOT / "examples" / "raft.yaml"
+    name = str(next(yaml.safe_load_all(example.read_text()))["metadata"]["name"])
     show.step(f"kubectl apply -f {example.relative_to(penstock.ROOT)}")
     kube.run("apply", "-f", str(example))
-    for resource in (f"mc/{CLUSTER}", "topic/orders", "cg/billing"):
+    for resource in (f"mc/{name}", "topic/orders", "cg/billing"):
         kube.run(
             "wait",
             "--for=condition=Ready",
@@ -54,27 +61,27 @@ def apply_example(kube: Kube) -> str:
         )
     for line in kube.run("get", "mc,topic,cg").splitlines():
         show.step(line)
-    return str(kube.get("mc", CLUSTER)["status"]["bootstrap"]["internal"])
+    return name
 
 
-def _leader(kube: Kube) -> str:
+def _leader(kube: Kube, cluster: str) -> str:
     """The leader's name as the cluster's status has it."""
-    return str(kube.get("mc", CLUSTER)["status"]["shards"][0]["leader"])
+    return str(kube.get("mc", cluster)["status"]["shards"][0]["leader"])
 
 
-def carry_out(ready: Environment, messages: int) -> int:
+def carry_out(ready: Environment, example: Path, messages: int) -> int:
     """The demo itself; returns the exit code."""
     kube = ready.kube.within(NAMESPACE)
     started = time.monotonic()
-    bootstrap = apply_example(kube)
+    cluster = apply_example(kube, example)
     ready_s = time.monotonic() - started
-    broker = _leader(kube)
+    broker = _leader(kube, cluster)
     before = kube.get("pod", broker)["metadata"]["uid"]
 
     show.step(
         f"{messages:,} messages at acks=all from a pod, kubectl delete pod {broker} (the leader) --force halfway"
     )
-    load = LoadPod.start(kube, ready.client_image, bootstrap, TOPIC, messages, rate=RATE)
+    load = LoadPod.start(kube, ready.client_image, bootstrap(kube, cluster), TOPIC, messages, rate=RATE)
     killed_ms = 0
     with show.flow(messages) as move:
         for line in load.follow():
@@ -87,14 +94,14 @@ def carry_out(ready: Environment, messages: int) -> int:
                 kube.run("delete", "pod", broker, "--force", "--grace-period=0")
     report = load.ended()
     verdict = report.interrupted(killed_ms) if killed_ms else report.verdict
-    kube.run("wait", "--for=condition=Ready", f"mc/{CLUSTER}", f"--timeout={READY_SECONDS_MAX}s")
+    kube.run("wait", "--for=condition=Ready", f"mc/{cluster}", f"--timeout={READY_SECONDS_MAX}s")
     after = kube.get("pod", broker)["metadata"]["uid"]
     (agreement,) = compare_all(ready.kube, {NAMESPACE})
     show.step(agreement)
     rows = [
         ("resources Ready after", f"{ready_s:.1f} s"),
         ("leader deleted", broker),
-        ("leader now", _leader(kube)),
+        ("leader now", _leader(kube, cluster)),
         ("its pod is another one", "yes" if after != before else "NO"),
         ("replicas compared", "all logs and states are the same"),
     ]
@@ -107,6 +114,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--mode", choices=EXAMPLES, default="Raft")
     parser.add_argument("--messages", type=int, default=MESSAGES)
     parser.add_argument("--keep", action="store_true", help="leave the cluster running for a look")
     arguments = parser.parse_args()
@@ -115,7 +123,7 @@ def main() -> int:
         ready = penstock.bring_up(KIND_CLUSTER)
         # A kept cluster may hold an earlier run's messages; a namespace that is gone holds none.
         ready.kube.delete("namespace", NAMESPACE)
-        code = carry_out(ready, arguments.messages)
+        code = carry_out(ready, penstock.ROOT / "examples" / EXAMPLES[arguments.mode], arguments.messages)
         if arguments.keep:
             kept = True
             show.step(f"the cluster is left running: export KUBECONFIG={ready.kube.kubeconfig}")

@@ -7,6 +7,7 @@ Every step does nothing when its result is there, says what it does on stderr, a
 from __future__ import annotations
 
 import functools
+import json
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from client_image import build_client_image
 from docker_images import docker, forget_other_tags
-from kube import Kube
+from kube import ON_FIRST_NODE, Kube
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -52,16 +53,22 @@ def prepare_machine() -> None:
     _script(KIND / "node-image.sh")
 
 
-def bring_up(name: str, operator_replicas: int = 1) -> Environment:
-    """A cluster of that name with the present source tree's Penstock installed."""
+def bring_up(name: str, operator_replicas: int = 1, workers: int = 0) -> Environment:
+    """A cluster of that name with the present source tree's Penstock installed. Without workers everything runs on its
+    one node; otherwise the operator and the clients do on the first one, and brokers on the workers."""
     prepare_machine()
-    kubeconfig = Path(_script(KIND / "cluster.sh", "up", name))
+    kubeconfig = Path(_script(KIND / "cluster.sh", "up", name, str(workers)))
     kube = Kube(kubeconfig, Path(_script(KIND / "binaries.sh")))
     image = build_product_image()
     client_image = build_client_image(image)
     load_images(name, kube, image, client_image)
     install(kube, image, operator_replicas)
     return Environment(name, kube, image, client_image)
+
+
+def wire_network(name: str) -> None:
+    """Gives nodes that were started anew, and registered again, their place in the pod network."""
+    _script(KIND / "cluster.sh", "wire", name)
 
 
 def tear_down(name: str) -> None:
@@ -99,7 +106,13 @@ def install(kube: Kube, image: str, operator_replicas: int = 1) -> None:
     if "pending-" in helm(kube, "list", "--all", "--output=json"):
         # A run that was killed in the middle of this leaves a release that helm refuses to touch.
         helm(kube, "uninstall", RELEASE)
-    helm(kube, "upgrade", "--install", RELEASE, str(CHART), *(f"--set={value}" for value in values))
+    values_in_json = [f"{name}={json.dumps(value)}" for name, value in ON_FIRST_NODE.items()]
+    helm(
+        kube,
+        *("upgrade", "--install", RELEASE, str(CHART)),
+        *(f"--set={value}" for value in values),
+        *(f"--set-json={value}" for value in values_in_json),
+    )
 
 
 def helm(kube: Kube, *arguments: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # it has no __all__
     AdminClient,
     AlterConfigOpType,
@@ -83,3 +83,14 @@ def answer_to_one_message(bootstrap: str, topic: str) -> str:
     producer.flush(ANSWER_SECONDS_MAX)
     (answer,) = answers
     return answer
+
+
+def messages_read(bootstrap: str, topic: str, count: int) -> int:
+    """Reads partition 0 from its beginning, `count` messages at most; returns how many there were in time."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "probe", "log_level": 0})
+    try:
+        consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+        found = consumer.consume(count, ANSWER_SECONDS_MAX)
+        return sum(message.error() is None for message in found)
+    finally:
+        consumer.close()

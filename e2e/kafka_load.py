@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from penstock.testing.availability.load import CONNECTION
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,6 +27,13 @@ QUEUED_MESSAGES_MAX = 20_000
 """How many messages the client may hold back; small enough that a kill in the middle meets work in flight."""
 DELIVERY_MS_MAX = 120_000
 """How long the client retries one message; longer than any restart that a scenario waits for."""
+CLIENT_TIMEOUTS = {
+    **CONNECTION,
+    # The default of 30 s would be measured as the broker's recovery, too: a pod's old address does not refuse
+    # connections in every pod network, and the name points to it for a moment.
+    "socket.connection.setup.timeout.ms": 2_000,
+}
+"""What is not as in librdkafka: how long a client waits before it looks elsewhere is a good part of what it notices."""
 READ_BATCH_MESSAGES = 2_000
 READ_SECONDS_MAX = 120.0
 READ_ALONG_SECONDS = 0.1
@@ -192,10 +201,7 @@ class KafkaLoad:
 
     def _connection_settings(self) -> dict[str, Any]:
         return {
-            # The defaults, 10 s and 30 s, would be measured as the broker's recovery: a pod's old address does not
-            # refuse connections in every pod network, and the name points to it for a moment.
-            "reconnect.backoff.max.ms": 500,
-            "socket.connection.setup.timeout.ms": 2_000,
+            **CLIENT_TIMEOUTS,
             "error_cb": self._mention,
             "log_level": 0,  # its errors are counted; on stderr they would drown the progress
         }

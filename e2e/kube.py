@@ -24,8 +24,14 @@ if TYPE_CHECKING:
 
 Seen = TypeVar("Seen")
 
+ON_FIRST_NODE = {
+    "nodeSelector": {"node-role.kubernetes.io/control-plane": ""},
+    "tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}],
+}
+"""Of a pod: where the operator and all that watches run, because scenarios break the other nodes."""
 COMMAND_SECONDS_MAX = 120.0
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
+"""Often enough; each look is a kubectl, which takes a tenth of a second from those that are looked at."""
 READY_SECONDS_MAX = 120.0
 GONE_SECONDS_MAX = 120.0
 

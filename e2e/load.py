@@ -14,7 +14,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kube import KubectlError, wait_for
+from kube import ON_FIRST_NODE, KubectlError, wait_for
 from penstock.testing.ledger import Silence, Verdict
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from kube import Kube
 
+PAYLOAD_BYTES = 100
 POD_START_SECONDS_MAX = 60.0
 POD_END_SECONDS_MAX = 420.0
 _numbers = itertools.count(1)
@@ -29,12 +30,22 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Report:
-    """How a load ended: the ledger's verdict and the longest time without an acknowledgement (ms since 1970)."""
+    """How a load ended: the ledger's verdict and the longest times without an acknowledgement (ms since 1970)."""
 
     verdict: Verdict
     complete: bool
-    silence: Silence | None
+    silences: tuple[Silence, ...]
     client_errors: dict[str, int]
+
+    @property
+    def silence(self) -> Silence | None:
+        """The longest of them."""
+        return max(self.silences, key=lambda silence: silence.length_ms, default=None)
+
+    def silent_ms(self, from_ms: int, until_ms: int) -> int:
+        """The longest time without an acknowledgement of which some lies within that time (ms since 1970)."""
+        touching = (silence.length_ms for silence in self.silences if silence.touches(from_ms, until_ms))
+        return max(touching, default=0)
 
     def interrupted(self, at_ms: int) -> Verdict:
         """The verdict with the recovery that followed an interruption at `at_ms`, by the same machine's clock."""
@@ -64,6 +75,7 @@ class LoadPod:
         rate: float = 0.0,
         phase: str = "both",
         read_along: bool = False,
+        payload_bytes: int = PAYLOAD_BYTES,
     ) -> LoadPod:
         """Starts a pod; `run` names the messages, so that a later pod can look for them (a new name by default)."""
         pod = cls(kube, image, f"load-{next(_numbers)}")
@@ -73,6 +85,8 @@ class LoadPod:
             str(messages),
             "--rate",
             str(rate),
+            "--payload-bytes",
+            str(payload_bytes),
             *(["--read-along"] if read_along else []),
         ]
         kube.apply(_manifest(pod.name, image, arguments))
@@ -132,8 +146,8 @@ class LoadPod:
             words = text[-2000:] if last is None else last.get("failed", text[-2000:])
             raise KubectlError(f"load pod {self.name} could not finish: {words}")
         verdict = Verdict(**{**last["verdict"], "examples": tuple(last["verdict"]["examples"])})
-        silence = None if last["silence"] is None else Silence(**last["silence"])
-        return Report(verdict, last["complete"], silence, last["client_errors"])
+        silences = tuple(Silence(*silence) for silence in last["silences"])
+        return Report(verdict, last["complete"], silences, last["client_errors"])
 
 
 def run_load(
@@ -156,6 +170,7 @@ def _manifest(name: str, image: str, arguments: list[str]) -> dict[str, Any]:
             "terminationGracePeriodSeconds": 1,
             "automountServiceAccountToken": False,
             "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            **ON_FIRST_NODE,
             "containers": [
                 {
                     "name": "load",

@@ -66,12 +66,11 @@ def run(arguments: argparse.Namespace) -> int:
         "produce": verdict.unacked == 0,
         "consume": verdict.received == arguments.messages and not verdict.strangers,
     }[arguments.phase]
-    silence = None if ledger.silence is None else dataclasses.asdict(ledger.silence)
     _print(
         {
             "verdict": dataclasses.asdict(verdict),
             "complete": complete,
-            "silence": silence,
+            "silences": [dataclasses.astuple(silence) for silence in ledger.silences],
             "client_errors": load.errors,
         }
     )

@@ -7,6 +7,7 @@ what docs/operating.md says of a shard that is well.
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,17 @@ from kube import condition_of, wait_for
 from resources import CLUSTER, bootstrap
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kube import Kube
 
 BACK_SECONDS_MAX = 60.0
 """How long a broker may be away whose container or pod ended."""
 LEADER_SECONDS_MAX = 30.0
+LEADS, FOLLOWS = ("Leader", "Master"), ("Follower", "Slave")
+"""Roles in the status, in the words of either mode."""
+ANSWER_SECONDS_MAX = 5.0
+"""How long a broker is waited for; one on a paused node takes connections and answers none."""
 WHOLE_SECONDS_MAX = 90.0
 """Longer than the operator's resync: what no object of Kubernetes tells it, it sees when it comes by."""
 
@@ -46,7 +53,11 @@ class Shard:
 
     def told_by(self, pod: str) -> dict[str, Any] | None:
         """The shard as one broker knows it; None when it does not answer."""
-        done = self.kube.attempt("get", "--raw", self.kube.broker_path(pod, "/v1/cluster"))
+        path = self.kube.broker_path(pod, "/v1/cluster")
+        try:
+            done = self.kube.attempt("get", "--raw", path, seconds=ANSWER_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            return None
         if done.returncode != 0:
             return None
         shard: dict[str, Any] = json.loads(done.stdout)["shards"][0]
@@ -72,7 +83,7 @@ class Shard:
         """Its line of `kubectl get mc`."""
         return self.kube.run("get", CLUSTER, self.cluster, "--no-headers").split()
 
-    def wait_served(self) -> dict[str, Any]:
+    def wait_served(self, seconds: float = WHOLE_SECONDS_MAX) -> dict[str, Any]:
         """Waits until all brokers name one leader and are in sync; returns what the leader tells."""
 
         def served() -> dict[str, Any] | None:
@@ -89,13 +100,13 @@ class Shard:
         return wait_for(
             "every broker to be in sync",
             served,
-            seconds=WHOLE_SECONDS_MAX,
+            seconds=seconds,
             last_seen=lambda: json.dumps({pod: self.told_by(pod) for pod in self.pods}),
         )
 
-    def wait_whole(self) -> dict[str, Any]:
-        """Waits until the brokers are whole and the status says the same as they; returns its row."""
-        told = self.wait_served()
+    def wait_whole(self, seconds: float = WHOLE_SECONDS_MAX) -> dict[str, Any]:
+        """Waits until the brokers are whole, `seconds` at most, and the status says the same as they; returns its row."""
+        told = self.wait_served(seconds)
         found = wait_for(
             f"status to say that {told['leader']} leads epoch {told['epoch']} of a shard that is whole",
             lambda: self._whole(told),
@@ -103,8 +114,8 @@ class Shard:
             last_seen=lambda: json.dumps(self.kube.get(CLUSTER, self.cluster).get("status")),
         )
         row: dict[str, Any] = found["status"]["shards"][0]
-        roles = sorted(member["role"] for member in row["members"])
-        assert roles == ["Follower"] * (self.replicas - 1) + ["Leader"], row
+        follow = [member["role"] for member in row["members"] if member["name"] != row["leader"]]
+        assert all(role in FOLLOWS for role in follow), row
         return row
 
     def wait_reason(self, type_: str, status: str, *reasons: str) -> str:
@@ -137,7 +148,7 @@ class Shard:
             and (row.get("leader"), row.get("epoch")) == (told["leader"], told["epoch"])
             and sorted(members) == self.pods
             and all(member["inSync"] for member in members.values())
-            and members[told["leader"]]["role"] == "Leader"
+            and members[told["leader"]]["role"] in LEADS
             and conditions
             == {
                 "Ready": ("True", "BrokersReady"),
@@ -179,12 +190,21 @@ class Shard:
 
     # --- faults ----------------------------------------------------------------------------------
 
-    def kill_process(self, pod: str) -> None:
-        """SIGKILL to a broker's process, from its node: within a container nobody can kill process 1."""
+    def node(self, pod: str) -> str:
+        """The node that a broker runs on."""
+        return str(self.kube.get("pod", pod)["spec"]["nodeName"])
+
+    def killer(self, pod: str) -> Callable[[], None]:
+        """What sends SIGKILL to a broker's process, from its node: within a container nobody can kill process 1. It asks
+        Kubernetes nothing any more."""
         found = self.kube.get("pod", pod)
         container = found["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
         task = ("ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container)
-        docker("exec", found["spec"]["nodeName"], *task)
+        return lambda: print(docker("exec", found["spec"]["nodeName"], *task), end="")
+
+    def kill_process(self, pod: str) -> None:
+        """SIGKILL to a broker's process."""
+        self.killer(pod)()
 
     def delete_pods(self, *pods: str, by_force: bool = False) -> None:
         """`kubectl delete pod`, with or without a goodbye; the StatefulSet makes them anew."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # it has no __all__
 
+from cells import Bound, check
 from kafka_load import KafkaLoad, LoadPlan
 from kube import Kube, KubectlError, wait_for
 from load import Report
@@ -20,6 +21,7 @@ from penstock.testing.ledger import Ledger, Silence, Verdict
 from penstock.testing.process import BrokerProcess
 from penstock.testing.replicas import DisagreementError
 from replicas_compared import compare_all
+from story import conditions, find_in_order
 
 STOP_AFTER_MESSAGES = 500
 
@@ -64,8 +66,36 @@ def test_recovery_is_counted_from_the_kill_to_the_end_of_the_silence(
     killed_ms: int, recovered_ms: int | None
 ) -> None:
     verdict = Verdict(1, 1, 0, 1, 0, 0, 0, 0, 0, 0, None)
-    report = Report(verdict, complete=True, silence=Silence(990, 1_800), client_errors={})
+    report = Report(verdict, complete=True, silences=(Silence(990, 1_800),), client_errors={})
     assert report.interrupted(killed_ms).recovered_ms == recovered_ms
+
+
+def test_a_fault_cost_the_longest_silence_that_touches_it() -> None:
+    verdict = Verdict(1, 1, 0, 1, 0, 0, 0, 0, 0, 0, None)
+    silences = (Silence(0, 100), Silence(990, 1_200), Silence(1_500, 1_900), Silence(5_000, 9_000))
+    report = Report(verdict, complete=True, silences=silences, client_errors={})
+    assert report.silent_ms(1_000, 2_000) == 400
+    assert report.silent_ms(1_000, 1_400) == 210, "it began before the fault, and counts whole"
+    assert report.silent_ms(3_000, 4_000) == 0
+    assert report.silence == silences[-1]
+
+
+@pytest.mark.parametrize("times", [[1, 401, 401], [1, 1, 2_501]], ids=["half", "worst"])
+def test_a_cell_that_costs_more_than_its_bound_fails(times: list[int]) -> None:
+    bound, usual_ms = Bound(p50_ms=100, max_ms=800), 100
+    check([1, 400, 2_500], usual_ms, bound)
+    with pytest.raises(AssertionError, match=str(times[-1])):
+        check(times, usual_ms, bound)
+
+
+def test_a_story_tells_each_sentence_once_and_keeps_the_order() -> None:
+    ready = {"type": "Ready", "status": "True", "reason": "BrokersMissing", "message": "2 of 3: one is away"}
+    waits = {"type": "Progressing", "status": "True", "reason": "Waiting", "message": "one is away"}
+    assert conditions([ready, waits]) == ["Ready=True BrokersMissing: 2 of 3: one is away"]
+    lines = ["10:00:01 Event Left: a", "10:00:02 Event Came: b"]
+    find_in_order(lines, "Left", "Came")
+    with pytest.raises(AssertionError, match="'Left' is not in"):
+        find_in_order(lines, "Came", "Left")
 
 
 def test_a_load_that_reads_along_and_is_stopped_has_seen_everything_twice(tmp_path: Path) -> None:

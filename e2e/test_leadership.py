@@ -1,5 +1,5 @@
-"""Leadership as people and Kubernetes move it: by annotation, by an eviction, before a drain; labels and the Service of the
-leaders follow."""
+"""Leadership as people move it, by annotation; labels and the Service of the leaders follow. A node that is drained, which moves
+it too, is among the cells (`test_cells_nodes.py`)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from conftest import SHARED_TOPIC
 from continuous_load import continuous_load
+from events import told
 from kube import wait_for
 from resources import CLUSTER, HAND_OVER
 
@@ -64,11 +63,6 @@ def wait_labels(shard: Shard, leader: str, epoch: int, seconds: float = FOLLOW_S
     )
 
 
-def events(kube: Kube, *reasons: str) -> list[dict[str, Any]]:
-    """Events of clusters with one of these reasons."""
-    return [event for event in kube.items("events") if event["reason"] in reasons]
-
-
 @contextmanager
 def wish(shard: Shard, value: str) -> Iterator[dict[str, Any]]:
     """Annotates the cluster with a hand-over, hands out the answer from its status, and takes the annotation away."""
@@ -111,9 +105,9 @@ def test_a_leader_hands_over_because_of_an_annotation(
         load.wait_flow()
     record_property("load", load.line("hand-over by annotation"))
     assert shard.wait_whole()["leader"] == heir
-    told = [event["message"] for event in events(shard.kube, "HandOver")]
-    assert f"{before['leader']} hands over to {heir} because {HAND_OVER} says so" in told
-    assert events(shard.kube, "HandOverRefused")
+    messages = [event["message"] for event in told(shard.kube, "HandOver")]
+    assert f"{before['leader']} hands over to {heir} because {HAND_OVER} says so" in messages
+    assert told(shard.kube, "HandOverRefused")
 
 
 def test_labels_and_the_service_of_the_leaders_follow_a_failover(
@@ -133,69 +127,3 @@ def test_labels_and_the_service_of_the_leaders_follow_a_failover(
     record_property("load", f"labels followed {time.monotonic() - elected:.1f} s after the election was seen")
     shard.wait_back(before["leader"], process)
     shard.wait_whole()
-
-
-def test_an_eviction_hands_over_and_the_next_one_has_to_wait(
-    environment: Environment, shard: Shard, record_property: Tell
-) -> None:
-    """
-    1. Under load the leader is evicted, as a drain does it: another broker leads at once.
-    2. A second eviction before the first broker is back is refused by the disruption budget.
-    3. The first is back and in sync; then the second may go.
-    """
-    before = shard.leading()
-    leader = before["leader"]
-    process = shard.incarnation(leader)
-    follower = next(pod for pod in shard.pods if pod != leader)
-    with continuous_load(shard.kube, environment.client_image, shard.bootstrap, SHARED_TOPIC) as load:
-        assert evict(shard.kube, leader) == ""
-        refusal = evict(shard.kube, follower)
-        assert "disruption budget" in refusal, refusal
-        assert shard.leading(other_than=leader)["leader"] != leader
-        shard.wait_back(leader, process)
-        shard.wait_whole()
-        process = shard.incarnation(follower)
-        assert evict(shard.kube, follower) == ""
-        shard.wait_back(follower, process)
-        row = shard.wait_whole()
-    record_property("load", load.line("leader and a follower evicted"))
-    assert row["leader"] != leader
-
-
-def test_a_leader_leaves_a_cordoned_node(
-    environment: Environment, shard: Shard, record_property: Tell
-) -> None:
-    """
-    1. Under load the leader's node is cordoned: leadership goes to a broker on another node, and an Event says why.
-    2. The node is uncordoned: nothing moves back.
-    """
-    before = shard.leading()
-    places = {pod: shard.kube.get("pod", pod)["spec"]["nodeName"] for pod in shard.pods}
-    node = places[before["leader"]]
-    if set(places.values()) == {node}:
-        pytest.skip(f"all brokers are on node {node}: there is no other to go to")
-    with continuous_load(shard.kube, environment.client_image, shard.bootstrap, SHARED_TOPIC) as load:
-        shard.kube.run("cordon", node)
-        try:
-            after = shard.leading(other_than=before["leader"])
-            load.wait_flow()
-        finally:
-            shard.kube.run("uncordon", node)
-        row = shard.wait_whole()
-    record_property("load", load.line("leader's node cordoned"))
-    assert places[after["leader"]] != node
-    assert row["leader"] == after["leader"]
-    told = [event["message"] for event in events(shard.kube, "HandOver")]
-    assert any(f"because node {node} is cordoned" in message for message in told), told
-
-
-def evict(kube: Kube, pod: str) -> str:
-    """Asks for an eviction; returns the API server's refusal, or nothing."""
-    eviction = {
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": {"name": pod, "namespace": kube.namespace},
-    }
-    path = f"/api/v1/namespaces/{kube.namespace}/pods/{pod}/eviction"
-    done = kube.attempt("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
-    return done.stderr if done.returncode else ""

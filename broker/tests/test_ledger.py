@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.testing.ledger import EXAMPLES_MAX, Ledger, LedgerError
+from penstock.testing.ledger import EXAMPLES_MAX, SILENCES_MAX, Ledger, LedgerError, Silence
 
 
 def ledger_of(messages: int, partitions: int = 1) -> Ledger:
@@ -122,6 +122,28 @@ def test_recovery_ends_with_the_longest_silence_and_not_with_a_late_answer() -> 
     assert ledger.judge().recovered_ms == 800
     assert ledger.silence is not None
     assert ledger.silence.length_ms == 5000
+
+
+def test_the_longest_silences_are_kept_in_the_order_in_which_they_came() -> None:
+    ledger = Ledger()
+    now_ms = 0
+    for number in range(SILENCES_MAX + 2):
+        ledger.send()
+        # Of the gaps, which get longer and longer, the first is the one too many.
+        now_ms += number
+        ledger.acknowledge(number, 0, number, now_ms=now_ms)
+    silences = ledger.silences
+    assert [silence.length_ms for silence in silences] == list(range(2, SILENCES_MAX + 2))
+    assert silences[0] == Silence(1, 3)
+    assert ledger.silence == silences[-1]
+
+
+@pytest.mark.parametrize(
+    ("from_ms", "until_ms", "touches"),
+    [(0, 9, False), (0, 10, True), (12, 15, True), (20, 30, True), (21, 30, False)],
+)
+def test_a_silence_belongs_to_the_times_that_it_touches(from_ms: int, until_ms: int, touches: bool) -> None:
+    assert Silence(10, 20).touches(from_ms, until_ms) is touches
 
 
 def test_without_an_acknowledgement_after_the_interruption_nothing_recovered() -> None:

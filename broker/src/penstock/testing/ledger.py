@@ -9,6 +9,7 @@ What it deliberately leaves to others: making the messages, talking to the broke
 
 from __future__ import annotations
 
+import heapq
 from array import array
 from collections import Counter
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ MESSAGES_MAX = 10_000_000
 
 EXAMPLES_MAX = 10
 """How many offending messages of each kind a verdict names; the counts are always complete."""
+
+SILENCES_MAX = 300
+"""How many stretches without an acknowledgement are kept, the longest ones: enough for the faults of one run."""
 
 _NOWHERE = -1
 
@@ -41,6 +45,10 @@ class Silence:
     def length_ms(self) -> int:
         """How long it lasted."""
         return self.until_ms - self.from_ms
+
+    def touches(self, from_ms: int, until_ms: int) -> bool:
+        """Whether some of it lies within that time."""
+        return self.from_ms <= until_ms and from_ms <= self.until_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +113,7 @@ class Ledger:
         self._redelivered = 0
         self._last_ack_ms: int | None = None
         self._interrupted_ms: int | None = None
-        self._silence: Silence | None = None
+        self._silences: list[tuple[int, int, int]] = []  # a heap of (length, from, until), the shortest first
         self._silence_after: Silence | None = None
 
     @property
@@ -126,7 +134,12 @@ class Ledger:
     @property
     def silence(self) -> Silence | None:
         """The longest time between two acknowledgements; None before the second one."""
-        return self._silence
+        return max(self.silences, key=lambda silence: silence.length_ms, default=None)
+
+    @property
+    def silences(self) -> list[Silence]:
+        """The SILENCES_MAX longest times between two acknowledgements, in the order in which they came."""
+        return [Silence(began, ended) for _, began, ended in sorted(self._silences, key=lambda one: one[1:])]
 
     def send(self) -> int:
         """Numbers the next message. Raises LedgerError when the ledger is full."""
@@ -243,8 +256,9 @@ class Ledger:
         if started is None:
             return
         silence = Silence(started, now_ms)
-        if self._silence is None or silence.length_ms > self._silence.length_ms:
-            self._silence = silence
+        heapq.heappush(self._silences, (silence.length_ms, started, now_ms))
+        if len(self._silences) > SILENCES_MAX:
+            heapq.heappop(self._silences)
         if self._interrupted_ms is None or now_ms < self._interrupted_ms:
             return
         if self._silence_after is None or silence.length_ms > self._silence_after.length_ms:
