@@ -112,6 +112,7 @@ async def _read_back(leader: SimulatedBroker, world: World) -> None:
 
 async def _read(leader: SimulatedBroker, number: int, offset: int, end: int) -> list[bytes]:
     found: list[bytes] = []
+    wanted = end - offset
     while offset < end:
         asked = FetchPartition(TOPIC, number, offset, 10_000)
         (result,) = await leader.data.fetch(CONTEXT, [asked], min_bytes=1, max_bytes=1 << 20, max_wait_ms=0)
@@ -119,9 +120,10 @@ async def _read(leader: SimulatedBroker, number: int, offset: int, end: int) -> 
             raise Violation(f"partition {number} offset {offset} cannot be read back: {result.error.name}")
         for view in split_batches(memoryview(b"".join(result.records))):
             for record in read_records(view):
-                if record.offset == offset < end:
+                if record.offset == offset:
                     found.append(record.value or b"")
                     offset += 1
                 elif record.offset > offset:
                     raise Violation(f"partition {number} offset {offset} is missing")
-    return found
+    # What came after `end` may stand in the last batches.
+    return found[:wanted]
