@@ -31,8 +31,9 @@ from penstock.raft.modes import mode_named
 from penstock.replication.comparing import ComparingOptions
 from penstock.runtime.data_folder import DataFolder
 from penstock.runtime.maintenance import Maintenance, MaintenanceOptions
-from penstock.runtime.member import BrokerIdentity as MemberIdentity
-from penstock.runtime.member import MemberOptions, ShardMember
+from penstock.runtime.member import ShardMember
+from penstock.runtime.member_options import BrokerIdentity as MemberIdentity
+from penstock.runtime.member_options import MemberOptions
 from penstock.runtime.opening import OpenedShard
 from penstock.runtime.shard import Shard
 from penstock.runtime.threads import Threads

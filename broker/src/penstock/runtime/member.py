@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-
-import msgspec
+from collections.abc import Awaitable, Callable, Sequence
 
 from penstock.catalog.partitions import PartitionsDropped, opened
 from penstock.catalog.placement import misplaced
@@ -20,12 +18,8 @@ from penstock.model.commands import Command
 from penstock.model.errors import PenstockError
 from penstock.raft.configuration import ChangeKind, Configuration
 from penstock.raft.messages import MessageError, Refusal
-from penstock.raft.modes import RAFT
 from penstock.raft.progress import ProgressState
-from penstock.raft.state import Mode
 from penstock.replication.announcing import due_announcements
-from penstock.replication.comparing import ComparingOptions
-from penstock.replication.features import FEATURE_LEVEL
 from penstock.replication.founding import FoundingStep, decide_founding
 from penstock.replication.members import MemberChanged, MembershipCommand, ShardRecovered, member_id
 from penstock.replication.membership import Peer, Roster, Standing, Step, next_change
@@ -36,8 +30,10 @@ from penstock.runtime.core_making import TICKS_PER_ELECTION, CoreMaker
 from penstock.runtime.data_folder import MetaStore
 from penstock.runtime.forked_tails import ForkedTails
 from penstock.runtime.handing_over import HandingOver
-from penstock.runtime.links import Address, Links
+from penstock.runtime.heard import Heard
+from penstock.runtime.links import Links
 from penstock.runtime.mastership import Elector, Mastership, led_outside
+from penstock.runtime.member_options import BrokerIdentity, MemberOptions
 from penstock.runtime.opening import OpenedShard
 from penstock.runtime.peer_requests import PeerRequests
 from penstock.runtime.recoveries import Recoveries
@@ -64,26 +60,6 @@ _STEPS = {
     Step.PROMOTE: ChangeKind.VOTER,
     Step.REMOVE: ChangeKind.REMOVE,
 }
-
-
-class MemberOptions(msgspec.Struct, frozen=True):
-    """`peers` has the other brokers' addresses by ordinal."""
-
-    replicas: int
-    formed: bool
-    election_timeout_ms: int
-    peers: Mapping[int, Address]
-    comparing: ComparingOptions = ComparingOptions()
-    mode: Mode = RAFT
-
-
-class BrokerIdentity(msgspec.Struct, frozen=True):
-    """What a broker says of itself to others."""
-
-    name: str
-    release: str
-    peer: str
-    feature_level: int = FEATURE_LEVEL
 
 
 class ShardMember:
@@ -147,13 +123,16 @@ class ShardMember:
         self.replica.attach(self._cores.make(self.recoveries.configuration()), self.seeding)
         self.waiting_for: str | None = "the broker is starting"
         self._ticker: asyncio.Task[None] | None = None
-        # When, in ticks, each member was heard of last.
-        self._ticks = 0
-        self._heard: dict[int, int] = {}
+        self._heard = Heard(TICKS_PER_ELECTION)
         self.mastership: Mastership | None = None
         if elector is not None:
             self.mastership = Mastership(
-                self.replica, elector, store, clock, can_lead=lambda: self._can_lead, is_heard=self._is_heard
+                self.replica,
+                elector,
+                store,
+                clock,
+                can_lead=lambda: self._can_lead,
+                is_heard=self._heard.lately,
             )
         self._handing_over = HandingOver(
             self.replica, self.mastership or self.replica, self.links, options.election_timeout_ms
@@ -213,9 +192,9 @@ class ShardMember:
 
     def tick(self) -> None:
         """A tick has passed."""
-        self._ticks += 1
+        self._heard.tick()
         self._consider_founding()
-        self.resizing.reach_peers(self._is_heard)
+        self.resizing.reach_peers(self._heard.lately)
         self.seeding.tick()
         if self.replica.is_leader or self._can_lead:
             self.replica.tick()
@@ -311,7 +290,7 @@ class ShardMember:
         self._successor.leader_is_gone(voters, self._seniority.rank(others))
 
     def _received(self, greeting: Greeting, frame: PeerFrame) -> None:
-        self._heard[greeting.member] = self._ticks
+        self._heard.note(greeting.member)
         try:
             if frame.kind == KIND_CONSENSUS:
                 self.replica.received(greeting.member, frame)
@@ -434,13 +413,10 @@ class ShardMember:
         if not self.replica.is_leader:
             return {}
         return {
-            item.member: Standing(item.match, self._is_heard(item.member))
+            item.member: Standing(item.match, self._heard.lately(item.member))
             for item in self.replica.core.status().followers
             if item.member != self.own_member
         }
-
-    def _is_heard(self, member: int) -> bool:
-        return self._ticks - self._heard.get(member, -TICKS_PER_ELECTION) < TICKS_PER_ELECTION
 
     @property
     def leader_member(self) -> int:
@@ -457,7 +433,7 @@ class ShardMember:
         level = {
             item.member
             for item in self.replica.core.status().followers
-            if item.state is ProgressState.REPLICATE and self._is_heard(item.member)
+            if item.state is ProgressState.REPLICATE and self._heard.lately(item.member)
         }
         return [member for member in voters if member == self.own_member or member in level]
 

@@ -7,7 +7,8 @@ import random
 from penstock.runtime.clock import Clock
 from penstock.runtime.data_folder import MetaStore
 from penstock.runtime.maintenance import Maintenance
-from penstock.runtime.member import BrokerIdentity, MemberOptions, ShardMember
+from penstock.runtime.member import ShardMember
+from penstock.runtime.member_options import BrokerIdentity, MemberOptions
 from penstock.runtime.opening import OpenedShard
 from penstock.service.cluster import ClusterView
 

@@ -27,8 +27,9 @@ from penstock.runtime.clock import Clock
 from penstock.runtime.data_folder import FORMAT, META_NAME, Meta
 from penstock.runtime.lease_elector import LeaseElector
 from penstock.runtime.maintenance import Maintenance, MaintenanceOptions
-from penstock.runtime.member import BrokerIdentity as MemberIdentity
-from penstock.runtime.member import MemberOptions, ShardMember
+from penstock.runtime.member import ShardMember
+from penstock.runtime.member_options import BrokerIdentity as MemberIdentity
+from penstock.runtime.member_options import MemberOptions
 from penstock.runtime.opening import OpenedShard, ShardOptions, open_shard
 from penstock.runtime.shard import Shard
 from penstock.runtime.threads import Threads
