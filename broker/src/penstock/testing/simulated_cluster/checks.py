@@ -113,6 +113,12 @@ class Checks:
         self._check_committed(broker, seen)
         seen.voters = core.configuration.voters
 
+    def ended(self, broker: SimulatedBroker) -> None:
+        """Its process ended by itself within a turn, in which it may have acknowledged what it stored."""
+        seen = self._seen.get(broker.ordinal)
+        if seen is not None:
+            self._note_stored(broker, seen)
+
     def _note_stored(self, broker: SimulatedBroker, seen: _Seen) -> None:
         log, member = broker.shard.log, broker.member.own_member
         stored = broker.shard.stored_index

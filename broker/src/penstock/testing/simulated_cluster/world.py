@@ -411,7 +411,9 @@ class World(Observer):
             isinstance(error, OSError) and error.errno == errno.EIO and broker.disk.sync_fails
         ):
             self._forget(broker)
-        elif not isinstance(error, PowerLossError | MastershipLostError):
+        elif isinstance(error, MastershipLostError):
+            self.checks.ended(broker)
+        elif not isinstance(error, PowerLossError):
             self.failed(broker, error)
         self._start_later(broker, RETRY_START_SECONDS)
 
