@@ -35,7 +35,7 @@ def test_a_seed_is_one_life_of_a_master() -> None:
 
 
 def test_simulated_masters_do_and_meet_something() -> None:
-    worlds = [run_life(seed) for seed in range(30)]
+    worlds = [run_life(seed) for seed in range(40)]
     assert sum(world.masters for world in worlds) > 60
     assert sum(world.acknowledged_count for world in worlds) > 20_000
     assert {kind for world in worlds for kind in world.faults.met} == set(KINDS)
