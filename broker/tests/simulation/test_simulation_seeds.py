@@ -40,6 +40,7 @@ def test_simulated_clusters_keep_their_promises(first: int) -> None:
         (2949, "what a slow disk still held up was committed while all was read back"),
         (5591, "a leader that was started again did not say which old entries changed the members"),
         (5724, "a new leader got no answer from a broker whose log ended before it knew that leader"),
+        (11401, "messages were removed, as had been asked for before, while all was read back"),
     ],
 )
 def test_lives_that_once_went_wrong(seed: int, story: str) -> None:
