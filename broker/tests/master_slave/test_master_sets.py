@@ -187,6 +187,14 @@ def test_async_what_may_be_lost_is_told_before_the_member_leads() -> None:
     )
 
 
+def test_async_who_is_further_than_the_lease_does_not_speak_of_lost_entries() -> None:
+    (told,) = (each for each in master(ASYNC, log_end=104).outputs if isinstance(each, MayHaveLost))
+    assert told.sentence == (
+        "this broker goes on from entry 104; orders-0-1 had written 100 when it last renewed, all of which is here, but"
+        " not whatever it acknowledged after that"
+    )
+
+
 def test_async_the_lease_tells_how_far_the_masters_log_is() -> None:
     member = master(ASYNC)
     member.election.log_at(5, 140, member.now)

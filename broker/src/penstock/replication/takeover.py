@@ -162,8 +162,9 @@ def _not_free(record: LeaseRecord, left_ms: int) -> Wait:
 def _loss(record: LeaseRecord, own: Standing, policy: FailoverPolicy) -> str:
     if policy.replication is Replication.SYNC or holds_everything(record, own.member):
         return ""
-    lacking = max(0, record.log_end - own.log_end)
+    lacking = record.log_end - own.log_end
+    known = f"so {lacking} entries are lost, and with them" if lacking > 0 else "all of which is here, but not"
     return (
         f"this broker goes on from entry {own.log_end}; {record.holder_name} had written {record.log_end} when it last"
-        f" renewed, so {lacking} entries are lost, and with them whatever it acknowledged after that"
+        f" renewed, {known} whatever it acknowledged after that"
     )

@@ -292,6 +292,19 @@ class ShardProcesses:
         self._wait(known, timeout_s, "no leader")
         return max(found)[1]
 
+    def leader_with_heir(self) -> int:
+        """Who leads, once its sight has another member in sync: it can be lost then, and somebody may take over."""
+        found: list[int] = []
+
+        def known() -> bool:
+            found[:] = [self.leader()]
+            with contextlib.suppress(ServerError):
+                return len(self.view(found[0]).in_sync) > 1
+            return False
+
+        self._wait(known, SETTLE_TIMEOUT_S, "nobody in sync with the leader")
+        return found[0]
+
     def followers(self) -> list[int]:
         """The running brokers that do not lead."""
         leader = self.leader()
