@@ -48,7 +48,7 @@ class Elector(Protocol):
         ...
 
     def log_progress(self) -> None:
-        """The log's disk has finished a write."""
+        """The log's disk has finished a write: not the page cache, which takes more while a disk hangs."""
         ...
 
     def log_at(self, epoch: int, last_index: int) -> None:
@@ -132,7 +132,7 @@ class Mastership:
         self.on_exit: Callable[[str], None] = lambda why: replica.shard.fail(MastershipLostError(why))
         self.on_given: Callable[[str], None] = lambda why: self.on_exit(why)
         replica.on_epoch_stored = self._epoch_stored
-        replica.on_log_progress = elector.log_progress
+        replica.shard.on_synced = elector.log_progress
         replica.shard.before_answering = self._before_answering
 
     def _before_answering(self) -> None:

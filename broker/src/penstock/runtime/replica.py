@@ -84,9 +84,8 @@ class Replica:
         self.on_member_changed: Callable[[], None] = lambda: None
         # Told who leads, whenever that is known anew.
         self.on_leader: Callable[[int], None] = lambda member: None
-        # Where a Lease elects: told of epochs that are durable, and of writes that the log's disk has finished.
+        # Where a Lease elects: told of epochs that are durable.
         self.on_epoch_stored: Callable[[int], None] = lambda epoch: None
-        self.on_log_progress: Callable[[], None] = lambda: None
         # Told of a request for a vote, or an answer, before it is taken or sent.
         self.on_vote: Callable[[VoteRequest | VoteResponse], None] = lambda message: None
         self.core: RaftCore
@@ -297,7 +296,6 @@ class Replica:
             self._told, self._told_bytes = last, self.shard.appended_bytes
 
     def _stored(self) -> None:
-        self.on_log_progress()
         if not self._held_back.replacing:
             self.core.stored(self.shard.stored_index, self._generation)
         self._release()
