@@ -139,8 +139,11 @@ def test_leadership_is_handed_over_whole(scene: Scene) -> None:
     answers = scene.produce(master, 5)
     scene.until(lambda: len(answers) == 5)
     epoch = master.member.replica.core.epoch
+    offers: list[bool] = []
+    slave.member.replica.on_offered = lambda: offers.append(slave.shard.leading)
     scene.hand_over(master)
     scene.until(lambda: slave.shard.leading, step=0.001)
+    assert offers == [False], "the slave was not told to look at the Lease"
     assert slave.member.replica.core.epoch == epoch + 1
     more = scene.produce(slave, 1)
     scene.until(lambda: more)
