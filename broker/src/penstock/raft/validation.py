@@ -14,7 +14,6 @@ from penstock.raft.messages import (
     InstallSnapshot,
     MessageError,
     PeerMessage,
-    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
