@@ -15,13 +15,18 @@ import click
 import pytest
 
 from penstock.cli import consume as consume_module
+from penstock.cli import searching
 from penstock.cli.main import COMMANDS, penstock
 from penstock.cli.output import printable, size_text
+from penstock.codec.records import Record, build_batch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Cli, Server
+
+
+FIND = ("message", "find", "--topic", "orders")
 
 
 def every_command() -> list[tuple[str, ...]]:
@@ -135,6 +140,66 @@ def test_topics_from_creation_to_deletion(cli: Cli) -> None:
     assert (gone.code, gone.out, gone.err) == (1, "", "Error: There is no topic 'payments'.\n")
 
 
+def test_a_message_is_got_found_and_traced(cli: Cli, server: Server, tmp_path: Path) -> None:
+    cli("produce", "orders", "first", "--key", "4711", "--header", "a=1")
+    cli("produce", "orders", "other", "--key", "x")
+    cli("produce", "orders", "second", "--key", "4711")
+    server.services.messages.batches_per_request = 1
+    got = cli("message", "get", "orders", "0", "0")
+    assert got.code == 0
+    assert "header     a=1" in got.out
+    assert "No group has committed a position" in got.err
+    assert cli("group", "declare", "billing", "--topic", "orders", "--start", "earliest").code == 0
+    rows = cli("message", "get", "orders", "0", "2").out.splitlines()
+    assert rows[-1].split()[:5] == ["billing", "no", "0", "2", "3"]
+    found = [json.loads(line) for line in cli(*FIND, "--key", "4711", "--json").out.splitlines()]
+    assert [(each["offset"], each["value"]["text"]) for each in found] == [(2, "second"), (0, "first")]
+    assert "offset 2" in cli(*FIND, "--key-base64", "NDcxMQ==", "--limit", "1", "--since", "1h").out
+    traced = cli("trace", "--topic", "orders", "--key", "4711")
+    assert traced.out.splitlines()[0] == "orders, partition 0, offset 2"
+    assert [line.split()[1] for line in traced.out.splitlines()[1:]] == [
+        "produced",
+        "appended",
+        "committed",
+        "unread",
+    ]
+    assert "Nobody watched" in traced.err
+    events = json.loads(cli("trace", "--topic", "orders", "--partition", "0", "--offset", "0", "--json").out)
+    assert events["message"]["offset"] == 0
+    assert cli("message", "get", "orders", "0", "0", "--body", "-").out == "first"
+    assert cli("message", "get", "orders", "0", "0", "--body", str(tmp_path / "body")).out == ""
+    assert (tmp_path / "body").read_bytes() == b"first"
+
+
+def test_a_message_that_is_not_there_is_exit_1(cli: Cli, server: Server, tmp_path: Path) -> None:
+    cli("produce", "orders", "first", "--key", "4711")
+    topic = server.services.topics.topics["orders"].partitions[0]
+    topic.append(build_batch([Record(key=b"4711", value=None), Record(key=b"e", value=b"")]))
+    missing = cli(*FIND, "--key", "nope")
+    assert (missing.code, missing.out) == (1, "")
+    assert "No message of that key was found in orders: 1 of 1 partitions, 3 messages" in missing.err
+    assert cli("trace", "--topic", "orders", "--key", "nope").code == 1
+    assert "not written yet" in cli("message", "get", "orders", "0", "9").err
+    tombstone = cli("message", "get", "orders", "0", "1", "--body", "-")
+    assert (tombstone.code, tombstone.out) == (1, "")
+    assert "is null" in tombstone.err
+    assert cli("message", "get", "orders", "0", "2", "--body", "-").code == 0
+    unwritable = cli("message", "get", "orders", "0", "0", "--body", str(tmp_path / "no" / "body"))
+    assert (unwritable.code, "cannot be written" in unwritable.err) == (1, True)
+
+
+def test_a_long_search_says_how_far_it_is(cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        cli("produce", "orders", "first", "--key", "4711")
+    server.services.messages.batches_per_request = 1
+    monkeypatch.setattr(searching, "PROGRESS_SECONDS", 0.0)
+    result = cli(*FIND, "--key", "4711")
+    assert result.err.splitlines() == [
+        "searched 0 of 1 partitions, 1 messages, 16 B; 1 found",
+        "searched 0 of 1 partitions, 2 messages, 32 B; 2 found",
+    ]
+
+
 def test_groups_from_declaration_to_deletion(cli: Cli) -> None:
     cli("topic", "create", "payments")
     cli("produce", "payments", "a", "b")
@@ -177,6 +242,16 @@ def test_settings_and_cluster(cli: Cli) -> None:
         (("topic", "create", "t", "--config", "x"), "NAME=VALUE"),
         (("group", "reset", "g", "--to", "never"), "--to"),
         (("config", "set"), "nothing to change"),
+        (("message", "get", "t", "x", "0"), "PARTITION"),
+        (("message", "get", "t", "0", "0x1"), "OFFSET"),
+        (("message", "get", "t", "0", "0", "--preview", "65537"), "--preview"),
+        (FIND, "give --key"),
+        ((*FIND, "--key", "a", "--key-base64", "YQ=="), "give --key"),
+        ((*FIND, "--key", "a", "--since", "soon"), "nor how long ago"),
+        ((*FIND, "--key", "a", "--limit", "0"), "--limit"),
+        (("trace", "--topic", "t"), "give --partition and --offset"),
+        (("trace", "--topic", "t", "--offset", "1"), "give --partition and --offset"),
+        (("trace", "--topic", "t", "--key", "k", "--offset", "1"), "give --partition and --offset"),
         (("topic", "list", "--admin", "ftp://x"), "http://127.0.0.1:8080"),
         (("broker",), "--data"),
         (("nothing",), "No such command"),

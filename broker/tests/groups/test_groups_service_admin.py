@@ -70,6 +70,27 @@ async def test_detail_decodes_assignments_and_counts_lag() -> None:
     assert refused.value.code is ErrorCode.GROUP_ID_NOT_FOUND
 
 
+async def test_positions_in_one_partition_are_told_by_group_up_to_a_bound() -> None:
+    house = House()
+    member = await house.member()
+    await house.commit("g", at(0, 90), at(1, 3), generation=1, member_id=member)
+    for group in ("a", "z"):
+        await house.commit(group, at(0, 5))
+    await house.commit("elsewhere", at(1, 5), at(topic="u"))
+    found, count = await house.service.positions_at(CONTEXT, "t", 0, 2)
+    assert [(each.group, each.state, each.offset) for each in found] == [
+        ("a", "Empty", 5),
+        ("g", "Stable", 90),
+    ]
+    assert count == 3
+    assert found[0].commit_ms == house.clock.now_ms()
+    assert await house.service.positions_at(CONTEXT, "none", 0, 2) == ([], 0)
+    house.service.stop()
+    with pytest.raises(PenstockError) as refused:
+        await house.service.positions_at(CONTEXT, "t", 0, 2)
+    assert refused.value.code is ErrorCode.NOT_COORDINATOR
+
+
 async def test_foreign_assignment_bytes_are_shown_as_nothing() -> None:
     house = House()
     member = await house.member(assigned=b"\xff\xff\xff")

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from penstock.admin.listener import AdminHttpListener
+from penstock.codec.records import Record, build_batch
 from penstock.listeners.http.listener import DataHttpListener
 from penstock.listeners.http.problems import HTTP_STATUS
 from penstock.model.errors import RETRIABLE, ErrorCode
@@ -62,6 +63,7 @@ async def test_every_operation_does_and_answers_what_its_document_says(
     await status_operations(api)
     await topic_operations(api, services)
     await group_operations(api, services)
+    await message_operations(api, services)
     await config_operations(api)
     await api("DELETE", "/v1/topics/payments", status=204)
     undone = {
@@ -197,6 +199,38 @@ async def group_operations(api: Api, services: MemoryServices) -> None:
     assert (await api("DELETE", "/v1/groups/billing", status=404))["code"] == "GROUP_ID_NOT_FOUND"
 
 
+async def message_operations(api: Api, services: MemoryServices) -> None:
+    records = [
+        Record(b"4711", b"\xff", 1000, (("a", None),)),
+        Record(b"x", None, 2000),
+        Record(b"4711", b"b", 3000),
+    ]
+    topic = services.add_topic("orders", 2)
+    for record in records:
+        topic.partitions[1].append(build_batch([record]))
+    message = await api("GET", "/v1/topics/orders/partitions/1/messages/0?preview=5")
+    assert message["value"] == {"bytes": 1, "text": None, "base64": "/w==", "truncated": False}
+    assert (message["time"], message["headers"]) == ("1970-01-01T00:00:01Z", [{"name": "a", "value": None}])
+    services.messages.batches_per_request = 1
+    found, where = [], "/v1/topics/orders/messages?key=4711&since=500"
+    pages = 0
+    following = ""
+    while following is not None:
+        page = await api("GET", f"{where}{following and '&cursor='}{following}")
+        found += [(each["partition"], each["offset"]) for each in page["messages"]]
+        following, pages = page["next"], pages + 1
+    assert (found, pages) == ([(1, 2), (1, 0)], 4)
+    assert (page["partitionsDone"], page["partitionCount"]) == (2, 2)
+    trace = await api("GET", "/v1/traces?topic=orders&partition=1&offset=0")
+    assert [event["what"] for event in trace["events"]] == ["produced", "appended", "committed"]
+    assert trace["sampled"] is False
+    assert await api("GET", "/v1/topics/orders/partitions/1/messages/1/value", status=204) is None
+    async with api.session.get("/v1/topics/orders/partitions/1/messages/0/value") as answer:
+        assert (await answer.read(), answer.content_type) == (b"\xff", "application/octet-stream")
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    services.topics.topics.pop("orders")
+
+
 async def config_operations(api: Api) -> None:
     table = await api("PATCH", "/v1/config", {"log.retention.ms": 5})
     assert table["config"][0] == {
@@ -283,6 +317,76 @@ async def test_errors_are_problem_documents(
         assert set(problem) == {"type", "title", "status", "detail", "code"}
     assert list(services.topics.topics) == ["taken"]
     assert len(services.topics.topics["taken"].partitions) == 2
+
+
+MESSAGE = "/v1/topics/taken/partitions/0/messages"
+FIND = "/v1/topics/taken/messages"
+TRACE = "/v1/traces?topic=taken"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "part"),
+    [
+        ("/v1/topics/none/partitions/0/messages/0", 404, "no topic 'none'"),
+        ("/v1/topics/taken/partitions/2/messages/0", 404, "no partition 2"),
+        ("/v1/topics/taken/partitions/-1/messages/0", 400, "partition '-1' is not a number"),
+        ("/v1/topics/taken/partitions/2147483648/messages/0", 400, "not a number from 0 to 2147483647"),
+        (f"{MESSAGE}/0", 416, "not written yet"),
+        (f"{MESSAGE}/9223372036854775807", 416, "not written yet"),
+        (f"{MESSAGE}/9223372036854775808", 400, "not a number from 0 to 9223372036854775807"),
+        (f"{MESSAGE}/{'9' * 4000}", 400, "is not a number"),
+        (f"{MESSAGE}/-1", 400, "offset '-1' is not a number"),
+        (f"{MESSAGE}/1e3", 400, "is not a number"),
+        (f"{MESSAGE}/%C2%B2", 400, "is not a number"),
+        (f"{MESSAGE}/%FF", 400, "is not a number"),
+        (f"{MESSAGE}/%00", 400, "is not a number"),
+        (f"{MESSAGE}/0/value", 416, "not written yet"),
+        (f"{MESSAGE}/-0/value", 400, "is not a number"),
+        (f"{MESSAGE}/0?preview=65537", 400, "$.preview"),
+        (f"{MESSAGE}/0?preview=-1", 400, "$.preview"),
+        (f"{MESSAGE}/0?preview={'9' * 5000}", 400, "$.preview"),
+        (f"{MESSAGE}/0?what=else", 400, "there is no parameter"),
+        ("/v1/topics/none/messages?key=a", 404, "no topic 'none'"),
+        (FIND, 400, "exactly one of `key` and `keyBase64`"),
+        (f"{FIND}?key=a&keyBase64=YQ==", 400, "exactly one of `key` and `keyBase64`"),
+        (f"{FIND}?key=a&key=b", 400, "given twice"),
+        (f"{FIND}?keyBase64=%25", 400, "is not base64"),
+        (f"{FIND}?keyBase64=%C3%A9", 400, "is not base64"),
+        (f"{FIND}?key=a&limit=0", 400, "$.limit"),
+        (f"{FIND}?key=a&limit=101", 400, "$.limit"),
+        (f"{FIND}?key=a&since=yesterday", 400, "$.since"),
+        (f"{FIND}?key=a&since=-1", 400, "$.since"),
+        (f"{FIND}?key=a&since=99999999999999999999", 400, "$.since"),
+        (f"{FIND}?key=a&partition=2", 404, "no partition 2"),
+        (f"{FIND}?key=a&partition=-1", 400, "$.partition"),
+        (f"{FIND}?key=a&cursor=", 400, "`cursor` is not a cursor"),
+        (f"{FIND}?key=a&cursor=AAAA", 400, "`cursor` is not a cursor"),
+        (f"{FIND}?key=a&cursor=%C3%A9", 400, "`cursor` is not a cursor"),
+        ("/v1/traces", 400, "missing required field `topic`"),
+        (f"{TRACE}&partition=0", 400, "missing required field `offset`"),
+        (f"{TRACE}&partition=0&offset=0", 416, "not written yet"),
+        (f"{TRACE}&partition=0&offset=-1", 400, "$.offset"),
+        (f"{TRACE}&partition=0&offset=9223372036854775808", 400, "$.offset"),
+        (f"{TRACE}&partition=99999999999&offset=0", 400, "$.partition"),
+    ],
+)
+async def test_messages_that_are_asked_for_wrongly(
+    services: MemoryServices, admin: aiohttp.ClientSession, path: str, status: int, part: str
+) -> None:
+    services.add_topic("taken", 2)
+    async with admin.get(aiohttp.client.URL(path, encoded=True)) as answer:
+        problem = await answer.json(content_type="application/problem+json")
+    assert answer.status == status, problem
+    assert part in problem["detail"]
+
+
+@pytest.mark.parametrize("key", ["%ED%A0%80", "%FF%FE", "%00", "", "%F0%9F%98%80", "a" * 4000])
+async def test_any_key_can_be_looked_for(
+    services: MemoryServices, admin: aiohttp.ClientSession, key: str
+) -> None:
+    services.add_topic("taken", 2)
+    async with admin.get(aiohttp.client.URL(f"{FIND}?key={key}", encoded=True)) as answer:
+        assert (answer.status, (await answer.json())["messages"]) == (200, [])
 
 
 async def test_a_refused_change_changes_nothing(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from penstock.admin.configuration import ConfigRoutes
 from penstock.admin.groups import GroupRoutes
 from penstock.admin.health import HealthRoutes
+from penstock.admin.messages import MessageRoutes
 from penstock.admin.status import StatusRoutes
 from penstock.admin.topics import TopicRoutes
 from penstock.listeners.http.application import HttpApplication
@@ -30,13 +31,14 @@ class AdminHttpListener:
         self._leader = LeaderProxy(services.leader, name, counters)
         self.routes = with_openapi(
             "Penstock admin API",
-            "Topics, groups and the cluster, by any broker; health, metrics and configuration of the broker that is asked. "
+            "Topics, messages, groups and the cluster, by any broker; health, metrics and configuration of the broker that is asked. "
             "Errors are problem documents (RFC 9457).",
             [
                 *HealthRoutes(services).routes(),
                 *StatusRoutes(services).routes(),
                 *TopicRoutes(services).routes(),
                 *GroupRoutes(services).routes(),
+                *MessageRoutes(services).routes(),
                 *ConfigRoutes(services).routes(),
             ],
         )

@@ -24,6 +24,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "broker-config": "List every setting of a broker with its default.",
     "produce": "Write MESSAGES to TOPIC, or each line of standard input when there are none.",
     "consume": "Print the messages of TOPIC, oldest first, one per line.",
+    "message": "Look at one message, or find those of a key.",
+    "trace": "Show the way of one message: produced, stored, committed, and which groups have read it.",
     "topic": "List, create, describe, alter and delete topics.",
     "group": "List, describe, declare, reset and delete consumer groups.",
     "config": "Show and change the settings of a running broker.",
@@ -84,6 +86,14 @@ def _own(name: str) -> click.Command:
             from penstock.cli.consume import consume
 
             return consume
+        case "message":
+            from penstock.cli.message import message
+
+            return message
+        case "trace":
+            from penstock.cli.trace import trace
+
+            return trace
         case "topic":
             from penstock.cli.topic import topic
 

@@ -98,6 +98,13 @@ def read_records(batch: memoryview, decompressed_bytes_max: int = DECOMPRESSED_B
 
     Raises `CodecError` for another format, a length that does not fit, damaged compression, or more decompressed bytes than allowed.
     """
+    return records_of(*open_batch(batch, decompressed_bytes_max))
+
+
+def open_batch(
+    batch: memoryview, decompressed_bytes_max: int = DECOMPRESSED_BYTES_MAX
+) -> tuple[BatchHeader, bytes]:
+    """The header of one complete batch and the bytes of its records, decompressed: what `records_of` takes. Raises `CodecError`."""
     if len(batch) < HEADER_SIZE:
         raise CodecError(f"a batch of {len(batch)} bytes is shorter than its header of {HEADER_SIZE}")
     header = parse_header(batch)
@@ -107,7 +114,11 @@ def read_records(batch: memoryview, decompressed_bytes_max: int = DECOMPRESSED_B
         )
     if header.size_bytes != len(batch):
         raise CodecError(f"the batch says that it has {header.size_bytes} bytes, but {len(batch)} are there")
-    body = decompress(header.compression, batch[HEADER_SIZE:], decompressed_bytes_max)
+    return header, decompress(header.compression, batch[HEADER_SIZE:], decompressed_bytes_max)
+
+
+def records_of(header: BatchHeader, body: bytes) -> Iterator[Record]:
+    """The records in the decompressed bytes of a batch, in order. Raises `CodecError`, for a false count at once."""
     if not 0 <= header.record_count <= len(body) // _RECORD_BYTES_MIN:
         raise CodecError(
             f"the batch says that it has {header.record_count} records, but their {len(body)} bytes cannot hold them"

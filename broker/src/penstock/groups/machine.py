@@ -107,6 +107,10 @@ class GroupsMachine:
         offsets = self._offsets.get(group)
         return iter(()) if offsets is None else offsets.items()
 
+    def groups_of(self, topic: str) -> list[str]:
+        """Every group with a position of the topic, by name."""
+        return sorted(self._groups_by_topic.get(topic, ()))
+
     def has_offsets(self, group: str) -> bool:
         """Whether any position is committed."""
         return next(self.offsets(group), None) is not None
@@ -135,7 +139,7 @@ class GroupsMachine:
     def topic_deleted(self, topic: str, time_ms: int) -> list[Command]:
         """The commands that drop every group's positions of a deleted topic."""
         commands: list[Command] = []
-        for group in sorted(self._groups_by_topic.get(topic, ())):
+        for group in self.groups_of(topic):
             gone = [partition for partition, _ in self.offsets(group) if partition[0] == topic]
             commands.extend(offsets_deleted(group, gone, time_ms))
         return commands

@@ -36,6 +36,14 @@ class MissingRun(Exception):  # noqa: N818 (not an error: it asks for a read)
         self.wanted = wanted
 
 
+class Window(NamedTuple):
+    """Batches, newest first; what is older lies below offset `before`. `looked` is how many index slots were looked at."""
+
+    extents: list[Extent]
+    before: int
+    looked: int
+
+
 class RunCache:
     """Decoded runs of sealed segments, the least recently used dropped beyond a number of bytes."""
 
@@ -226,6 +234,45 @@ class Partition:
                 if run.max_timestamps[slot] >= timestamp:
                     return Extent(segment, run.positions[slot], run.sizes[slot], self.key)
         return None
+
+    def extents_before(self, before: int, since: int | None, bytes_max: int, slots_max: int) -> Window:
+        """Committed batches with an offset below `before`, newest first, without those whose largest timestamp is below
+        `since`: as many as fit into `bytes_max`, at least one when there is one among the first `slots_max` that are looked
+        at. The window's `before` is the log start when there are no older ones. Raises MissingRun when the first run that is
+        needed has to be loaded."""
+        found: list[Extent] = []
+        before, total, looked = min(before, self.high_watermark), 0, 0
+        if not self._segments or before <= self.log_start:
+            return Window(found, self.log_start, looked)
+        for number in range(self._segment_of(before - 1), -1, -1):
+            segment = self._segments[number]
+            summary = segment.run(self.key)
+            assert summary is not None
+            if summary.end_offset <= self.log_start:
+                break
+            if since is not None and summary.max_timestamp < since:
+                before = min(before, summary.first_offset)
+                continue
+            try:
+                run = self._run(segment)
+            except MissingRun:
+                if found:
+                    return Window(found, before, looked)
+                raise
+            for slot in range(run.slot_of(before - 1), -1, -1):
+                if before <= self.log_start:
+                    break
+                if looked == slots_max:
+                    return Window(found, before, looked)
+                looked += 1
+                if since is None or run.max_timestamps[slot] >= since:
+                    size = run.sizes[slot]
+                    if found and total + size > bytes_max:
+                        return Window(found, before, looked)
+                    found.append(Extent(segment, run.positions[slot], size, self.key))
+                    total += size
+                before = run.base_offsets[slot]
+        return Window(found, self.log_start, looked)
 
     def max_timestamp(self) -> int:
         """The largest timestamp of all committed batches from the log start on, -1 when there are none. Raises MissingRun."""

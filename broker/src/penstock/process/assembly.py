@@ -42,6 +42,7 @@ from penstock.service.cluster import ClusterView
 from penstock.service.data import DataServiceImpl
 from penstock.service.fetching import FetchLimits
 from penstock.service.groups import ConsumerGroups
+from penstock.service.messages import FindLimits, MessageServiceImpl
 from penstock.service.settings import Settings
 from penstock.service.topics import BrokerIdentity, TopicServiceImpl
 from penstock.telemetry.counters import Counters
@@ -245,6 +246,7 @@ class Broker:
             shard.machines.members, self.member, meta.shard_id, meta.ordinal, self.advertised
         )
         self.data = DataServiceImpl(shard, self._settings, self.clock, FetchLimits())
+        self.messages = MessageServiceImpl(shard, self._settings, FindLimits())
         self.topics = TopicServiceImpl(
             shard,
             self._settings,
@@ -330,6 +332,7 @@ class Broker:
             self.groups,
             self.broker_service,
             self.counters,
+            self.messages,
             LeaderAddress(broker_name(self.config, self.member.meta), self.member, self._view),
         )
         return (

@@ -147,6 +147,15 @@ class PartitionPosition(msgspec.Struct):
     lag: int
 
 
+class GroupPosition(msgspec.Struct):
+    """Where a group is in one partition: it read what lies below `offset`, and said so last at `commit_ms`."""
+
+    group: str
+    state: str
+    offset: int
+    commit_ms: int
+
+
 class GroupDetail(msgspec.Struct):
     """The admin view of one group. `assignments` per member id: topic to partitions."""
 
@@ -229,6 +238,13 @@ class GroupService(Protocol):
 
     async def detail(self, context: RequestContext, group: str) -> GroupDetail:
         """Raises PenstockError(GROUP_ID_NOT_FOUND)."""
+        ...
+
+    async def positions_at(
+        self, context: RequestContext, topic: str, partition: int, groups_max: int
+    ) -> tuple[list[GroupPosition], int]:
+        """The positions in one partition, by group: the first `groups_max`, and how many groups have one. Raises
+        PenstockError."""
         ...
 
     async def declare(

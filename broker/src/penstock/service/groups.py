@@ -19,6 +19,7 @@ from penstock.service.group_api import (
     GroupDescription,
     GroupDetail,
     GroupOverview,
+    GroupPosition,
     JoinRequest,
     JoinResult,
     LeaveResult,
@@ -299,6 +300,12 @@ class ConsumerGroups:
     async def detail(self, context: RequestContext, group: str) -> GroupDetail:
         """See `GroupService.detail`."""
         return self._administration.detail(context.listener, group)
+
+    async def positions_at(
+        self, context: RequestContext, topic: str, partition: int, groups_max: int
+    ) -> tuple[list[GroupPosition], int]:
+        """See `GroupService.positions_at`."""
+        return await self._administration.positions_at(topic, partition, groups_max)
 
     async def declare(
         self, context: RequestContext, group: str, mode: str, topics: Sequence[str], start: StartPosition

@@ -20,6 +20,7 @@ from penstock.service.group_api import (
     GroupDescription,
     GroupDetail,
     GroupOverview,
+    GroupPosition,
     MemberDescription,
     PartitionPosition,
 )
@@ -95,6 +96,25 @@ class GroupAdministration:
             assignments=_assignments(live) if live is not None else {},
             positions=self._partition_positions(group),
         )
+
+    async def positions_at(
+        self, topic: str, partition: int, groups_max: int
+    ) -> tuple[list[GroupPosition], int]:
+        """The positions in one partition, by group: the first `groups_max`, and how many groups have one. Raises PenstockError."""
+        self._registry.check("")
+        found: list[GroupPosition] = []
+        count = 0
+        for place, group in enumerate(self._machine.groups_of(topic)):
+            if place % GROUPS_PER_TURN == GROUPS_PER_TURN - 1:
+                await asyncio.sleep(0)
+            stored = self._machine.offset(group, topic, partition)
+            if stored is None:
+                continue
+            count += 1
+            if len(found) < groups_max:
+                state = self._registry.state(group).value
+                found.append(GroupPosition(group, state, stored.offset, stored.commit_ms))
+        return found, count
 
     async def delete_group(self, group: str) -> ErrorCode:
         """DeleteGroups: only a group without members can be deleted."""

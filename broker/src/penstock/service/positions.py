@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
 from penstock.codec.errors import CodecError
 from penstock.log.errors import LogDamagedError
-from penstock.log.reader import Extent, load_run, read_payloads
-from penstock.log.segment_index import PartitionRun
+from penstock.log.reader import Extent, read_payloads
 from penstock.log.tail_cache import Payload
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.model.record_batch import TIMESTAMP_TYPE_MASK, parse_header
 from penstock.partition.batches import first_since
-from penstock.partition.partition import MissingRun, Partition, WantedRun
+from penstock.partition.partition import Partition
 from penstock.runtime.shard import Shard
 from penstock.service.api import (
     EARLIEST_TIMESTAMP,
@@ -26,10 +23,9 @@ from penstock.service.api import (
     PositionQuery,
 )
 from penstock.service.fetching import check_leader_epoch
+from penstock.service.runs import RunLoader
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class PositionLookup:
@@ -37,6 +33,7 @@ class PositionLookup:
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
+        self._runs = RunLoader(shard)
 
     async def find(self, query: PositionQuery) -> Position:
         """Errors travel in the answer."""
@@ -61,7 +58,7 @@ class PositionLookup:
         if timestamp == EARLIEST_TIMESTAMP:
             return partition.log_start, -1
         if timestamp == MAX_TIMESTAMP:
-            timestamp = await self._with_runs(partition, partition.max_timestamp)
+            timestamp = await self._runs.ask(partition, partition.max_timestamp)
             if timestamp < 0:
                 return -1, -1
         elif timestamp < 0:
@@ -73,7 +70,7 @@ class PositionLookup:
         from_offset = partition.log_start
         while True:
             wanted = from_offset
-            extent = await self._with_runs(partition, lambda: partition.batch_since(timestamp, wanted))  # noqa: B023
+            extent = await self._runs.ask(partition, lambda: partition.batch_since(timestamp, wanted))  # noqa: B023
             if extent is None:
                 return -1, -1
             # A batch may be compressed, so that looking into it is work for a thread.
@@ -82,31 +79,6 @@ class PositionLookup:
             found, from_offset = await self._shard.threads.read(search)
             if found is not None:
                 return found
-
-    async def _with_runs(self, partition: Partition, question: Callable[[], T]) -> T:
-        """Asks again until every run that the question needs is loaded."""
-        while True:
-            try:
-                return question()
-            except MissingRun as missing:
-                wanted = missing.wanted
-            await self._load(partition, wanted)
-
-    async def _load(self, partition: Partition, wanted: WantedRun) -> None:
-        segment = wanted.segment
-        try:
-            run: PartitionRun = await self._shard.threads.read(partial(load_run, segment, wanted.summary))
-        except (LogDamagedError, OSError):
-            if not segment.removed:
-                raise
-            # Retention was faster. The partition no longer counts the segment, unless it is gone itself.
-            self._shard.table.require(partition.topic, partition.number)
-            if self._shard.table.by_key.get(partition.key) is not partition:
-                raise PenstockError(
-                    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"topic {partition.topic} was deleted meanwhile"
-                ) from None
-        else:
-            self._shard.table.cache.put(segment, wanted.partition, run)
 
     def epoch_end(self, topic: str, number: int, current_epoch: int, epoch: int) -> EpochEnd:
         """Errors travel in the answer."""

@@ -38,6 +38,7 @@ from penstock.service.context import RequestContext
 from penstock.service.group_api import (
     GroupDetail,
     GroupOverview,
+    GroupPosition,
     GroupService,
     MemberDescription,
     OffsetReset,
@@ -45,6 +46,7 @@ from penstock.service.group_api import (
     StartPosition,
 )
 from penstock.telemetry.counters import Counters
+from penstock.testing.memory_messages import MemoryMessages
 from penstock.testing.memory_topics import BROKER_NAME, CLUSTER_ID, MemoryTopic, MemoryTopics
 
 
@@ -239,6 +241,17 @@ class MemoryGroups:
             positions=self._positions(found),
         )
 
+    async def positions_at(
+        self, context: RequestContext, topic: str, partition: int, groups_max: int
+    ) -> tuple[list[GroupPosition], int]:
+        """Of all groups; committed at a time that is made up."""
+        found = [
+            GroupPosition(name, "Empty", group.offsets[topic, partition], 1_700_000_000_000)
+            for name, group in sorted(self.groups.items())
+            if (topic, partition) in group.offsets
+        ]
+        return found[:groups_max], len(found)
+
     def _start(self, topic: str, number: int, start: StartPosition) -> int:
         partition = self.topics.get(topic).partitions[number]
         if start.offset is not None:
@@ -390,6 +403,7 @@ class MemoryServices:
         self.data = MemoryData(self.topics)
         self.groups = MemoryGroups(self.topics)
         self.broker = MemoryBroker()
+        self.messages = MemoryMessages(self.topics)
         self.counters = Counters()
         self.leader: LeaderHttp = AlwaysLeads()
 
@@ -402,6 +416,7 @@ class MemoryServices:
             groups=cast("GroupService", self.groups),
             broker=self.broker,
             counters=self.counters,
+            messages=self.messages,
             leader=self.leader,
         )
 

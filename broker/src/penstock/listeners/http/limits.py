@@ -67,6 +67,21 @@ RELAY_WRITE_SECONDS: Final = 30.0
 ADMIN_BODY_BYTES_MAX: Final = 1024 * 1024
 """Longest body of an admin request."""
 
+PREVIEW_BYTES_DEFAULT: Final = 1024
+PREVIEW_BYTES_MAX: Final = 64 * 1024
+"""Bytes of a message's key, and of its value, that are shown."""
+
+HEADERS_SHOWN_MAX: Final = 100
+HEADER_PREVIEW_BYTES_MAX: Final = 1024
+"""Headers of one message that are shown, and bytes of each one's value (characters of its name)."""
+
+GROUPS_SHOWN_MAX: Final = 1000
+"""Groups that are shown with one message."""
+
+FIND_MESSAGES_DEFAULT: Final = 10
+FIND_MESSAGES_MAX: Final = 100
+"""Messages in one answer to a search."""
+
 # --- data API ---------------------------------------------------------------------------------------
 
 DATA_BODY_BYTES_MAX: Final = 4 * 1024 * 1024

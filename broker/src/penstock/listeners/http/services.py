@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from penstock.service.api import BrokerService, DataService, TopicService
     from penstock.service.group_api import GroupService
+    from penstock.service.message_api import MessageService
     from penstock.telemetry.counters import Counters
 
 
@@ -66,4 +67,5 @@ class HttpServices:
     groups: GroupService
     broker: BrokerService
     counters: Counters
+    messages: MessageService
     leader: LeaderHttp = field(default_factory=AlwaysLeads)
