@@ -331,7 +331,6 @@ class Replica:
         if self.serving_since_epoch == self.leadership.epoch:
             return
         self.serving_since_epoch = self.leadership.epoch
-        self.shard.counters.leaderships += 1
         logger.info("leading the shard in epoch %d", self.leadership.epoch)
         self.on_leading()
 
