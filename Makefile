@@ -63,6 +63,7 @@ bench: setup ## Penstock and Apache Kafka in turn, with ratios
 	$(BIN)/python -m bench.failover --report docs/performance.md
 	$(BIN)/python -m bench.seeding --report docs/performance.md
 	$(BIN)/python -m bench.availability --report docs/availability.md
+	$(BIN)/python -m bench.metrics --report docs/performance.md
 	$(BIN)/python -m bench.fuzz_socket
 
 sim: setup ## the simulations with more seeds than make test: 4,000 other clusters, 300 shards, logs and Raft groups; SIM_SEEDS and SIM_FIRST choose others

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import math
 import subprocess
 import sys
 import threading
@@ -31,6 +32,9 @@ from bench.measures import (
     read_produced,
     spread,
 )
+from bench.metrics import Effort as MetricsEffort
+from bench.metrics import Figures, Loop
+from bench.metrics import write_report as metrics_report
 from bench.plan import DURABILITIES, PEERS, QUICK, cells
 from bench.report import Results, shortfalls, write_report
 from bench.seeding import Run
@@ -178,3 +182,51 @@ def test_the_seeding_bench_takes_a_small_follower_in(tmp_path: Path, flush: str)
     assert f"flush: {flush}" in report.read_text()
     assert report.read_text().startswith("before\n<!-- seeding: begin -->\n")
     assert "| p99 ms |" in done.stdout
+
+
+def test_the_metrics_bench_says_what_is_too_slow() -> None:
+    good = Figures([0.1, 0.2, 0.3], [0.001, 0.002, 0.004], [0.001, 0.002], 0.0123, 2048)
+    assert good.is_good
+    assert not good._replace(scrapes_s=[0.1, 1.0]).is_good
+    assert not good._replace(round_trips_s=[0.001, 0.05]).is_good
+    assert not good._replace(stall_s=0.05).is_good
+    report = metrics_report(good, MetricsEffort(10_000, 1_000, 3), "a machine")
+    assert (
+        "10,000 partitions in 1,000 topics, 1,001 groups with 20,000 positions, 3 scrapes of 2 KiB. a machine."
+        in report
+    )
+    assert "| a scrape of `/metrics` | 200.0 | 300.0 | 300.0 | 1000 |" in report
+    assert "| the event loop's longest stall, at most | | | 12.3 | 50 |" in report
+
+
+def test_a_stall_that_is_no_record_is_told_by_its_bucket() -> None:
+    before = Loop(0.2, {0.005: 10, 0.05: 11, 0.25: 12, math.inf: 12})
+    assert Loop(0.2, {0.005: 20, 0.05: 21, 0.25: 22, math.inf: 22}).longest_since(before) == 0.005
+    assert Loop(0.2, {0.005: 20, 0.05: 22, 0.25: 23, math.inf: 23}).longest_since(before) == 0.05
+    assert Loop(0.3, {0.005: 20, 0.05: 22, 0.25: 23, math.inf: 24}).longest_since(before) == 0.3
+
+
+@pytest.mark.clients
+def test_the_metrics_bench_scrapes_a_small_broker(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "bench.metrics",
+        "--partitions",
+        "100",
+        "--groups",
+        "10",
+        "--scrapes",
+        "2",
+    ]
+    done = subprocess.run(
+        [*command, "--folder", str(tmp_path)],
+        cwd=Path(__file__).resolve().parents[3],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    # A machine that does other work may slow it down: that is exit code 1, and no fault of the bench.
+    assert done.returncode in (0, 1), done.stderr
+    assert "100 partitions in 10 topics, 11 groups with 200 positions" in done.stdout

@@ -46,6 +46,12 @@ class Apis:
         ) as answer:
             return str(answer.read(), "utf-8")
 
+    def values(self) -> dict[str, float]:
+        """Each series as it is written to its value."""
+        lines = (line for line in self.metrics().splitlines() if not line.startswith("#"))
+        pairs = (line.rsplit(" ", 1) for line in lines)
+        return {series: float(value) for series, value in pairs}
+
 
 @pytest.fixture
 def shard(tmp_path: Path) -> Iterator[ShardProcesses]:
@@ -88,6 +94,61 @@ def test_every_broker_serves_every_kind_of_request(shard: ShardProcesses) -> Non
     assert sum("penstock_group_lag{" in text for text in metrics) == 1
     assert sum('penstock_requests_forwarded_total{protocol="http"} 0.0' in text for text in metrics) <= 1
     shard.agreed()
+
+
+def test_what_only_the_leader_knows_is_shown_by_the_leader_alone(shard: ShardProcesses) -> None:
+    apis = everybody(shard)
+    assert apis[0]("admin", "POST", "/v1/topics", {"name": "orders", "partitions": 1})[0] == 201
+    for number in range(3):
+        assert produce_once(apis[number], f"message {number}")[0] == 200
+    declared = {"mode": "stream", "topics": ["orders"], "start": {"at": "earliest"}}
+    assert apis[0]("admin", "PUT", "/v1/groups/billing", declared)[0] == 201
+    leader = shard.leader()
+    follower, gone = shard.followers()
+    shown_alone(apis, leader, {shard.name(follower), shard.name(gone)})
+    # What each knows of its own copy, each shows; followers hear a little later what is committed.
+    stored = 'penstock_topic_messages{topic="orders"}'
+    shard.wait_until(lambda: [api.values()[stored] for api in apis] == [3, 3, 3], "copy of all messages")
+    shard.kill(gone)
+    api = apis[leader]
+    shard.wait_until(lambda: api.values()["penstock_members_in_sync"] == 2, "follower that is out of sync")
+    assert produce_once(api, "one more")[0] == 200
+    after = api.values()
+    assert (after["penstock_members"], after["penstock_members_wanted"]) == (3, 3)
+    assert after[f'penstock_member_lag_entries{{member="{shard.name(gone)}"}}'] >= 1
+    assert after[f'penstock_member_lag_bytes{{member="{shard.name(gone)}"}}'] > 0
+    assert after['penstock_group_lag{group="billing"}'] == 4
+    epoch, leaderships = after["penstock_epoch"], apis[follower].values()["penstock_leaderships_total"]
+    assert shard.hand_over(follower) == follower
+    both = [apis[ordinal] for ordinal in (leader, follower)]
+    shard.wait_until(
+        lambda: (both[0].values()["penstock_leader"], both[0].values()["penstock_leader_known"]) == (0, 1),
+        "former leader that follows",
+    )
+    shown_alone(both, 1, {shard.name(leader), shard.name(gone)})
+    now = both[1].values()
+    assert now["penstock_epoch"] > epoch
+    assert now["penstock_leaderships_total"] == leaderships + 1
+    assert now['penstock_group_lag{group="billing"}'] == 4
+
+
+def shown_alone(apis: list[Apis], leader: int, followers: set[str]) -> None:
+    """The series that a leader has, and nobody else; all of them know that there is one."""
+    shown = [api.values() for api in apis]
+    assert [values["penstock_leader"] for values in shown] == [
+        number == leader for number in range(len(apis))
+    ]
+    assert [values["penstock_leader_known"] for values in shown] == [1] * len(apis)
+    lags = {f'penstock_member_lag_entries{{member="{name}"}}' for name in followers}
+    for number, values in enumerate(shown):
+        series = {name for name in values if name.startswith(("penstock_member", "penstock_group"))}
+        if number != leader:
+            assert series == set()
+        else:
+            assert lags <= series
+            assert {"penstock_members", "penstock_members_in_sync", "penstock_members_wanted"} <= series
+            assert {f'penstock_group_{what}{{group="billing"}}' for what in ("lag", "members")} <= series
+            assert 0 <= values['penstock_group_lag_seconds{group="billing"}'] < FAILOVER_S * 3
 
 
 def test_requests_follow_the_leadership(shard: ShardProcesses) -> None:

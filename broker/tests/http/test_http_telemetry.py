@@ -14,7 +14,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from penstock.admin.health import broker_sample
 from penstock.telemetry import logs, metrics
 from penstock.telemetry.counters import ProtocolCounters
-from penstock.telemetry.metrics import OTHER, GroupSample, MetricsSnapshot, TopicSample, render
+from penstock.telemetry.families import Families
+from penstock.telemetry.metrics import OTHER, render
+from penstock.telemetry.samples import (
+    BrokerSample,
+    GroupSample,
+    MemberSample,
+    MembersSample,
+    MetricsSnapshot,
+    Queue,
+    Samples,
+    TopicSample,
+    queue_samples,
+)
 from penstock.testing.memory_services import MemoryServices
 
 
@@ -28,6 +40,14 @@ def parsed(text: str) -> dict[str, dict[tuple[str, ...], float]]:
             assert labels not in series, f"{sample.name}{labels} is there twice"
             series[labels] = sample.value
     return samples
+
+
+def shown(
+    services: MemoryServices, samples: Samples, broker: BrokerSample | None = None
+) -> dict[str, dict[tuple[str, ...], float]]:
+    """What a scrape shows of these."""
+    snapshot = MetricsSnapshot(services.counters.copy(), broker or broker_sample(services.broker), samples)
+    return parsed(render(snapshot).decode())
 
 
 @pytest.mark.parametrize("admin", ["asks the leader"], indirect=True)
@@ -47,6 +67,7 @@ async def test_metrics_show_counters_topics_groups_and_the_broker(
         samples = parsed(await answer.text())
     assert samples["penstock_requests_total"]["produce", "http"] == 1
     assert samples["penstock_errors_total"]["UNKNOWN_TOPIC_OR_PARTITION", "http"] == 1
+    assert samples["penstock_request_duration_seconds_count"]["produce", "http"] == 1
     assert samples["penstock_log_fsyncs_total"] == {(): 7}
     assert samples["penstock_log_fsync_seconds_total"] == {(): 0.25}
     assert samples["penstock_topic_messages"]["orders",] == 3
@@ -71,28 +92,105 @@ def test_series_of_topics_and_groups_are_bounded_with_the_rest_as_other(
     monkeypatch.setattr(metrics, "TOPIC_SERIES_MAX", 3)
     monkeypatch.setattr(metrics, "GROUP_SERIES_MAX", 2)
     names = ["d", "a", OTHER, "b", "c", "z"]
-    snapshot = MetricsSnapshot(
-        services.counters.copy(),
-        broker_sample(services.broker),
-        [TopicSample(name, 1, 10, 100) for name in names],
-        [GroupSample(name, "Stable", 1, 5) for name in ("a", "b", "c", "d")],
-    )
-    samples = parsed(render(snapshot).decode())
+    groups = [GroupSample(name, "Stable", 1, 5, 2.0) for name in ("a", "b", "c", "d")]
+    topics = [TopicSample(name, 1, 10, 100) for name in names]
+    samples = shown(services, Samples(topics, groups))
     assert samples["penstock_topic_messages"] == {("a",): 10, ("b",): 10, ("c",): 10, (OTHER,): 30}
     assert samples["penstock_topics"] == {(): 6}
     assert samples["penstock_group_lag"] == {("a",): 5, ("b",): 5, (OTHER,): 10}
+
+
+def test_one_topic_too_many_is_other_and_keeps_no_name(
+    services: MemoryServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "TOPIC_SERIES_MAX", 2)
+    samples = shown(services, Samples([TopicSample(name, 1, 10, 100) for name in "abc"]))
+    assert samples["penstock_topic_messages"] == {("a",): 10, ("b",): 10, (OTHER,): 10}
+
+
+def test_the_age_of_what_is_unread_is_absent_where_it_is_not_known(
+    services: MemoryServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "GROUP_SERIES_MAX", 2)
+    ages = {"a": 3.5, "b": None, "c": 7.0, "d": 9.0}
+    groups = [GroupSample(name, "Empty", 0, 1, age) for name, age in ages.items()]
+    assert shown(services, Samples((), groups))["penstock_group_lag_seconds"] == {("a",): 3.5, (OTHER,): 9.0}
+    groups[3] = groups[3]._replace(lag_seconds=None)
+    assert shown(services, Samples((), groups))["penstock_group_lag_seconds"] == {("a",): 3.5}
+
+
+def test_what_only_a_leader_knows_is_shown_by_the_leader_alone(services: MemoryServices) -> None:
+    sample = broker_sample(services.broker)
+    assert sample.members is not None
+    members = MembersSample(3, 2, 5, [MemberSample("b-0-1", 4, 400), MemberSample("b-0-2", 0, 0)])
+    leads = shown(services, Samples(), sample._replace(members=members))
+    assert leads["penstock_members"] == {(): 3}
+    assert leads["penstock_members_in_sync"] == {(): 2}
+    assert leads["penstock_members_wanted"] == {(): 5}
+    assert leads["penstock_member_lag_entries"] == {("b-0-1",): 4, ("b-0-2",): 0}
+    assert leads["penstock_member_lag_bytes"] == {("b-0-1",): 400, ("b-0-2",): 0}
+    follows = shown(services, Samples(), sample._replace(leads=False, members=None))
+    assert not any(name.startswith("penstock_member") for name in follows)
+    assert (follows["penstock_leader"], follows["penstock_leader_known"]) == ({(): 0}, {(): 1})
+
+
+def test_queues_of_one_name_are_shown_as_their_sum(services: MemoryServices) -> None:
+    queues = [
+        Queue("waiting", "items", lambda: 2, 10),
+        Queue("waiting", "items", lambda: 3, 10),
+        Queue("waiting", "bytes", lambda: 700, 1000),
+        Queue("unbounded", "items", lambda: 4),
+    ]
+    samples = shown(services, Samples(queues=queue_samples(queues)))
+    assert samples["penstock_queue_length"] == {("waiting",): 5, ("unbounded",): 4}
+    assert samples["penstock_queue_limit"] == {("waiting",): 20}
+    assert samples["penstock_queue_bytes"] == {("waiting",): 700}
+    assert samples["penstock_queue_bytes_limit"] == {("waiting",): 1000}
+
+
+def test_how_long_requests_take_is_counted_in_buckets(services: MemoryServices) -> None:
+    kafka = services.counters.protocol("kafka")
+    for seconds in (0.0005, 0.003, 0.003, 99.0):
+        kafka.took("Produce", seconds)
+    services.counters.loop_was_late(0.03)
+    samples = shown(services, Samples())
+    buckets = {
+        labels[2 - 1]: value for labels, value in samples["penstock_request_duration_seconds_bucket"].items()
+    }
+    assert (buckets["0.0005"], buckets["0.0025"], buckets["0.005"], buckets["30.0"], buckets["+Inf"]) == (
+        1,
+        1,
+        3,
+        3,
+        4,
+    )
+    assert samples["penstock_request_duration_seconds_count"] == {("Produce", "kafka"): 4}
+    assert samples["penstock_request_duration_seconds_sum"]["Produce", "kafka"] == pytest.approx(99.0065)
+    assert samples["penstock_loop_delay_seconds_bucket"]["0.025",] == 0
+    assert samples["penstock_loop_delay_seconds_bucket"]["0.05",] == 1
+    assert samples["penstock_loop_stall_seconds_max"] == {(): 0.03}
+
+
+def test_a_metric_that_the_table_lacks_is_a_fault_of_ours() -> None:
+    families = Families()
+    with pytest.raises(KeyError):
+        families.put("no_such_metric", 1)
+    with pytest.raises(AssertionError, match="has the labels"):
+        families.put("group_lag", 1)
 
 
 def test_numbers_of_a_listener_that_counts_by_itself_are_added(services: MemoryServices) -> None:
     def counted() -> ProtocolCounters:
         counters = ProtocolCounters()
         counters.bytes_in, counters.connections_open, counters.requests = 5, 2, {"Produce": 3}
+        counters.took("Produce", 0.2)
         return counters
 
     services.counters.watch("kafka", counted)
     services.counters.watch("kafka", counted)
     copy = services.counters.copy().protocols["kafka"]
     assert (copy.bytes_in, copy.connections_open, copy.requests) == (10, 4, {"Produce": 6})
+    assert copy.durations["Produce"].count == 2
 
 
 def test_a_copy_of_the_counters_does_not_change(services: MemoryServices) -> None:
@@ -100,6 +198,9 @@ def test_a_copy_of_the_counters_does_not_change(services: MemoryServices) -> Non
     copy = services.counters.copy()
     services.counters.protocol("kafka").request("Produce")
     services.counters.protocol("http").request("fetch")
+    services.counters.refused("NOT_ENOUGH_REPLICAS")
+    services.counters.loop_was_late(1.0)
+    assert (copy.produce_refused, copy.loop_delays.count) == ({}, 0)
     assert {name: each.requests for name, each in copy.protocols.items()} == {"kafka": {"Produce": 1}}
 
 
@@ -142,3 +243,29 @@ def test_json_lines_hold_fields_and_the_exception(stream: io.StringIO) -> None:
     document = json.loads(stream.getvalue())
     assert (document["message"], document["level"], document["n"]) == ("failed", "ERROR", 1)
     assert "on purpose" in document["exception"]
+
+
+def test_json_lines_say_whose_they_are(stream: io.StringIO) -> None:
+    logs.configure_logging("json", "info", stream)
+    log, epoch = logging.getLogger("penstock.test"), 3
+    log.info("before anything is known")
+    logs.describe_process(lambda: {"broker": "b-0-1", "shard": 0, "epoch": epoch, "level": "mine"})
+    log.info("leading")
+    epoch = 4
+    log.info("led until then", extra=logs.fields(epoch=3))
+    log.warning("following")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line.get("broker"), line.get("shard"), line.get("epoch")) for line in lines] == [
+        (None, None, None),
+        ("b-0-1", 0, 3),
+        ("b-0-1", 0, 3),
+        ("b-0-1", 0, 4),
+    ]
+    assert [line["level"] for line in lines] == ["INFO", "INFO", "INFO", "WARNING"]
+
+
+def test_console_lines_do_not_repeat_whose_they_are(stream: io.StringIO) -> None:
+    logs.configure_logging("console", "info", stream)
+    logs.describe_process(lambda: {"broker": "b-0-1"})
+    logging.getLogger("penstock.test").info("leading")
+    assert stream.getvalue().endswith(" INFO leading\n")

@@ -339,6 +339,8 @@ async def test_services_are_told_who_asks(broker: ServedWire) -> None:
         ("internal", "kafka", "127.0.0.1")
     }
     assert broker.listener.counters.requests_by_api()["Produce"] == 3
+    shared = broker.listener.counters.shared()
+    assert {api: duration.count for api, duration in shared.durations.items()} == {"Produce": 3}
 
 
 async def test_stop_answers_what_is_in_flight_and_closes() -> None:

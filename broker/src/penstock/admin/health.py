@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from penstock.admin.models import Health, Readiness
 from penstock.listeners.http.routes import Call, NoBody, NoQuery, Reply, Route, Routes
-from penstock.model.errors import ErrorCode, PenstockError
-from penstock.telemetry.metrics import (
-    METRICS_MEDIA_TYPE,
-    BrokerSample,
-    GroupSample,
-    MetricsSnapshot,
-    TopicSample,
-    render,
-)
+from penstock.telemetry.metrics import METRICS_MEDIA_TYPE, render
+from penstock.telemetry.samples import BrokerSample, MemberSample, MembersSample, MetricsSnapshot
 
 if TYPE_CHECKING:
     from penstock.listeners.http.services import HttpServices
-    from penstock.service.api import BrokerService
-    from penstock.service.context import RequestContext
-
-_COORDINATED_ELSEWHERE: Final = frozenset(
-    {
-        ErrorCode.NOT_COORDINATOR,
-        ErrorCode.COORDINATOR_NOT_AVAILABLE,
-        ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
-    }
-)
-"""What a broker that does not coordinate groups, or not yet, answers."""
+    from penstock.service.api import BrokerService, BrokerStatus
 
 
 class HealthRoutes:
@@ -89,28 +72,11 @@ class HealthRoutes:
         return Reply(Readiness(not reasons, reasons), status=503 if reasons else 200)
 
     async def metrics(self, call: Call[NoQuery, NoBody]) -> Reply:
-        """Numbers are copied here, on the loop that owns them, and written out in a thread."""
+        """Numbers are taken here, on the loop that owns them, and written out in a thread."""
         services = self._services
-        snapshot = MetricsSnapshot(
-            counters=services.counters.copy(),
-            broker=broker_sample(services.broker),
-            topics=[
-                TopicSample(t.name, t.partitions, t.messages, t.bytes)
-                for t in services.topics.list_topics(call.context)
-            ],
-            groups=await self._groups(call.context),
-        )
+        samples = await services.measured.samples()
+        snapshot = MetricsSnapshot(services.counters.copy(), broker_sample(services.broker), samples)
         return Reply(await asyncio.to_thread(render, snapshot), media_type=METRICS_MEDIA_TYPE)
-
-    async def _groups(self, context: RequestContext) -> list[GroupSample]:
-        """Groups are counted where they are coordinated, so that a sum over all brokers counts each of them once."""
-        try:
-            overviews = await self._services.groups.list_groups(context)
-        except PenstockError as error:
-            if error.code not in _COORDINATED_ELSEWHERE:
-                raise
-            return []
-        return [GroupSample(g.group, g.state, g.members, g.lag) for g in overviews]
 
 
 def broker_sample(service: BrokerService) -> BrokerSample:
@@ -130,4 +96,23 @@ def broker_sample(service: BrokerService) -> BrokerSample:
         disk_used_bytes=status.disk_used_bytes,
         disk_state=status.disk_state,
         feature_level=status.feature_level,
+        leads=status.serving,
+        leader_known=bool(status.leader),
+        members=members_sample(status),
+    )
+
+
+def members_sample(status: BrokerStatus) -> MembersSample | None:
+    """What a leader knows of the others; None of anybody else, who would show zeros."""
+    if status.role != "Leader":
+        return None
+    return MembersSample(
+        len(status.members),
+        sum(member.in_sync for member in status.members),
+        status.replicas,
+        [
+            MemberSample(member.name, member.lag_entries, member.lag_bytes)
+            for member in status.members
+            if member.role != "Leader"
+        ],
     )

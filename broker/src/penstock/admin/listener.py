@@ -40,7 +40,7 @@ class AdminHttpListener:
                 *ConfigRoutes(services).routes(),
             ],
         )
-        application = HttpApplication(
+        self._application = application = HttpApplication(
             self.routes,
             listener=name,
             protocol=PROTOCOL,
@@ -54,6 +54,11 @@ class AdminHttpListener:
     def address(self) -> tuple[str, int]:
         """Where it listens: host and port, the real one after `start`."""
         return self._server.address
+
+    @property
+    def requests_open(self) -> int:
+        """How many requests are being served."""
+        return self._application.requests_open
 
     async def start(self) -> None:
         """Binds and accepts. Raises OSError when the address is taken."""

@@ -119,7 +119,10 @@ class GroupsMachine:
         """Every group that the log knows."""
         names = dict.fromkeys(name for name, _ in self._generations.items())
         names.update(dict.fromkeys(name for name, _ in self._declared.items()))
-        names.update(dict.fromkeys(name for name in self._offsets if self.has_offsets(name)))
+        for name, offsets in self._offsets.items():
+            # Looking into each overlay would take long where there are many groups.
+            if (offsets.committed and not offsets.staged_count) or self.has_offsets(name):
+                names[name] = None
         return list(names)
 
     @property

@@ -244,6 +244,15 @@ class Partition:
                     largest = max(largest, run.max_timestamps[slot])
         return largest
 
+    def timestamp_at(self, offset: int) -> int:
+        """The largest timestamp of the batch that holds a committed `offset`, -1 where it has none. Raises MissingRun."""
+        segment = self._segments[self._segment_of(offset)]
+        summary = segment.run(self.key)
+        if isinstance(summary, RunSummary) and summary.batches == 1:
+            return summary.max_timestamp
+        run = self._run(segment)
+        return run.max_timestamps[run.slot_of(offset)]
+
     def epoch_end(self, epoch: int, current: int) -> tuple[int, int]:
         """(largest epoch up to `epoch`, its end offset), by the shard's epochs, of which `current` is the newest.
 

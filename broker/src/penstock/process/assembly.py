@@ -27,6 +27,7 @@ from penstock.process.electing import make_elector
 from penstock.process.group_ports import LoopClock, ShardPositions
 from penstock.process.opening import MemberOpening, broker_name, other_peers
 from penstock.process.peers import LeaderAddress, LeaderRequests, PeerListener, ServedRequests
+from penstock.process.queues import http_queues, kafka_queues, member_queues
 from penstock.raft.modes import mode_named
 from penstock.replication.comparing import ComparingOptions
 from penstock.runtime.data_folder import DataFolder
@@ -42,16 +43,18 @@ from penstock.service.cluster import ClusterView
 from penstock.service.data import DataServiceImpl
 from penstock.service.fetching import FetchLimits
 from penstock.service.groups import ConsumerGroups
+from penstock.service.measuring import Measuring
 from penstock.service.settings import Settings
 from penstock.service.topics import BrokerIdentity, TopicServiceImpl
 from penstock.telemetry.counters import Counters
 from penstock.telemetry.logs import fields
+from penstock.telemetry.samples import Queue
 
 logger = logging.getLogger(__name__)
 
 SAMPLE_SECONDS = 1.0
 # The loop's own pulse: how late it is tells the longest stall.
-PULSE_SECONDS = 0.05
+PULSE_SECONDS = 0.02
 
 
 class RunningListener(Protocol):
@@ -84,12 +87,18 @@ class Broker:
         self._on_restart = on_restart
         self._listeners: list[tuple[Listener, RunningListener]] = []
         self._pulses: list[asyncio.Task[None]] = []
+        self._queues: list[Queue] = []
+        self._description: dict[str, object] = {}
         self._serving = ServedRequests()
 
     @property
     def listener_addresses(self) -> dict[str, str]:
         """Listener name to the HOST:PORT that it listens on."""
         return {running.name: "{}:{}".format(*running.address) for _, running in self._listeners}
+
+    def described(self) -> dict[str, object]:
+        """What log lines say of this broker: its epoch as it is now, once the log is open."""
+        return {**self._description, "epoch": self._shard.epoch} if self._description else {}
 
     # --- starting --------------------------------------------------------------------------------
 
@@ -103,6 +112,11 @@ class Broker:
         )
         opened = await opening.open()
         self._shard = opened.shard
+        self._description = {
+            "cluster": self.config.text("cluster.name"),
+            "broker": broker_name(self.config, opened.meta),
+            "shard": opened.meta.shard_id,
+        }
         self._settings = Settings(self._shard.machines.catalog, self.config.values)
         self._maintenance = self._make_maintenance(opened)
         self._make_member(opened)
@@ -259,6 +273,8 @@ class Broker:
             lambda: secrets.token_hex(16),
             self._group_settings(),
         )
+        self._queues = member_queues(self.member)
+        self._measuring = Measuring(shard, self.groups.registry, self._queues, self.clock)
         self.topics.on_topic_deleted = self.groups.topic_deleted
         self.topics.on_settings_changed = self._take_settings
         self.broker_service = BrokerServiceImpl(
@@ -323,6 +339,7 @@ class Broker:
             kafka = KafkaListener(*where, services, limits)
             self._serving.add(kafka)
             self.counters.watch("kafka", kafka.counters.shared)
+            self._queues += kafka_queues(kafka)
             return kafka
         http = HttpServices(
             self.data,
@@ -330,11 +347,16 @@ class Broker:
             self.groups,
             self.broker_service,
             self.counters,
+            self._measuring,
             LeaderAddress(broker_name(self.config, self.member.meta), self.member, self._view),
         )
-        return (
-            DataHttpListener(*where, http) if listener.protocol == "http" else AdminHttpListener(*where, http)
-        )
+        running: DataHttpListener | AdminHttpListener
+        if listener.protocol == "http":
+            running = DataHttpListener(*where, http)
+        else:
+            running = AdminHttpListener(*where, http)
+        self._queues += http_queues(listener.protocol, running)
+        return running
 
     # --- who and where ---------------------------------------------------------------------------
 
@@ -368,9 +390,7 @@ class Broker:
         while True:
             due = loop.time() + PULSE_SECONDS
             await asyncio.sleep(PULSE_SECONDS)
-            late = loop.time() - due
-            if late > self.counters.loop_stall_seconds_max:
-                self.counters.loop_stall_seconds_max = late
+            self.counters.loop_was_late(loop.time() - due)
 
     async def _sample(self) -> None:
         while True:
@@ -390,6 +410,7 @@ class Broker:
             task.cancel()
         await asyncio.gather(*self._pulses, return_exceptions=True)
         self.groups.stop()
+        await self._measuring.close()
         if self._elector is not None:
             await self._elector.close()
         await self.member.close()

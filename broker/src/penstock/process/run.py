@@ -22,7 +22,7 @@ from penstock.process.assembly import Broker, exit_now
 from penstock.runtime.comparing import StateDivergedError
 from penstock.runtime.forgetting import mark_diverged, mark_failed_sync
 from penstock.runtime.mastership import MastershipLostError
-from penstock.telemetry.logs import fields
+from penstock.telemetry.logs import describe_process, fields
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,7 @@ async def _run(config: BrokerConfig) -> int:
 
 async def _live(config: BrokerConfig, life: _Life) -> int:
     broker = Broker(config, partial(_fatal, config.data), life.restart)
+    describe_process(broker.described)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, life.stop)

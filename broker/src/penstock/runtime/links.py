@@ -204,6 +204,12 @@ class Links:
 
     # --- sending ---------------------------------------------------------------------------------
 
+    @property
+    def pending_bytes(self) -> int:
+        """What waits for the socket of the peer for which most does; `PENDING_BYTES_MAX`, or one frame more, at most."""
+        transports = [link.transport for link in self._by_member.values() if link.transport is not None]
+        return max((transport.get_write_buffer_size() for transport in transports), default=0)
+
     def members(self) -> list[Greeting]:
         """Who can be sent to now."""
         return [link.greeting for link in self._by_member.values() if link.greeting is not None]

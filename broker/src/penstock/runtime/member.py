@@ -34,6 +34,7 @@ from penstock.runtime.heard import Heard
 from penstock.runtime.links import Links
 from penstock.runtime.mastership import Elector, Mastership, led_outside
 from penstock.runtime.member_options import BrokerIdentity, MemberOptions
+from penstock.runtime.members_log import MembersLog
 from penstock.runtime.opening import OpenedShard
 from penstock.runtime.peer_requests import PeerRequests
 from penstock.runtime.recoveries import Recoveries
@@ -98,13 +99,13 @@ class ShardMember:
             on_frame=self._received,
         )
         self.requests = PeerRequests(self.links)
-        shipping = Shipping(self.shard, self.links)
+        self.shipping = Shipping(self.shard, self.links)
         self.forked_tails = ForkedTails(self.shard, opened_shard.forked)
         self.replica = Replica(
             self.shard,
             self.meta,
             store,
-            shipping,
+            self.shipping,
             clock,
             options.election_timeout_ms,
             led_outside(options.mode, elector, self.forked_tails),
@@ -113,7 +114,7 @@ class ShardMember:
         self.seeding = Seeding(
             self.shard, opened_shard.snapshots, self.links, covered, quiet, self._report_snapshot
         )
-        shipping.on_snapshot = self.seeding.send
+        self.shipping.on_snapshot = self.seeding.send
         self._cores = CoreMaker(self.shard, lambda: self.replica.meta, self.seeding, options.mode, chance)
         self.resizing = Resizing(self.shard, self.links, options.replicas, self.hand_over)
         self.recoveries = Recoveries(self.replica, store, self.links, identity.name)
@@ -123,6 +124,9 @@ class ShardMember:
         self.replica.attach(self._cores.make(self.recoveries.configuration()), self.seeding)
         self.waiting_for: str | None = "the broker is starting"
         self._ticker: asyncio.Task[None] | None = None
+        # Where a Lease elects, its own lines tell who is in sync.
+        self._log = MembersLog(self.shard.machines.members)
+        self.replica.on_member_changed = self._log.changed
         self._heard = Heard(TICKS_PER_ELECTION)
         self.mastership: Mastership | None = None
         if elector is not None:
@@ -227,7 +231,7 @@ class ShardMember:
         )
         self.waiting_for = decision.sentence or "the shard's leader has to take this broker in"
         if decision.step is FoundingStep.FOUND and not self.replica.core.configuration.voters:
-            logger.info("founding the shard", extra=fields(shard=str(self.meta.shard_uid)))
+            logger.info("founding the shard", extra=fields(shard_uid=str(self.meta.shard_uid)))
             self.replica.attach(self._cores.make(Configuration((self.own_member,))), self.seeding)
             self._stand()
 
@@ -360,7 +364,9 @@ class ShardMember:
         if self.mastership is not None:
             self.shard.in_sync_count = self.mastership.copies()
             return
-        self.shard.in_sync_count = max(len(self.in_sync_members()), 1)
+        in_sync = self.in_sync_members()
+        self.shard.in_sync_count = max(len(in_sync), 1)
+        self._log.in_sync(in_sync)
 
     def _announcements(self) -> list[Command]:
         present = [self.greeting(), *self.links.members()]

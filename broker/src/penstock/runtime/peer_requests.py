@@ -60,6 +60,11 @@ class PeerRequests:
         self._open: dict[int, tuple[int, asyncio.Future[bytes]]] = {}
         self.serve: Serve = lambda ask, data, answer: answer(None)
 
+    @property
+    def open(self) -> int:
+        """How many wait for an answer, `OPEN_MAX` at most."""
+        return len(self._open)
+
     async def ask(
         self, member: int, data: bytes, *, listener: str, client_id: str, client_host: str, principal: str
     ) -> bytes:

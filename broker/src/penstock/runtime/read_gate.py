@@ -34,6 +34,9 @@ class Gate(Protocol):
 
     def leadership_changed(self) -> None: ...
 
+    @property
+    def waiting(self) -> int: ...
+
 
 class _Question(msgspec.Struct, eq=False):
     """Who leads? Asked at `asked_ms` for those who wait; `lasts`: the answer may be a lease."""
@@ -75,6 +78,12 @@ class ReadGate:
         self._waiting.append(then)
         if self._question is None and self._put():
             self._turn()
+
+    @property
+    def waiting(self) -> int:
+        """How many reads wait for an answer."""
+        asked = 0 if self._question is None else len(self._question.waiting)
+        return len(self._waiting) + asked
 
     def renew(self) -> None:
         """A tick of the leader: its heartbeats carry the question."""
@@ -140,6 +149,11 @@ class LeaseGate:
             then()
         else:
             self._waiting.append(then)
+
+    @property
+    def waiting(self) -> int:
+        """How many reads wait for the Lease's renewal."""
+        return len(self._waiting)
 
     def renew(self) -> None:
         """A tick of the leader."""

@@ -117,6 +117,7 @@ class Replica:
         self._promise = Promise(election_timeout_ms, clock.monotonic_ms())
         self._reads = self._gate(election_timeout_ms, led_outside)
         shard.when_sure = self._reads.when_sure
+        shard.reads_waiting = lambda: self._reads.waiting
         shard.on_appended = self._appended
         shard.on_stored = self._stored
         shard.on_dropped = self._dropped
@@ -322,6 +323,7 @@ class Replica:
         if self.serving_since_epoch == self.leadership.epoch:
             return
         self.serving_since_epoch = self.leadership.epoch
+        self.shard.counters.leaderships += 1
         logger.info("leading the shard in epoch %d", self.leadership.epoch)
         self.on_leading()
 
@@ -427,6 +429,8 @@ class Replica:
             self._reads.leadership_changed()
         if leadership.leader not in (0, before.leader, self.own_member):
             logger.info("following member %d in epoch %d", leadership.leader, leadership.epoch)
+        elif before.leader and not leadership.leader and not led:
+            logger.info("no leader is known, epoch %d", leadership.epoch)
         if leadership.leader:
             self.on_leader(leadership.leader)
         self.settling.moved()

@@ -38,6 +38,7 @@ from penstock.runtime.received import ReceivedEntries
 from penstock.runtime.threads import Threads
 from penstock.runtime.waiters import Callback, IndexWaiters
 from penstock.telemetry.counters import Counters
+from penstock.telemetry.samples import Queue
 
 _BATCH_PREFIX = struct.Struct(">qii")  # base offset, batch length, partition leader epoch
 _DISK_FULL = "the broker's disk is full: free space or grow the volume"
@@ -96,6 +97,7 @@ class Shard:
         self.on_dropped: Callable[[], None] = lambda: None
         # Calls back once reads may be answered, or refused (`ReadGate.when_sure`).
         self.when_sure: Callable[[Callable[[], None]], None] = lambda then: then()
+        self.reads_waiting: Callable[[], int] = lambda: 0
         # Told of a change of the members, and of the first entry of a leadership, when they are applied.
         self.on_member_changed: Callable[[], None] = lambda: None
         self.on_led: Callable[[int, LeadershipBegan], None] = lambda index, command: None
@@ -437,6 +439,25 @@ class Shard:
         """The storage can no longer be trusted: nothing is acknowledged any more and the broker ends."""
         self.failed = True
         self._on_fatal(error)
+
+    def queues(self) -> list[Queue]:
+        """What waits for the log's disk and for the other members. Entries that wait are bounded by their bytes."""
+        log, pending_max, uncommitted_max = self.log, self._pending_bytes_max, self._uncommitted_bytes_max
+        return [
+            Queue("entries_for_disk", "items", lambda: log.next_index - 1 - log.written_index),
+            Queue("entries_for_disk", "bytes", lambda: log.pending_bytes, pending_max),
+            Queue("entries_for_commit", "items", lambda: max(log.next_index - 1 - self.commit_index, 0)),
+            Queue("entries_for_commit", "bytes", self._bytes_for_commit, uncommitted_max),
+            Queue("requests_for_disk", "items", lambda: len(self._stored)),
+            Queue("requests_for_commit", "items", lambda: len(self._committed)),
+            Queue("fetches_for_messages", "items", lambda: self.counters.fetches_waiting),
+            Queue("reads_for_leadership", "items", lambda: self.reads_waiting()),
+            Queue("reads_for_thread", "items", lambda: self.threads.reads_open),
+        ]
+
+    def _bytes_for_commit(self) -> int:
+        self._count_uncommitted()
+        return self._uncommitted_bytes
 
     @property
     def idle(self) -> bool:

@@ -43,6 +43,11 @@ class Shipping:
         self._pace = Pace()
         self.on_snapshot: Callable[[InstallSnapshot], None] = lambda message: None
 
+    @property
+    def waiting(self) -> int:
+        """How many messages wait behind entries that are read, or are held back, for the peer that has most of them."""
+        return max(map(len, self._waiting.values()), default=0)
+
     def send(self, messages: Sequence[PeerMessage], unreachable: Unreachable) -> None:
         """Sends each message, or calls `unreachable` with the member that cannot be sent to."""
         for message in messages:

@@ -58,6 +58,8 @@ class Threads:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        # Reads that were asked for and are not done.
+        self.reads_open = 0
         self.writer = Worker(loop, "log-writer")
         self._background = ThreadPoolExecutor(1, "background")
         self._flusher = ThreadPoolExecutor(1, "flusher")
@@ -88,7 +90,13 @@ class Threads:
 
     def read(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Runs reads of old segments."""
-        return self._loop.run_in_executor(self._readers, function)
+        self.reads_open += 1
+        read = self._loop.run_in_executor(self._readers, function)
+        read.add_done_callback(self._read_done)
+        return read
+
+    def _read_done(self, _: asyncio.Future[Any]) -> None:
+        self.reads_open -= 1
 
     async def close(self) -> None:
         """Waits for everything that was begun."""

@@ -17,6 +17,10 @@ class IndexWaiters:
         self.reached = reached
         self._waiting: deque[tuple[int, Callback]] = deque()
 
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
     def wait(self, index: int, callback: Callback) -> None:
         """Calls back once `index` is reached (at once when it is)."""
         if index <= self.reached:

@@ -381,7 +381,8 @@ class ForkedTailStatus(msgspec.Struct, frozen=True):
 class BrokerStatus(msgspec.Struct):
     """What GET /v1/broker and /v1/cluster are made of. `leader` is empty while no leader is known;
     `feature_level` is the shard's, `election` what is known of its Lease, where that says who leads. `replicas` is how many brokers it is to have, `resizable` whether that can be changed; `leaving`, told by the leader, is what comes
-    next for those that are too many and are members yet, `leaving_refused` that a person has to change something first."""
+    next for those that are too many and are members yet, `leaving_refused` that a person has to change something first;
+    `serving`: it leads and takes requests."""
 
     cluster_id: str
     cluster_name: str
@@ -416,6 +417,7 @@ class BrokerStatus(msgspec.Struct):
     leaving: str = ""
     leaving_refused: bool = False
     election: ElectionStatus | None = None
+    serving: bool = True
 
 
 class BrokerService(Protocol):

@@ -131,6 +131,7 @@ class BrokerServiceImpl:
             leaving=leaving,
             leaving_refused=refused,
             election=None if mastership is None else mastership.status(),
+            serving=self._shard.leading,
         )
 
     def _forked(self, report: ForkedTail) -> ForkedTailStatus:

@@ -62,7 +62,7 @@ class DataServiceImpl:
         future: asyncio.Future[list[AppendResult]] = self._loop.create_future()
         refusal = _refusal(acks, transactional_id)
         if refusal is not None:
-            future.set_result([_failed(item, refusal) for item in batches])
+            future.set_result([self._failed(item, refusal) for item in batches])
             return future
         results: list[AppendResult] = []
         last_index = 0
@@ -71,7 +71,7 @@ class DataServiceImpl:
                 self._shard.check_leading()
                 index, result = self._append(item)
             except PenstockError as error:
-                result = _failed(item, error)
+                result = self._failed(item, error)
             else:
                 last_index = max(last_index, index)
             results.append(result)
@@ -138,7 +138,7 @@ class DataServiceImpl:
             if future.done():
                 return
             if error is not None:
-                future.set_result([_late(result, error) for result in results])
+                future.set_result([self._late(result, error) for result in results])
             else:
                 future.set_result([self._counted(result) for result in results] if needs_copies else results)
 
@@ -151,7 +151,7 @@ class DataServiceImpl:
         least = self._settings.topic(result.topic).min_in_sync
         if copies >= least:
             return result
-        return _late(
+        return self._late(
             result,
             PenstockError(
                 ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
@@ -159,6 +159,16 @@ class DataServiceImpl:
                 " batch was committed",
             ),
         )
+
+    def _failed(self, item: ProduceBatches, error: PenstockError) -> AppendResult:
+        self._shard.counters.refused(error.code.name)
+        return AppendResult(item.topic, item.partition, error.code, message=error.sentence)
+
+    def _late(self, result: AppendResult, error: PenstockError) -> AppendResult:
+        if result.error is not ErrorCode.NONE:
+            return result
+        self._shard.counters.refused(error.code.name)
+        return AppendResult(result.topic, result.partition, error.code, message=error.sentence)
 
     async def init_producer_id(
         self, context: RequestContext, transactional_id: str | None, producer_id: int, producer_epoch: int
@@ -241,13 +251,3 @@ def _refusal(acks: int, transactional_id: str | None) -> PenstockError | None:
             ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "transactions are not served by this release"
         )
     return None
-
-
-def _failed(item: ProduceBatches, error: PenstockError) -> AppendResult:
-    return AppendResult(item.topic, item.partition, error.code, message=error.sentence)
-
-
-def _late(result: AppendResult, error: PenstockError) -> AppendResult:
-    if result.error is not ErrorCode.NONE:
-        return result
-    return AppendResult(result.topic, result.partition, error.code, message=error.sentence)

@@ -102,6 +102,8 @@ class _Fetch:
             self._loop.call_soon(self._attempt)
 
     def _stop_waiting(self) -> None:
+        if self._waits_on:
+            self._shard.counters.fetches_waiting -= 1
         for partition in self._waits_on:
             partition.waiters.pop(self, None)
         self._waits_on = []
@@ -192,6 +194,7 @@ class _Fetch:
 
     def _wait(self, partitions: list[Partition]) -> None:
         self._waits_on = partitions
+        self._shard.counters.fetches_waiting += 1
         for partition in partitions:
             partition.waiters[self] = self._woken
 

@@ -64,6 +64,11 @@ class ConsumerGroups:
         self._declarations = GroupDeclarations(self._registry)
         self._expiry = OffsetExpiry(self._registry)
 
+    @property
+    def registry(self) -> GroupRegistry:
+        """The groups that this broker coordinates, for what is measured of them."""
+        return self._registry
+
     # --- life ------------------------------------------------------------------------------------------
 
     def start(self) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.telemetry.histograms import DELAY_BOUNDS_S, REQUEST_BOUNDS_S, Histogram
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -22,6 +24,7 @@ class ProtocolCounters:
         "connections",
         "connections_open",
         "connections_refused",
+        "durations",
         "errors",
         "open_sources",
         "requests",
@@ -37,6 +40,7 @@ class ProtocolCounters:
         self.requests: dict[str, int] = {}
         self.requests_forwarded = 0
         self.errors: dict[str, int] = {}
+        self.durations: dict[str, Histogram] = {}
         # A listener whose library counts its connections is asked when the numbers are read, instead of counting twice.
         self.open_sources: list[Callable[[], int]] = []
 
@@ -47,6 +51,13 @@ class ProtocolCounters:
     def error(self, code: str) -> None:
         """One more answer with this error code."""
         self.errors[code] = self.errors.get(code, 0) + 1
+
+    def took(self, api: str, seconds: float) -> None:
+        """A request of an operation is answered."""
+        duration = self.durations.get(api)
+        if duration is None:
+            duration = self.durations[api] = Histogram(REQUEST_BOUNDS_S)
+        duration.observe(seconds)
 
     def add(self, other: ProtocolCounters) -> None:
         """Adds another listener's numbers, as they are now."""
@@ -60,6 +71,8 @@ class ProtocolCounters:
             self.requests[api] = self.requests.get(api, 0) + count
         for code, count in other.errors.items():
             self.errors[code] = self.errors.get(code, 0) + count
+        for api, duration in other.durations.items():
+            self.durations.setdefault(api, Histogram(REQUEST_BOUNDS_S)).add(duration)
 
     def copy(self) -> ProtocolCounters:
         """The numbers as they are now."""
@@ -69,21 +82,26 @@ class ProtocolCounters:
 
 
 class Counters:
-    """All counters of one broker process."""
+    """All counters of one broker process. `fetches_waiting` goes up and down; `produce_refused` is by error code;
+    `loop_delays` are those of the loop's pulse."""
 
     __slots__ = (
         "_protocols",
         "_watched",
         "batches_in",
         "fetches",
+        "fetches_waiting",
         "forked_entries",
         "forked_messages",
         "fsync_seconds",
         "fsyncs",
+        "leaderships",
         "log_append_bytes",
         "log_appends",
+        "loop_delays",
         "loop_stall_seconds_max",
         "messages_in",
+        "produce_refused",
         "state_disputes",
         "state_hashes",
     )
@@ -94,11 +112,15 @@ class Counters:
         self.messages_in = 0
         self.batches_in = 0
         self.fetches = 0
+        self.fetches_waiting = 0
+        self.leaderships = 0
+        self.produce_refused: dict[str, int] = {}
         self.log_appends = 0
         self.log_append_bytes = 0
         self.fsyncs = 0
         self.fsync_seconds = 0.0
         self.loop_stall_seconds_max = 0.0
+        self.loop_delays = Histogram(DELAY_BOUNDS_S)
         self.state_hashes = 0
         self.state_disputes = 0
         self.forked_entries = 0
@@ -107,6 +129,16 @@ class Counters:
     def protocol(self, name: str) -> ProtocolCounters:
         """The counters of one protocol (`kafka`, `http`, `admin`); listeners of one protocol share them."""
         return self._protocols.setdefault(name, ProtocolCounters())
+
+    def refused(self, code: str) -> None:
+        """One more produce to a partition that was not acknowledged, for this reason."""
+        self.produce_refused[code] = self.produce_refused.get(code, 0) + 1
+
+    def loop_was_late(self, seconds: float) -> None:
+        """The loop's pulse came so much later than it was due."""
+        self.loop_delays.observe(seconds)
+        if seconds > self.loop_stall_seconds_max:
+            self.loop_stall_seconds_max = seconds
 
     def watch(self, name: str, source: Callable[[], ProtocolCounters]) -> None:
         """Adds the numbers of a listener that counts in a way of its own, asked for when `copy` is made."""
@@ -122,7 +154,8 @@ class Counters:
         copied = Counters()
         for name in self.__slots__:
             if not name.startswith("_"):
-                setattr(copied, name, getattr(self, name))
+                value = getattr(self, name)
+                setattr(copied, name, value if isinstance(value, int | float) else value.copy())
         for name, counters in self._protocols.items():
             copied.protocol(name).add(counters)
         for name, source in self._watched:

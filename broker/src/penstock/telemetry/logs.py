@@ -2,7 +2,8 @@
 
 A log line is a constant message, which can be searched for, and fields:
 `log.info("listening", extra=fields(listener="kafka", address="127.0.0.1:9092"))`. Values are quoted where they hold
-anything that could be mistaken for the line's own structure, so a client cannot write lines of its own.
+anything that could be mistaken for the line's own structure, so a client cannot write lines of its own. Each JSON line
+also says whose it is (cluster, broker, shard, and the epoch at that moment), as `describe_process` was told.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 LogFormat = Literal["console", "json"]
 
@@ -35,6 +36,13 @@ def configure_logging(form: LogFormat = "console", level: str = "INFO", stream: 
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+
+
+def describe_process(source: Callable[[], Mapping[str, object]]) -> None:
+    """What every JSON line says of its process from now on, asked for when a line is written, by any thread."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, JsonFormatter):
+            handler.formatter.process = source
 
 
 def _fields_of(record: logging.LogRecord) -> Mapping[str, object]:
@@ -61,11 +69,17 @@ class ConsoleFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time, level, logger, message, the fields, and exception where there is one."""
+    """One JSON object per line: time, level, logger, message, the fields, what is known of the process, and exception where
+    there is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.process: Callable[[], Mapping[str, object]] = dict
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line. A field cannot take the name of what every line has."""
-        document: dict[str, object] = {name: _plain(value) for name, value in _fields_of(record).items()}
+        """The line. A field cannot take the name of what every line has; it can say otherwise than the process."""
+        values = {**self.process(), **_fields_of(record)}
+        document: dict[str, object] = {name: _plain(value) for name, value in values.items()}
         document |= {
             "time": _timestamp(record),
             "level": record.levelname,

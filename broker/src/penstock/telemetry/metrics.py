@@ -1,23 +1,32 @@
 """`/metrics`: the counters and what the services know, in Prometheus' words.
 
 The event loop copies its plain integers into a `MetricsSnapshot`; a thread turns that into text through a collector
-of our own, so a scrape costs the loop a copy and nothing else. Series of topics and groups are bounded: beyond a named
-number, by name, the rest is summed up under `other`, because names are made by users and a metrics store pays for
-each of them.
+of our own, so a scrape costs the loop a copy and nothing else. Series of topics, groups and members are bounded:
+beyond a named number, by name, the rest is summed up under `other`, because names are made by users and a metrics
+store pays for each of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from penstock.telemetry.counters import Counters, ProtocolCounters
+from penstock.telemetry.families import Families
+from penstock.telemetry.samples import (
+    DISK_STATES,
+    BrokerSample,
+    GroupSample,
+    MembersSample,
+    MetricsSnapshot,
+    QueueSample,
+    TopicSample,
+)
 
 METRICS_MEDIA_TYPE: Final = CONTENT_TYPE_LATEST
 
@@ -28,55 +37,6 @@ GROUP_SERIES_MAX: Final = 500
 """Groups with series of their own; the rest is `other`."""
 
 OTHER: Final = "other"
-_Family = type[CounterMetricFamily] | type[GaugeMetricFamily]
-
-DISK_STATES: Final = ("ok", "warn", "refuse")
-
-
-class TopicSample(NamedTuple):
-    """One topic's numbers."""
-
-    name: str
-    partitions: int
-    messages: int
-    bytes: int
-
-
-class GroupSample(NamedTuple):
-    """One group's numbers."""
-
-    name: str
-    state: str
-    members: int
-    lag: int
-
-
-class BrokerSample(NamedTuple):
-    """The broker's own numbers. `disk_state` is one of DISK_STATES."""
-
-    name: str
-    node_id: int
-    version: str
-    ready: bool
-    epoch: int
-    started_at_ms: int
-    log_bytes: int
-    log_last_index: int
-    log_commit_index: int
-    disk_total_bytes: int
-    disk_used_bytes: int
-    disk_state: str
-    feature_level: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class MetricsSnapshot:
-    """Everything that one scrape shows, owned by the thread that writes it out."""
-
-    counters: Counters
-    broker: BrokerSample
-    topics: Sequence[TopicSample]
-    groups: Sequence[GroupSample]
 
 
 def render(snapshot: MetricsSnapshot) -> bytes:
@@ -94,157 +54,127 @@ class _SnapshotCollector(Collector):
         """Nothing: describing would collect once more at registration."""
         return []
 
-    def collect(self) -> Iterator[Metric]:
-        snapshot = self._snapshot
-        yield from _broker(snapshot)
-        yield from _protocols(snapshot.counters.protocols)
-        yield from _log(snapshot.counters, snapshot.broker)
-        yield from _topics(snapshot.topics)
-        yield from _groups(snapshot.groups)
+    def collect(self) -> Iterable[Metric]:
+        snapshot, families = self._snapshot, Families()
+        _broker(families, snapshot.broker)
+        _counters(families, snapshot.counters)
+        for protocol, counters in snapshot.counters.protocols.items():
+            _protocol(families, protocol, counters)
+        _members(families, snapshot.broker.members)
+        _queues(families, snapshot.samples.queues)
+        _topics(families, snapshot.samples.topics)
+        _groups(families, snapshot.samples.groups)
+        return families.all()
 
 
-def _broker(snapshot: MetricsSnapshot) -> Iterator[Metric]:
-    broker, counters = snapshot.broker, snapshot.counters
-    yield InfoMetricFamily(
-        "penstock_broker",
-        "Who this broker is.",
-        {"name": broker.name, "node_id": str(broker.node_id), "version": broker.version},
-    )
-    yield GaugeMetricFamily("penstock_ready", "1 when clients may be sent here.", int(broker.ready))
-    yield GaugeMetricFamily(
-        "penstock_start_time_seconds", "When the broker started.", broker.started_at_ms / 1000
-    )
-    yield GaugeMetricFamily(
-        "penstock_loop_stall_seconds_max",
-        "The longest time for which the event loop did nothing else.",
-        counters.loop_stall_seconds_max,
-    )
-    yield CounterMetricFamily(
-        "penstock_messages_in", "Messages stored, by all protocols.", counters.messages_in
-    )
-    yield CounterMetricFamily(
-        "penstock_batches_in", "Record batches stored, by all protocols.", counters.batches_in
-    )
-    yield CounterMetricFamily("penstock_fetches", "Fetch requests, by all protocols.", counters.fetches)
+def _broker(families: Families, broker: BrokerSample) -> None:
+    families.says("broker", {"name": broker.name, "node_id": str(broker.node_id), "version": broker.version})
+    families.put("ready", int(broker.ready))
+    families.put("start_time_seconds", broker.started_at_ms / 1000)
+    families.put("leader", int(broker.leads))
+    families.put("leader_known", int(broker.leader_known))
+    for name in (
+        "epoch",
+        "feature_level",
+        "log_bytes",
+        "log_last_index",
+        "log_commit_index",
+        "disk_total_bytes",
+        "disk_used_bytes",
+    ):
+        families.put(name, getattr(broker, name))
+    for state in DISK_STATES:
+        families.put("disk_state", int(broker.disk_state == state), state)
 
 
-def _protocols(protocols: dict[str, ProtocolCounters]) -> Iterator[Metric]:
-    requests = CounterMetricFamily("penstock_requests", "Requests, by operation.", labels=["protocol", "api"])
-    errors = CounterMetricFamily("penstock_errors", "Answers with an error.", labels=["protocol", "code"])
-    for protocol, counters in protocols.items():
-        for api, count in counters.requests.items():
-            requests.add_metric([protocol, api], count)
-        for code, count in counters.errors.items():
-            errors.add_metric([protocol, code], count)
-    yield requests
-    yield errors
-    plain: list[tuple[_Family, str, str, Callable[[ProtocolCounters], int]]] = [
-        (CounterMetricFamily, "penstock_bytes_in", "Payload bytes received.", lambda c: c.bytes_in),
-        (CounterMetricFamily, "penstock_bytes_out", "Payload bytes sent.", lambda c: c.bytes_out),
-        (
-            CounterMetricFamily,
-            "penstock_requests_forwarded",
-            "Requests passed on to the shard's leader.",
-            lambda c: c.requests_forwarded,
-        ),
-        (CounterMetricFamily, "penstock_connections", "Connections accepted.", lambda c: c.connections),
-        (
-            CounterMetricFamily,
-            "penstock_connections_refused",
-            "Connections refused at the bound.",
-            lambda c: c.connections_refused,
-        ),
-        (
-            GaugeMetricFamily,
-            "penstock_connections_open",
-            "Connections open now.",
-            lambda c: c.connections_open,
-        ),
-    ]
-    for family, name, text, number in plain:
-        metric = family(name, text, labels=["protocol"])
-        for protocol, counters in protocols.items():
-            metric.add_metric([protocol], number(counters))
-        yield metric
+def _counters(families: Families, counters: Counters) -> None:
+    families.put("loop_stall_seconds_max", counters.loop_stall_seconds_max)
+    families.observed("loop_delay_seconds", counters.loop_delays)
+    for name in (
+        "messages_in",
+        "batches_in",
+        "fetches",
+        "leaderships",
+        "log_appends",
+        "log_append_bytes",
+        "state_hashes",
+        "state_disputes",
+    ):
+        families.put(name, getattr(counters, name))
+    families.put("log_fsyncs", counters.fsyncs)
+    families.put("log_fsync_seconds", counters.fsync_seconds)
+    families.put("log_forked_entries", counters.forked_entries)
+    families.put("log_forked_messages", counters.forked_messages)
+    for reason, count in counters.produce_refused.items():
+        families.put("produce_refused", count, reason)
 
 
-def _log(counters: Counters, broker: BrokerSample) -> Iterator[Metric]:
-    yield CounterMetricFamily("penstock_log_appends", "Writes to the commit log.", counters.log_appends)
-    yield CounterMetricFamily(
-        "penstock_log_append_bytes", "Bytes written to the commit log.", counters.log_append_bytes
-    )
-    yield CounterMetricFamily("penstock_log_fsyncs", "Forced writes of the commit log.", counters.fsyncs)
-    yield CounterMetricFamily(
-        "penstock_log_fsync_seconds", "Time spent in forced writes.", counters.fsync_seconds
-    )
-    yield CounterMetricFamily(
-        "penstock_state_hashes", "Comparisons with the other replicas' state.", counters.state_hashes
-    )
-    yield CounterMetricFamily(
-        "penstock_state_disputes",
-        "Comparisons in which no majority of the voters had the same state.",
-        counters.state_disputes,
-    )
-    yield CounterMetricFamily(
-        "penstock_log_forked_entries",
-        "Entries set aside because a new master lacked them.",
-        counters.forked_entries,
-    )
-    yield CounterMetricFamily(
-        "penstock_log_forked_messages", "Messages in such entries.", counters.forked_messages
-    )
-    yield GaugeMetricFamily("penstock_log_bytes", "Size of the commit log.", broker.log_bytes)
-    yield GaugeMetricFamily("penstock_log_last_index", "Last entry of the log.", broker.log_last_index)
-    yield GaugeMetricFamily(
-        "penstock_log_commit_index", "Last committed entry of the log.", broker.log_commit_index
-    )
-    yield GaugeMetricFamily("penstock_epoch", "Epoch of the shard's leadership.", broker.epoch)
-    yield GaugeMetricFamily(
-        "penstock_feature_level", "Which commands the shard's log may hold.", broker.feature_level
-    )
-    yield GaugeMetricFamily("penstock_disk_total_bytes", "Size of the volume.", broker.disk_total_bytes)
-    yield GaugeMetricFamily("penstock_disk_used_bytes", "What of it is used.", broker.disk_used_bytes)
-    state = GaugeMetricFamily("penstock_disk_state", "1 for the state the disk is in.", labels=["state"])
-    for name in DISK_STATES:
-        state.add_metric([name], int(broker.disk_state == name))
-    yield state
+def _protocol(families: Families, protocol: str, counters: ProtocolCounters) -> None:
+    for api, count in counters.requests.items():
+        families.put("requests", count, protocol, api)
+    for api, duration in counters.durations.items():
+        families.observed("request_duration_seconds", duration, protocol, api)
+    for code, count in counters.errors.items():
+        families.put("errors", count, protocol, code)
+    for name in (
+        "bytes_in",
+        "bytes_out",
+        "requests_forwarded",
+        "connections",
+        "connections_refused",
+        "connections_open",
+    ):
+        families.put(name, getattr(counters, name), protocol)
 
 
-def _topics(topics: Sequence[TopicSample]) -> Iterator[Metric]:
-    yield GaugeMetricFamily("penstock_topics", "Topics.", len(topics))
-    bounded = bounded_samples(topics, TOPIC_SERIES_MAX, lambda topic: topic.name, _add_topics)
-    partitions = GaugeMetricFamily("penstock_topic_partitions", "Partitions of a topic.", labels=["topic"])
-    messages = GaugeMetricFamily("penstock_topic_messages", "Messages kept in a topic.", labels=["topic"])
-    size = GaugeMetricFamily("penstock_topic_bytes", "Bytes kept in a topic.", labels=["topic"])
-    for topic in bounded:
-        partitions.add_metric([topic.name], topic.partitions)
-        messages.add_metric([topic.name], topic.messages)
-        size.add_metric([topic.name], topic.bytes)
-    yield from (partitions, messages, size)
+def _members(families: Families, members: MembersSample | None) -> None:
+    """The leader's sight; nobody else has any."""
+    if members is None:
+        return
+    families.put("members", members.members)
+    families.put("members_wanted", members.wanted)
+    families.put("members_in_sync", members.in_sync)
+    for follower in members.followers:
+        families.put("member_lag_entries", follower.lag_entries, follower.name)
+        families.put("member_lag_bytes", follower.lag_bytes, follower.name)
 
 
-def _groups(groups: Sequence[GroupSample]) -> Iterator[Metric]:
-    states = GaugeMetricFamily("penstock_groups", "Consumer groups, by state.", labels=["state"])
+def _queues(families: Families, queues: Sequence[QueueSample]) -> None:
+    for queue in queues:
+        length, limit = (
+            ("queue_length", "queue_limit") if queue.unit == "items" else ("queue_bytes", "queue_bytes_limit")
+        )
+        families.put(length, queue.length, queue.name)
+        if queue.limit is not None:
+            families.put(limit, queue.limit, queue.name)
+
+
+def _topics(families: Families, topics: Sequence[TopicSample]) -> None:
+    families.put("topics", len(topics))
+    for topic in bounded_samples(topics, TOPIC_SERIES_MAX, lambda topic: topic.name, _all_topics):
+        families.put("topic_partitions", topic.partitions, topic.name)
+        families.put("topic_messages", topic.messages, topic.name)
+        families.put("topic_bytes", topic.bytes, topic.name)
+
+
+def _groups(families: Families, groups: Sequence[GroupSample]) -> None:
     counts: dict[str, int] = {}
     for group in groups:
         counts[group.state] = counts.get(group.state, 0) + 1
     for state, count in counts.items():
-        states.add_metric([state], count)
-    yield states
-    bounded = bounded_samples(groups, GROUP_SERIES_MAX, lambda group: group.name, _add_groups)
-    members = GaugeMetricFamily("penstock_group_members", "Members of a group.", labels=["group"])
-    lag = GaugeMetricFamily("penstock_group_lag", "Messages a group has not read yet.", labels=["group"])
-    for group in bounded:
-        members.add_metric([group.name], group.members)
-        lag.add_metric([group.name], group.lag)
-    yield from (members, lag)
+        families.put("groups", count, state)
+    for group in bounded_samples(groups, GROUP_SERIES_MAX, lambda group: group.name, _all_groups):
+        families.put("group_members", group.members, group.name)
+        families.put("group_lag", group.lag, group.name)
+        if group.lag_seconds is not None:
+            families.put("group_lag_seconds", group.lag_seconds, group.name)
 
 
 S = TypeVar("S")
 
 
 def bounded_samples(
-    samples: Sequence[S], limit: int, name: Callable[[S], str], add: Callable[[S, S], S]
+    samples: Sequence[S], limit: int, name: Callable[[S], str], total: Callable[[Sequence[S]], S]
 ) -> list[S]:
     """The first `limit` samples by name, and one named `other` with the sum of the rest.
 
@@ -256,17 +186,25 @@ def bounded_samples(
     ordered = sorted(samples, key=name)
     shown = [sample for sample in ordered[:limit] if name(sample) != OTHER]
     hidden = [sample for sample in ordered[:limit] if name(sample) == OTHER] + ordered[limit:]
-    total = hidden[0]
-    for sample in hidden[1:]:
-        total = add(total, sample)
-    return [*shown, total]
+    return [*shown, total(hidden)]
 
 
-def _add_topics(one: TopicSample, two: TopicSample) -> TopicSample:
+def _all_topics(topics: Sequence[TopicSample]) -> TopicSample:
     return TopicSample(
-        OTHER, one.partitions + two.partitions, one.messages + two.messages, one.bytes + two.bytes
+        OTHER,
+        sum(topic.partitions for topic in topics),
+        sum(topic.messages for topic in topics),
+        sum(topic.bytes for topic in topics),
     )
 
 
-def _add_groups(one: GroupSample, two: GroupSample) -> GroupSample:
-    return GroupSample(OTHER, "", one.members + two.members, one.lag + two.lag)
+def _all_groups(groups: Sequence[GroupSample]) -> GroupSample:
+    """The oldest message of all of them; not known where one's is not."""
+    ages = [group.lag_seconds for group in groups if group.lag_seconds is not None]
+    return GroupSample(
+        OTHER,
+        "",
+        sum(group.members for group in groups),
+        sum(group.lag for group in groups),
+        max(ages) if len(ages) == len(groups) else None,
+    )

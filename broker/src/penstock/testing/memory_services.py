@@ -45,6 +45,7 @@ from penstock.service.group_api import (
     StartPosition,
 )
 from penstock.telemetry.counters import Counters
+from penstock.telemetry.samples import GroupSample, Samples, TopicSample
 from penstock.testing.memory_topics import BROKER_NAME, CLUSTER_ID, MemoryTopic, MemoryTopics
 
 
@@ -382,6 +383,25 @@ class MemoryLeader:
         await self.replaced.wait()
 
 
+class MemoryMeasured:
+    """What a scrape measures, of the services in memory: nothing has a timestamp, so no age is known."""
+
+    def __init__(self, topics: MemoryTopics, groups: MemoryGroups) -> None:
+        self._topics = topics
+        self._groups = groups
+
+    async def samples(self) -> Samples:
+        """Topics, and groups where they are coordinated."""
+        context = RequestContext("memory", "memory")
+        topics = [
+            TopicSample(t.name, t.partitions, t.messages, t.bytes) for t in self._topics.list_topics(context)
+        ]
+        if self._groups.refusal is not ErrorCode.NONE:
+            return Samples(topics)
+        overviews = await self._groups.list_groups(context)
+        return Samples(topics, [GroupSample(g.group, g.state, g.members, g.lag) for g in overviews])
+
+
 class MemoryServices:
     """All of them, wired: `http` is what the listeners take."""
 
@@ -402,6 +422,7 @@ class MemoryServices:
             groups=cast("GroupService", self.groups),
             broker=self.broker,
             counters=self.counters,
+            measured=MemoryMeasured(self.topics, self.groups),
             leader=self.leader,
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -82,6 +83,7 @@ class HttpApplication:
                     "try again in a moment.",
                 )
             self._requests += 1
+            began = perf_counter()
             try:
                 self._counters.request(route.name)
                 if route.waits:
@@ -89,8 +91,14 @@ class HttpApplication:
                 return await self._serve(route, queries, request)
             finally:
                 self._requests -= 1
+                self._counters.took(route.name, perf_counter() - began)
 
         return serve
+
+    @property
+    def requests_open(self) -> int:
+        """How many requests are being served; REQUESTS_IN_FLIGHT_MAX, and the quick ones, at most."""
+        return self._requests
 
     def stop_waiting(self) -> None:
         """Ends long polls, the running ones and those to come: the listener stops."""

@@ -38,7 +38,7 @@ class DataHttpListener:
                 *FetchRoutes(services).routes(),
             ],
         )
-        application = HttpApplication(
+        self._application = application = HttpApplication(
             self.routes,
             listener=name,
             protocol=PROTOCOL,
@@ -53,6 +53,11 @@ class DataHttpListener:
     def address(self) -> tuple[str, int]:
         """Where it listens: host and port, the real one after `start`."""
         return self._server.address
+
+    @property
+    def requests_open(self) -> int:
+        """How many requests are being served."""
+        return self._application.requests_open
 
     async def start(self) -> None:
         """Binds and accepts. Raises OSError when the address is taken."""

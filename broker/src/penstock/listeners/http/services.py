@@ -1,4 +1,4 @@
-"""What the HTTP listeners are given: the use-cases, the broker's own status, the counters they keep, and who leads."""
+"""What the HTTP listeners are given: the use-cases, the broker's own status, the counters they keep, what is measured, and who leads."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from penstock.service.api import BrokerService, DataService, TopicService
     from penstock.service.group_api import GroupService
     from penstock.telemetry.counters import Counters
+    from penstock.telemetry.samples import Samples
 
 
 class LeaderHttp(Protocol):
@@ -35,6 +36,14 @@ class LeaderHttp(Protocol):
 
     async def until_replaced(self) -> None:
         """Waits until somebody else leads than now."""
+        ...
+
+
+class Measured(Protocol):
+    """What is measured when somebody scrapes, and not counted while it happens."""
+
+    async def samples(self) -> Samples:
+        """Topics, groups and queues as they are about now."""
         ...
 
 
@@ -66,4 +75,5 @@ class HttpServices:
     groups: GroupService
     broker: BrokerService
     counters: Counters
+    measured: Measured
     leader: LeaderHttp = field(default_factory=AlwaysLeads)

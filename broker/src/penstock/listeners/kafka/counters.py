@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from penstock.codec.kafka.apis import APIS
 from penstock.telemetry.counters import ProtocolCounters
+from penstock.telemetry.histograms import REQUEST_BOUNDS_S, Histogram
 
 _KEYS = max(APIS) + 1
 
 
 class KafkaCounters:
     """Totals since the start, but for `connections_open`. `requests[key]` counts started requests by API key,
-    `refusals[key]` those that were answered with an error as a whole; `closed_for_cause` counts connections that the
+    `refusals[key]` those that were answered with an error as a whole, `durations[key]` how long they took; `closed_for_cause` counts connections that the
     broker ended because of what the peer did, `connections_refused` those over `connections_max`."""
 
     __slots__ = (
@@ -20,6 +21,7 @@ class KafkaCounters:
         "connections_open",
         "connections_opened",
         "connections_refused",
+        "durations",
         "internal_errors",
         "refusals",
         "requests",
@@ -35,6 +37,7 @@ class KafkaCounters:
         self.internal_errors = 0
         self.requests = [0] * _KEYS
         self.refusals = [0] * _KEYS
+        self.durations = [Histogram(REQUEST_BOUNDS_S) for _ in range(_KEYS)]
 
     def requests_by_api(self) -> dict[str, int]:
         """Started requests by Kafka's name of the API."""
@@ -49,6 +52,9 @@ class KafkaCounters:
         counters.bytes_in = self.bytes_in
         counters.bytes_out = self.bytes_out
         counters.requests = {name: count for name, count in self.requests_by_api().items() if count}
+        counters.durations = {
+            api.name: self.durations[key] for key, api in APIS.items() if self.durations[key].count
+        }
         refused = sum(self.refusals)
         counters.errors = {
             "refused": refused,

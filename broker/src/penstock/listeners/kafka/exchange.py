@@ -12,6 +12,7 @@ import asyncio
 import logging
 import struct
 from collections.abc import Awaitable, Sequence
+from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 from penstock.codec.errors import CodecError
@@ -128,11 +129,21 @@ async def _relayed(call: Call, frame: bytes) -> _Relayed:
 class _Exchange:
     """A request that is being served. Called with the future when it is done."""
 
-    __slots__ = ("_api", "_connection", "_correlation_id", "_endpoint", "_request", "_slot", "_version")
+    __slots__ = (
+        "_api",
+        "_began",
+        "_connection",
+        "_correlation_id",
+        "_endpoint",
+        "_request",
+        "_slot",
+        "_version",
+    )
 
     def __init__(
         self, connection: Connection, api: Api, header: RequestHeader, request: Any, slot: Slot
     ) -> None:
+        self._began = perf_counter()
         self._connection = connection
         self._api = api
         self._version = header.api_version
@@ -186,7 +197,7 @@ class _Exchange:
             return
         result = future.result()
         if isinstance(result, _Relayed):
-            self._connection.finish(self._slot, (result.frame,), len(result.frame))
+            self._finish((result.frame,), len(result.frame))
             return
         endpoint = self._endpoint
         try:
@@ -199,10 +210,15 @@ class _Exchange:
     def _respond(self, response: Any) -> None:
         """Encodes and files the response; None is filed as nothing to be written."""
         if response is None:
-            self._connection.finish(self._slot, (), 0)
+            self._finish((), 0)
             return
         buffers, count = encode(self._api, self._version, self._correlation_id, response)
-        self._connection.finish(self._slot, buffers, count)
+        self._finish(buffers, count)
+
+    def _finish(self, buffers: Sequence[Buffer], count: int) -> None:
+        connection = self._connection
+        connection.counters.durations[self._api.key].observe(perf_counter() - self._began)
+        connection.finish(self._slot, buffers, count)
 
     def _fail(self, error: BaseException) -> None:
         connection = self._connection

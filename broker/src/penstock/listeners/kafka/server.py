@@ -212,6 +212,11 @@ class KafkaListener:
         room = (self.limits.queued_response_bytes_max - self._unsent_bytes) // 4
         return min(max(room, FETCH_BYTES_MIN), self.limits.fetch_bytes_max)
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What slow readers have not taken of their responses."""
+        return self._unsent_bytes
+
     def slow_reader(self, connection: KafkaProtocol) -> None:
         """A peer does not take its responses."""
         self._slow.add(connection)
