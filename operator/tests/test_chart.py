@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-CHART = ROOT / "charts" / "penstock"
+from chart_rendering import CHART, rendered, run
+
 KUBERNETES = "1.34"
 pytestmark = pytest.mark.kube
-
-
-def run(helm: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "KUBECONFIG": os.devnull}
-    return subprocess.run([helm, *arguments], capture_output=True, text=True, check=False, env=environment)
-
-
-def rendered(helm: str, *settings: str) -> list[dict[str, Any]]:
-    done = run(helm, "template", "penstock", str(CHART), "--namespace", "penstock-system", *settings)
-    assert done.returncode == 0, done.stderr
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
 def test_lints_without_a_warning(helm: str) -> None:
@@ -43,7 +28,7 @@ def test_renders_the_same_each_time_and_validly(helm: str) -> None:
 
 
 def test_unknown_values_are_refused(helm: str) -> None:
-    for setting in ("replica=2", "image.name=x", "replicas=9", "logFormat=xml"):
+    for setting in ("replica=2", "image.name=x", "replicas=9", "logFormat=xml", "monitoring.rules.on=true"):
         done = run(helm, "template", "penstock", str(CHART), "--set", setting)
         assert done.returncode != 0, setting
 

@@ -128,7 +128,7 @@ async def test_health_fails_when_nobody_works_while_leading(
     status, body = await fetch(session, health, "/metrics")
     assert status == 200
     assert "penstock_operator_leading 1.0" in body
-    assert "penstock_operator_passes_total 0.0" in body
+    assert f"penstock_operator_overdue_seconds {OVERDUE_SECONDS_MAX + 1}" in body
 
 
 def test_logs_keep_their_fields_in_both_formats() -> None:

@@ -1,4 +1,4 @@
-"""The operator's own health and metrics, over HTTP.
+"""The operator's own health, and its metrics, over HTTP.
 
 kopf's probe only shows that an HTTP server answers; this one fails when objects are due and nobody works on them.
 """
@@ -6,14 +6,16 @@ kopf's probe only shows that an HTTP server answers; this one fails when objects
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from penstock_operator.metrics import OperatorCollector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from penstock_operator.reconcile.queue import WorkQueue
 
@@ -23,25 +25,11 @@ OVERDUE_SECONDS_MAX: Final = 300.0  # more than the longest pass: then workers h
 class Health:
     """Serves /healthz, /readyz and /metrics."""
 
-    def __init__(self, queue: WorkQueue) -> None:
+    def __init__(self, queue: WorkQueue, wall_s: Callable[[], float] = time.time) -> None:
         self._queue = queue
         self.leading = False
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-
-    def collect(self) -> Iterator[Metric]:
-        """The metrics, read from plain numbers when somebody scrapes."""
-        name = "penstock_operator"
-        yield GaugeMetricFamily(
-            f"{name}_leading", "1 while this operator holds the Lease", value=float(self.leading)
-        )
-        yield CounterMetricFamily(f"{name}_passes", "Reconcile passes", value=self._queue.passes)
-        yield CounterMetricFamily(
-            f"{name}_failed_passes", "Reconcile passes that failed", value=self._queue.failures
-        )
-        yield GaugeMetricFamily(
-            f"{name}_overdue_seconds", "Wait of the oldest due object", value=self._overdue()
-        )
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(OperatorCollector(queue, lambda: self.leading, wall_s))
 
     def _overdue(self) -> float:
         return self._queue.overdue_s(asyncio.get_running_loop().time())

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from penstock_operator.kube_errors import KubeError
+from penstock_operator.reconcile.passes import Passes
 from penstock_operator.reconcile.schedule import KEYS_MAX, Schedule
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ class WorkQueue:
         self._random = random
         self._schedule = Schedule()
         self._changed = asyncio.Event()
-        self.passes = 0
-        self.failures = 0
-        self.last_progress: float | None = None  # loop time at which a pass last ended
+        self.passes = Passes()  # in loop time
 
     def wake(self, key: Key, after_s: float = COALESCE_S) -> None:
         """Have the object looked at soon."""
@@ -60,6 +59,14 @@ class WorkQueue:
         due = self._schedule.next_due()
         return max(0.0, now - due) if due is not None else 0.0
 
+    def due(self, now: float) -> int:
+        """How many objects are due and wait for a worker."""
+        return self._schedule.due(now)
+
+    def failing(self) -> dict[str, int]:
+        """How many objects' last pass failed, by kind; kinds without one are left out."""
+        return self._schedule.failing()
+
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -83,21 +90,24 @@ class WorkQueue:
 
     async def _pass(self, key: Key) -> None:
         loop = asyncio.get_running_loop()
-        self.passes += 1
+        began = loop.time()
         try:
             async with asyncio.timeout(PASS_SECONDS_MAX):
                 again = await self._reconcile(key)
         except Exception as error:
-            self.failures += 1
+            self._ended(key, began, ok=False)
             delay = self._schedule.failed(key, loop.time())
             _log_failure(key, error, delay)
         else:
+            self._ended(key, began, ok=True)
             after = again.after_s
             if after:
                 after *= 1 + JITTER * (2 * self._random() - 1)
             self._schedule.finished(key, loop.time(), after)
-        finally:
-            self.last_progress = loop.time()
+
+    def _ended(self, key: Key, began: float, *, ok: bool) -> None:
+        now = asyncio.get_running_loop().time()
+        self.passes.ended(key.kind, ok=ok, duration_s=now - began, now_s=now)
 
 
 def _log_failure(key: Key, error: Exception, delay: float) -> None:

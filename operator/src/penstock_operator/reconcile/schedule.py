@@ -61,6 +61,17 @@ class Schedule:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
+    def due(self, now: float) -> int:
+        """How many objects are due and nobody works on them. Takes as long as there are objects: not for every pass."""
+        return sum(when <= now for when in self._due.values())
+
+    def failing(self) -> dict[str, int]:
+        """How many objects' last pass failed, by kind. One that was forgotten is not among them."""
+        counts: dict[str, int] = {}
+        for key in self._failures:
+            counts[key.kind] = counts.get(key.kind, 0) + 1
+        return counts
+
     def finished(self, key: Key, now: float, again_after_s: float | None) -> None:
         """The pass is over; look again after that time, or when it was woken meanwhile, or at the next wake."""
         self._running.discard(key)
