@@ -93,9 +93,12 @@ class Settings:
             self._topics.clear()
             self._demand = None
             self._dynamic = BROKER_OPTIONS.parse(self._catalog.cluster_config)
-            self._rules = parse_rules(
+            rules = parse_rules(
                 str(self._dynamic.get("tracing.rules") or self._file.get("tracing.rules", ""))
             )
+            if rules != self._rules:
+                # The same object while nothing changes, so that a change is seen by comparing objects.
+                self._rules = rules
 
     def _effective(self, name: str) -> TopicSettings:
         topic = self._catalog.topics.get(name)
