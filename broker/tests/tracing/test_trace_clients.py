@@ -79,12 +79,9 @@ class Application:
         return [span for span in self.memory.get_finished_spans() if span.name == name]
 
 
-def create_topic(bootstrap: str, **config: str) -> None:
-    (made,) = (
-        AdminClient({"bootstrap.servers": bootstrap})
-        .create_topics([NewTopic(TOPIC, 1, config=config)])
-        .values()
-    )
+def create_topic(bootstrap: str) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    (made,) = admin.create_topics([NewTopic(TOPIC, 1)]).values()
     made.result(30)
 
 

@@ -8,10 +8,10 @@ from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 
 from penstock.tracing.budget import Budget
 from penstock.tracing.context import TraceContext
-from penstock.tracing.derived import Place, derived_span_ids, derived_trace_id
+from penstock.tracing.derived import Place, derived_span_ids, derived_trace_id, partition_seed
 from penstock.tracing.sampling import BOUND_ALL, Sampled, decide, picked, ratio_bound
 
-PLACE = Place("cluster-1", bytes(range(16)), 3, 4711, 7)
+PLACE = Place(partition_seed("cluster-1", bytes(range(16)), 3), 4711, 7)
 CONTEXT = TraceContext(1, 2, True, (("a", "b"),))
 
 
@@ -27,9 +27,9 @@ def test_derived_ids_are_fixed_for_good() -> None:
 
 def test_the_trace_id_depends_on_the_place_and_not_on_the_epoch() -> None:
     others = [
-        PLACE._replace(cluster_id="cluster-2"),
-        PLACE._replace(topic_id=bytes(16)),
-        PLACE._replace(partition=4),
+        PLACE._replace(seed=partition_seed("cluster-2", bytes(range(16)), 3)),
+        PLACE._replace(seed=partition_seed("cluster-1", bytes(16), 3)),
+        PLACE._replace(seed=partition_seed("cluster-1", bytes(range(16)), 4)),
         PLACE._replace(base_offset=4712),
     ]
     ids = {derived_trace_id(place) for place in [PLACE, *others]}

@@ -12,9 +12,12 @@ from penstock.codec.first_record import (
     HEADERS_BYTES_MAX,
     KEY_BYTES_MAX,
     OPENED_BYTES_MAX,
+    SEARCHED_BYTES_MAX,
     FirstRecord,
     batch_start,
     first_record,
+    may_hold,
+    open_batch,
 )
 from penstock.codec.records import BatchOptions, Record, build_batch
 from penstock.model.record_batch import HEADER_SIZE, parse_header
@@ -23,7 +26,7 @@ HEADERS = (("traceparent", b"00-1"), ("a", None), ("", b""))
 
 
 def read(batch: bytes | memoryview) -> FirstRecord:
-    return first_record(parse_header(batch), memoryview(batch)[HEADER_SIZE:])
+    return first_record(open_batch(parse_header(batch), memoryview(batch)[HEADER_SIZE:]))
 
 
 @pytest.mark.parametrize("compression", list(Compression))
@@ -90,6 +93,21 @@ def test_no_more_is_decompressed_than_asked_for(compression: Compression) -> Non
 def test_an_unknown_compression_is_a_clean_error() -> None:
     with pytest.raises(CodecError, match="compression 5 is not known"):
         decompress_start(5, b"", 10)
+
+
+def test_a_record_is_searched_before_it_is_read() -> None:
+    def found(record: Record, *others: Record) -> bool:
+        return may_hold(memoryview(build_batch([record, *others]))[HEADER_SIZE:], b"traceparent")
+
+    named = Record(b"k", b"v", 0, HEADERS)
+    assert found(named)
+    assert found(Record(b"k", b"v" * 100, 0, HEADERS))
+    assert not found(Record(b"k", b"v"), named)
+    # What is too large to be searched, or damaged, has to be read.
+    assert found(Record(b"k", bytes(SEARCHED_BYTES_MAX)))
+    assert may_hold(b"", b"x")
+    assert may_hold(b"\xff" * 20, b"x")
+    assert may_hold(b"\x01", b"x")
 
 
 def test_keys_and_headers_have_a_bound() -> None:

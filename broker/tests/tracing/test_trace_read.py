@@ -10,7 +10,7 @@ from penstock.codec.compression import Compression
 from penstock.groups.commands import OffsetEntry
 from penstock.service.api import ConfigOperation, FetchPartition
 from penstock.service.deliver_trace import BATCHES_PER_FETCH_MAX, LOOKS_PER_FETCH_MAX, split_buffers
-from penstock.service.followed import OPENED_PER_SECOND_MAX
+from penstock.service.looking import OPENED_PER_SECOND_MAX
 from penstock.testing.simulated_shard import CONTEXT
 from penstock.tracing.context import TraceContext
 from penstock.tracing.rules import Rule, write_rules
@@ -111,7 +111,7 @@ async def test_compressed_batches_share_the_rate_at_which_producers_are_opened()
     for _ in range(OPENED_PER_SECOND_MAX):
         await scene.produce(compressed(PRODUCER), acks=1)
     fresh = TraceScene(scene.shard)
-    fresh.batches._budget.per_second = 3
+    fresh.batches.looking.budget.per_second = 3
     scene.shard.data.tracing = fresh.tracing
     await scene.fetch()
     assert len(fresh.named("deliver")) == 3

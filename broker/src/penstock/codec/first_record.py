@@ -25,6 +25,9 @@ HEADERS_BYTES_MAX = 16 * 1024
 KEY_BYTES_MAX = 4096
 """A longer key counts as none."""
 
+SEARCHED_BYTES_MAX = 64 * 1024
+"""A first record of up to so many bytes is searched as a whole before it is taken apart."""
+
 _WHERE = "the first record"
 
 
@@ -47,11 +50,27 @@ class FirstRecord(Structure, gc=False):
         return headers
 
 
-def first_record(header: BatchHeader, body: memoryview) -> FirstRecord:
-    """The first record of what follows a batch's header. Raises `CodecError` where it cannot be read within the bounds."""
-    data: bytes | memoryview = body
-    if header.compression != Compression.NONE:
-        data = decompress_start(header.compression, body, OPENED_BYTES_MAX)
+def open_batch(header: BatchHeader, body: memoryview) -> bytes | memoryview:
+    """The beginning of a batch's records, decompressed: what the other functions here are given. `body` is what follows its
+    header. Raises `CodecError` where it cannot be decompressed within the bounds."""
+    if header.compression == Compression.NONE:
+        return body
+    return decompress_start(header.compression, body, OPENED_BYTES_MAX)
+
+
+def may_hold(data: bytes | memoryview, text: bytes) -> bool:
+    """Whether the first record may have `text` somewhere; costs a fraction of reading it. True where that cannot be told."""
+    try:
+        length, position = varint(data, 0, len(data), _WHERE)
+    except CodecError:
+        return True
+    if not 0 <= length <= SEARCHED_BYTES_MAX:
+        return True
+    return text in bytes(data[position : position + length])
+
+
+def first_record(data: bytes | memoryview) -> FirstRecord:
+    """The first record of an opened batch. Raises `CodecError` where it cannot be read within the bounds."""
     try:
         return _read(data)
     except IndexError as error:

@@ -48,8 +48,6 @@ class ProduceTrace:
     ) -> None:
         """The batch is in the log, at `index`."""
         tracing = self._tracing
-        if not tracing.batches.traced(partition.topic):
-            return
         epoch = partition.epoch_base + tracing.shard.epoch
         followed = tracing.batches.decide(partition, header, batch[HEADER_SIZE:], base_offset, epoch)
         if followed is None or not tracing.begin_batch():
@@ -64,8 +62,6 @@ class ProduceTrace:
     ) -> None:
         """The batch was in the log already: an idempotent producer sent it again."""
         tracing = self._tracing
-        if not tracing.batches.traced(partition.topic):
-            return
         epoch = partition.epoch_base + tracing.shard.epoch
         followed = tracing.batches.decide(partition, header, batch[HEADER_SIZE:], base_offset, epoch)
         if followed is None:

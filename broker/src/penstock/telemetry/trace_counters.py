@@ -19,7 +19,7 @@ class TraceCounters:
         self.queue_full = 0
         # Batches that were not followed because too many are already.
         self.too_many_open = 0
-        # Batches whose first record was read, could not be read, and compressed ones that were not opened.
+        # Batches that were looked into, those among them that cannot be read, and compressed ones that were not opened.
         self.looked = 0
         self.unreadable = 0
         self.not_opened = 0
@@ -44,7 +44,7 @@ def trace_metrics(counters: TraceCounters) -> Iterator[Metric]:
     looks = CounterMetricFamily(
         "penstock_trace_looks", "Batches looked into for a context, by what came of it.", labels=["result"]
     )
-    looks.add_metric(["read"], counters.looked)
+    looks.add_metric(["read"], counters.looked - counters.unreadable)
     looks.add_metric(["unreadable"], counters.unreadable)
     looks.add_metric(["not_opened"], counters.not_opened)
     yield looks

@@ -16,7 +16,8 @@ from hashlib import blake2b
 from struct import Struct
 from typing import NamedTuple
 
-_place = Struct(">iq").pack
+_partition = Struct(">i").pack
+_offset = Struct(">q").pack
 _epoch = Struct(">i").pack
 _length = Struct(">H").pack
 _ids = Struct(">QQQ").unpack
@@ -27,11 +28,9 @@ CLUSTER_ID_BYTES_MAX = 0xFFFF
 
 
 class Place(NamedTuple):
-    """Where a batch stands. `topic_id` has 16 bytes; `epoch` is the leader epoch in the batch's header."""
+    """Where a batch stands. `seed` is `partition_seed`'s; `epoch` is the leader epoch in the batch's header."""
 
-    cluster_id: str
-    topic_id: bytes
-    partition: int
+    seed: bytes
     base_offset: int
     epoch: int
 
@@ -44,18 +43,20 @@ class SpanIds(NamedTuple):
     replicate: int
 
 
-def _seed(place: Place) -> bytes:
-    cluster = place.cluster_id.encode()[:CLUSTER_ID_BYTES_MAX]
-    return _length(len(cluster)) + cluster + place.topic_id + _place(place.partition, place.base_offset)
+def partition_seed(cluster_id: str, topic_id: bytes, partition: int) -> bytes:
+    """What all ids of a partition's batches are made of. `topic_id` has 16 bytes."""
+    cluster = cluster_id.encode()[:CLUSTER_ID_BYTES_MAX]
+    return _length(len(cluster)) + cluster + topic_id + _partition(partition)
 
 
 def derived_trace_id(place: Place) -> int:
     """The trace id of a batch whose producer sent none: 128 bits, never 0. The epoch has no part in it."""
-    return int.from_bytes(blake2b(_seed(place), digest_size=16, person=_TRACE).digest(), "big") or 1
+    digest = blake2b(place.seed + _offset(place.base_offset), digest_size=16, person=_TRACE).digest()
+    return int.from_bytes(digest, "big") or 1
 
 
 def derived_span_ids(place: Place) -> SpanIds:
     """64 bits each, never 0."""
-    digest = blake2b(_seed(place) + _epoch(place.epoch), digest_size=24, person=_SPANS).digest()
-    receive, append, replicate = _ids(digest)
+    data = place.seed + _offset(place.base_offset) + _epoch(place.epoch)
+    receive, append, replicate = _ids(blake2b(data, digest_size=24, person=_SPANS).digest())
     return SpanIds(receive or 1, append or 1, replicate or 1)
