@@ -194,10 +194,14 @@ class MemoryTopics:
         )
         static = ConfigEntry("shard.id", "0", "default", "int", "Number of the shard.", read_only=True)
         rules = ConfigEntry(
-            "tracing.rules", self.trace_rules, "dynamic", "string", "Which messages are followed."
+            "tracing.rules",
+            self.trace_rules,
+            "dynamic" if self.trace_rules else "default",
+            "string",
+            "Which messages are followed.",
         )
         endpoint = ConfigEntry(
-            "tracing.endpoint", self.trace_endpoint, "file", "string", "Where spans go.", read_only=True
+            "tracing.endpoint", self.trace_endpoint, "default", "string", "Where spans go.", read_only=True
         )
         return [dynamic, static, rules, endpoint]
 
