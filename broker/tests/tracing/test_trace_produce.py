@@ -12,7 +12,7 @@ from penstock.service.api import ConfigOperation, ProduceBatches
 from penstock.service.looking import OPENED_PER_SECOND_MAX
 from penstock.testing.simulated_shard import CONTEXT
 from penstock.tracing.context import TraceContext
-from penstock.tracing.derived import Place, derived_span_ids, derived_trace_id, partition_seed
+from penstock.tracing.derived import derived_span_ids, derived_trace_id, partition_seed
 from penstock.tracing.rules import Rule, write_rules
 from penstock.tracing.span import Kind
 from trace_scene import PRODUCER, UNSAMPLED, TraceScene, batch, compressed
@@ -32,7 +32,7 @@ async def test_a_batch_in_its_producers_trace_is_received_appended_and_replicate
     receive, append, replicate = scene.one("receive"), scene.one("append"), scene.one("replicate")
     partition = scene.shard.shard.table.require("orders", 0)
     epoch = partition.epoch_base + scene.shard.shard.epoch
-    ids = derived_span_ids(Place(partition_seed("cluster", partition.topic_id, 0), 0, epoch))
+    ids = derived_span_ids(partition_seed("cluster", partition.topic_id, 0), 0, epoch)
     assert (receive.span_id, append.span_id, replicate.span_id) == ids
     assert {span.trace_id for span in scene.spans} == {PRODUCER.trace_id}
     assert {span.state for span in scene.spans} == {(("a", "b"),)}
@@ -88,7 +88,7 @@ async def test_the_ratio_follows_batches_without_a_context_under_a_derived_trace
     await scene.produce(batch())
     partition = scene.shard.shard.table.require("orders", 0)
     seed = partition_seed("cluster", partition.topic_id, 0)
-    wanted = [derived_trace_id(Place(seed, offset, 0)) for offset in (0, 3)]
+    wanted = [derived_trace_id(seed, offset) for offset in (0, 3)]
     assert [span.trace_id for span in scene.named("receive")] == wanted
     assert {span.parent_id for span in scene.named("receive")} == {0}
     none = await TraceScene.make()

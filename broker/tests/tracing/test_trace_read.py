@@ -63,7 +63,7 @@ async def test_another_leader_finds_the_same_ids_by_looking_into_the_batch(topic
 
 async def test_what_was_decided_is_remembered_so_that_many_groups_cost_no_second_look() -> None:
     scene = await TraceScene.make()
-    await scene.produce(batch(PRODUCER), batch(), compressed(PRODUCER))
+    await scene.produce(batch(PRODUCER), compressed(), compressed(PRODUCER))
     assert scene.counters.looked == 3
     for _ in range(5):
         await scene.fetch()

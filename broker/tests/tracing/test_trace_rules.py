@@ -28,12 +28,11 @@ MESSAGE = Rule("message", 1000, message_id="m-1")
 
 
 def test_a_rule_names_messages_by_id_or_by_key() -> None:
-    assert KEYS.fits("orders", None, b"order-4711/3")
-    assert not KEYS.fits("orders", None, b"order-4712")
-    assert not KEYS.fits("orders", None, None)
-    assert not KEYS.fits("others", None, b"order-4711")
-    assert MESSAGE.fits("anything", "m-1", None)
-    assert not MESSAGE.fits("anything", None, b"m-1")
+    assert KEYS.fits(None, b"order-4711/3")
+    assert not KEYS.fits(None, b"order-4712")
+    assert not KEYS.fits(None, None)
+    assert MESSAGE.fits("m-1", None)
+    assert not MESSAGE.fits(None, b"m-1")
 
 
 @given(st.text("ab*", max_size=8), st.text("ab", max_size=12))

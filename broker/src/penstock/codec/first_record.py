@@ -60,13 +60,22 @@ def open_batch(header: BatchHeader, body: memoryview) -> bytes | memoryview:
 
 def may_hold(data: bytes | memoryview, text: bytes) -> bool:
     """Whether the first record may have `text` somewhere; costs a fraction of reading it. True where that cannot be told."""
-    try:
-        length, position = varint(data, 0, len(data), _WHERE)
-    except CodecError:
+    # The length's own bytes are searched with the rest: they hold no text.
+    if len(data) < 2 or data[0] & 1:
         return True
-    if not 0 <= length <= SEARCHED_BYTES_MAX:
-        return True
-    return text in bytes(data[position : position + length])
+    if data[0] < 0x80:
+        end = (data[0] >> 1) + 1
+    elif data[1] < 0x80:
+        end = ((data[0] & 0x7F | data[1] << 7) >> 1) + 2
+    else:
+        try:
+            length, position = varint(data, 0, len(data), _WHERE)
+        except CodecError:
+            return True
+        end = position + length
+        if end > SEARCHED_BYTES_MAX:
+            return True
+    return text in bytes(data[:end])
 
 
 def first_record(data: bytes | memoryview) -> FirstRecord:

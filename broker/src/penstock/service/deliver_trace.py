@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 BATCHES_PER_FETCH_MAX = 1000
 """Batches of one fetch that may get a span; those behind them do not."""
 
-LOOKS_PER_FETCH_MAX = 64
+LOOKS_PER_FETCH_MAX = 200
 """Batches of one fetch that are looked into because nothing is remembered of them; the rest is not followed this time."""
 
 DELIVERED_PER_PARTITION_MAX = 16

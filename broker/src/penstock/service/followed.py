@@ -14,17 +14,16 @@ from penstock.model.record_batch import BatchHeader
 from penstock.partition.partition import Partition
 from penstock.runtime.clock import Clock
 from penstock.service.looking import NOTHING, Looking, Seen, text_of
-from penstock.service.settings import Settings
+from penstock.service.settings import Settings, TopicSettings
 from penstock.telemetry.trace_counters import TraceCounters
 from penstock.tracing import attributes as names
 from penstock.tracing.context import TRACEPARENT, TraceContext
-from penstock.tracing.derived import Place, SpanIds, derived_span_ids, partition_seed
-from penstock.tracing.rules import Rule
+from penstock.tracing.derived import SpanIds, derived_span_ids, partition_seed
 from penstock.tracing.sampling import Sampled, decide
 from penstock.tracing.span import Attribute
 
 REMEMBERED_BATCHES_MAX = 10_000
-"""Batches of which it is remembered whether they are followed."""
+"""Batches of which it is remembered that they are followed; and compressed ones, that they are not."""
 
 SEEDS_MAX = 10_000
 """Partitions whose part in all derived ids is kept."""
@@ -33,7 +32,7 @@ KEY_ATTRIBUTE_BYTES_MAX = 256
 """A longer key, or one that is not UTF-8, is no attribute."""
 
 
-TRACEPARENT_BYTES = TRACEPARENT.encode()
+_TRACEPARENT = TRACEPARENT.encode()
 
 
 class FollowedBatch(msgspec.Struct):
@@ -63,8 +62,8 @@ class FollowedBatches:
         self._cluster_id = cluster_id
         self._shard_id = shard_id
         self._known: dict[tuple[int, int, int], FollowedBatch | None] = {}
-        self._seeds: dict[int, bytes] = {}
-        self._known_by: tuple[Rule, ...] = ()
+        self._seeds: dict[int, int] = {}
+        self._known_by = 0
 
     def traced(self, topic: str) -> bool:
         """Whether batches of the topic are looked into at all."""
@@ -73,65 +72,79 @@ class FollowedBatches:
     def decide(
         self, partition: Partition, header: BatchHeader, body: memoryview, base_offset: int, epoch: int
     ) -> FollowedBatch | None:
-        """Whether a batch that stands at `base_offset`, of this leader epoch, is followed. `body` is what follows its header."""
+        """Whether a batch that stands at `base_offset`, of this leader epoch, is followed. `body` is what follows its header.
+
+        Every batch of a traced topic comes here: what most of them do not need is not worked out."""
         settings = self._settings.topic(partition.topic)
         if not settings.traced:
             return None
-        # Every batch of a traced topic comes here: what is asked twice is kept, and what nobody asks is not worked out.
-        rules = self._rules()
-        known, key = self._known, (partition.key, base_offset, epoch)
-        if key in known:
-            return known[key]
+        if settings.trace_rules_change != self._known_by:
+            self._forget(settings)
+        key = (partition.key, base_offset, epoch)
+        if key in self._known:
+            return self._known[key]
         opened = self.looking.open(header, body)
         seen = None
-        if opened is not None and (rules or may_hold(opened, TRACEPARENT_BYTES)):
+        if opened is not None and (settings.trace_rules or may_hold(opened, _TRACEPARENT)):
             seen = self.looking.read(opened)
-        place = Place(self._seed(partition), base_offset, epoch)
-        named = seen is not None and bool(rules) and self._named_by_rule(partition.topic, seen)
-        context = seen.context if seen is not None else None
-        trace = decide(context, place, settings.trace_bound, always=named)
-        followed = None
-        if trace is not None:
-            if opened is not None and seen is None:
-                seen = self.looking.read(opened)
-            followed = self._followed(partition, header, place, trace, seen or NOTHING)
-        if len(known) >= REMEMBERED_BATCHES_MAX:
-            del known[next(iter(known))]
-        known[key] = followed
+        seed = self._seeds.get(partition.key) or self._make_seed(partition)
+        if seen is None:
+            trace = decide(None, seed, base_offset, settings.trace_bound)
+        else:
+            named = self._named_by_rule(settings, seen)
+            trace = decide(seen.context, seed, base_offset, settings.trace_bound, named)
+        if trace is None:
+            if header.compression:
+                # It is not to be opened again for each group that reads it.
+                self._remember(key, None)
+            return None
+        if opened is not None and seen is None:
+            seen = self.looking.read(opened)
+        ids = derived_span_ids(seed, base_offset, epoch)
+        attributes = self.common(partition.topic, partition.number, header, seen or NOTHING)
+        last_offset = base_offset + header.last_offset_delta
+        attributes |= {
+            names.MESSAGING_KAFKA_OFFSET: base_offset,
+            names.PENSTOCK_LAST_OFFSET: last_offset,
+            names.PENSTOCK_EPOCH: epoch,
+        }
+        followed = FollowedBatch(
+            partition.topic, partition.number, base_offset, last_offset, trace, ids, attributes
+        )
+        self._remember(key, followed)
         return followed
-
-    def _seed(self, partition: Partition) -> bytes:
-        seed = self._seeds.get(partition.key)
-        if seed is None:
-            if len(self._seeds) >= SEEDS_MAX:
-                self._seeds.clear()
-            seed = partition_seed(self._cluster_id, partition.topic_id, partition.number)
-            self._seeds[partition.key] = seed
-        return seed
 
     def remembered(self, partition: Partition, base_offset: int, epoch: int) -> bool:
         """Whether `decide` knows without looking."""
-        self._rules()
         return (partition.key, base_offset, epoch) in self._known
 
-    def _rules(self) -> tuple[Rule, ...]:
-        rules = self._settings.trace_rules()
-        if rules is not self._known_by:
-            # What was decided under other rules says nothing about these.
-            self._known_by = rules
-            self._known.clear()
-        return rules
+    def _remember(self, key: tuple[int, int, int], followed: FollowedBatch | None) -> None:
+        if len(self._known) >= REMEMBERED_BATCHES_MAX:
+            del self._known[next(iter(self._known))]
+        self._known[key] = followed
+
+    def _forget(self, settings: TopicSettings) -> None:
+        """What was decided under other rules says nothing about these."""
+        self._known_by = settings.trace_rules_change
+        self._known.clear()
+
+    def _make_seed(self, partition: Partition) -> int:
+        if len(self._seeds) >= SEEDS_MAX:
+            self._seeds.clear()
+        seed = partition_seed(self._cluster_id, partition.topic_id, partition.number)
+        self._seeds[partition.key] = seed
+        return seed
 
     def sent_along(
         self, topic: str, header: BatchHeader, body: memoryview
     ) -> tuple[TraceContext | None, Seen]:
         """(the context of a batch that stands nowhere, where it is to be followed, what its first record says)."""
         opened = self.looking.open(header, body)
-        if opened is None or not may_hold(opened, TRACEPARENT_BYTES):
+        if opened is None or not may_hold(opened, _TRACEPARENT):
             return None, NOTHING
         seen = self.looking.read(opened)
         context = seen.context
-        if context is None or not (context.sampled or self._named_by_rule(topic, seen)):
+        if context is None or not (context.sampled or self._named_by_rule(self._settings.topic(topic), seen)):
             return None, seen
         return context, seen
 
@@ -152,29 +165,11 @@ class FollowedBatches:
             found[names.MESSAGING_KAFKA_MESSAGE_KEY] = key
         return found
 
-    def _followed(
-        self, partition: Partition, header: BatchHeader, place: Place, trace: Sampled, seen: Seen
-    ) -> FollowedBatch:
-        last_offset = place.base_offset + header.last_offset_delta
-        attributes = self.common(partition.topic, partition.number, header, seen)
-        attributes |= {
-            names.MESSAGING_KAFKA_OFFSET: place.base_offset,
-            names.PENSTOCK_LAST_OFFSET: last_offset,
-            names.PENSTOCK_EPOCH: place.epoch,
-        }
-        return FollowedBatch(
-            partition.topic,
-            partition.number,
-            place.base_offset,
-            last_offset,
-            trace,
-            derived_span_ids(place),
-            attributes,
-        )
-
-    def _named_by_rule(self, topic: str, seen: Seen) -> bool:
+    def _named_by_rule(self, settings: TopicSettings, seen: Seen) -> bool:
+        if not settings.trace_rules:
+            return False
         now_ms = self._clock.now_ms()
         return any(
-            rule.expires_at_ms > now_ms and rule.fits(topic, seen.message_id, seen.key)
-            for rule in self._settings.trace_rules()
+            rule.expires_at_ms > now_ms and rule.fits(seen.message_id, seen.key)
+            for rule in settings.trace_rules
         )

@@ -10,7 +10,7 @@ import msgspec
 
 from penstock.codec.errors import CodecError
 from penstock.codec.first_record import first_record, open_batch
-from penstock.model.record_batch import BatchHeader
+from penstock.model.record_batch import COMPRESSION_MASK, BatchHeader
 from penstock.runtime.clock import Clock
 from penstock.telemetry.trace_counters import TraceCounters
 from penstock.tracing.budget import Budget
@@ -47,7 +47,7 @@ class Looking:
 
     def open(self, header: BatchHeader, body: memoryview) -> Opened | None:
         """The beginning of a batch's records; None where it is compressed and not opened. `body` is what follows its header."""
-        if not header.compression:
+        if not header.attributes & COMPRESSION_MASK:
             self._counters.looked += 1
             return body
         if not self.budget.take(self._clock.monotonic_ms()):

@@ -21,7 +21,8 @@ from penstock.tracing.sampling import ratio_bound
 
 class TopicSettings(msgspec.Struct, frozen=True):
     """A topic's effective settings, as the data path needs them. -1 retention means no bound; `trace_bound` is the sampling
-    ratio as `penstock.tracing.sampling` wants it."""
+    ratio as `penstock.tracing.sampling` wants it, `trace_rules` are those that may name the topic's messages, and
+    `trace_rules_change` counts changes of all rules."""
 
     max_message_bytes: int
     log_append_time: bool
@@ -30,6 +31,8 @@ class TopicSettings(msgspec.Struct, frozen=True):
     min_in_sync: int
     traced: bool
     trace_bound: int
+    trace_rules: tuple[Rule, ...]
+    trace_rules_change: int
 
 
 class Settings:
@@ -43,6 +46,7 @@ class Settings:
         self._dynamic: dict[str, Value] = {}
         self._demand: Demand | None = None
         self._rules: tuple[Rule, ...] = ()
+        self._rules_change = 0
 
     def broker(self, name: str) -> Value:
         """The value that counts for the broker now."""
@@ -82,11 +86,6 @@ class Settings:
             self._demand = found
         return self._demand
 
-    def trace_rules(self) -> tuple[Rule, ...]:
-        """The rules of `tracing.rules`, those among them whose time is over too."""
-        self._refresh()
-        return self._rules
-
     def _refresh(self) -> None:
         if self._revision != self._catalog.revision:
             self._revision = self._catalog.revision
@@ -97,8 +96,8 @@ class Settings:
                 str(self._dynamic.get("tracing.rules") or self._file.get("tracing.rules", ""))
             )
             if rules != self._rules:
-                # The same object while nothing changes, so that a change is seen by comparing objects.
                 self._rules = rules
+                self._rules_change += 1
 
     def _effective(self, name: str) -> TopicSettings:
         topic = self._catalog.topics.get(name)
@@ -115,6 +114,8 @@ class Settings:
             min_in_sync=int(value("min.insync.replicas")),
             traced=bool(own.get("penstock.tracing", True)),
             trace_bound=ratio_bound(float(value("penstock.tracing.sampling"))),
+            trace_rules=tuple(rule for rule in self._rules if rule.topic in ("", name)),
+            trace_rules_change=self._rules_change,
         )
 
     # --- descriptions ----------------------------------------------------------------------------

@@ -35,10 +35,8 @@ class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
     message_id: str = ""
     key: str = ""
 
-    def fits(self, topic: str, message_id: str | None, key: bytes | None) -> bool:
-        """Whether a message is named by this rule. Time is not looked at."""
-        if self.topic and self.topic != topic:
-            return False
+    def fits(self, message_id: str | None, key: bytes | None) -> bool:
+        """Whether a message is named by this rule. Its topic and the time are not looked at."""
         if self.message_id:
             return self.message_id == message_id
         return key is not None and fits_pattern(self.key.encode(), key)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from penstock.tracing.context import State, TraceContext
-from penstock.tracing.derived import Place, derived_trace_id
+from penstock.tracing.derived import derived_trace_id
 
 _LOW_BITS = (1 << 64) - 1
 BOUND_ALL = 1 << 64
@@ -34,13 +34,16 @@ def picked(trace_id: int, bound: int) -> bool:
     return trace_id & _LOW_BITS < bound
 
 
-def decide(context: TraceContext | None, place: Place, bound: int, *, always: bool) -> Sampled | None:
-    """None: not followed. `always`: a rule names the batch's first message."""
+def decide(
+    context: TraceContext | None, seed: int, base_offset: int, bound: int, always: bool = False
+) -> Sampled | None:
+    """None: not followed. `seed` is the partition's; `always`: a rule names the batch's first message."""
     if context is not None:
         if context.sampled or always:
             return Sampled(context.trace_id, context.span_id, context.state)
         return None
     if not bound and not always:
         return None
-    trace_id = derived_trace_id(place)
-    return Sampled(trace_id) if always or picked(trace_id, bound) else None
+    trace_id = derived_trace_id(seed, base_offset)
+    # As `picked` has it; every batch without a context comes here.
+    return Sampled(trace_id) if trace_id & _LOW_BITS < bound or always else None
