@@ -12,7 +12,6 @@ from penstock.codec.first_record import (
     HEADERS_BYTES_MAX,
     KEY_BYTES_MAX,
     OPENED_BYTES_MAX,
-    SEARCHED_BYTES_MAX,
     FirstRecord,
     batch_start,
     first_record,
@@ -95,19 +94,21 @@ def test_an_unknown_compression_is_a_clean_error() -> None:
         decompress_start(5, b"", 10)
 
 
-def test_a_record_is_searched_before_it_is_read() -> None:
+def test_headers_are_searched_before_they_are_read() -> None:
     def found(record: Record, *others: Record) -> bool:
         return may_hold(memoryview(build_batch([record, *others]))[HEADER_SIZE:], b"traceparent")
 
     named = Record(b"k", b"v", 0, HEADERS)
     assert found(named)
-    assert found(Record(b"k", b"v" * 100, 0, HEADERS))
-    assert not found(Record(b"k", b"v"), named)
-    # What is too large to be searched, or damaged, has to be read.
-    assert found(Record(b"k", bytes(SEARCHED_BYTES_MAX)))
+    assert found(Record(None, b"v" * 100_000, 0, HEADERS))
+    assert found(Record(b"k", None, 0, (("a", b"traceparent"),)))
+    assert not found(Record(b"traceparent", b"traceparent"), named)
+    assert not found(Record(b"k", b"v", 0, (("a", b"b"),)), named)
+    # What is damaged has to be read.
     assert may_hold(b"", b"x")
     assert may_hold(b"\xff" * 20, b"x")
     assert may_hold(b"\x01", b"x")
+    assert may_hold(b"\x7f", b"x")
 
 
 def test_keys_and_headers_have_a_bound() -> None:

@@ -25,9 +25,6 @@ HEADERS_BYTES_MAX = 16 * 1024
 KEY_BYTES_MAX = 4096
 """A longer key counts as none."""
 
-SEARCHED_BYTES_MAX = 64 * 1024
-"""A first record of up to so many bytes is searched as a whole before it is taken apart."""
-
 _WHERE = "the first record"
 
 
@@ -59,23 +56,13 @@ def open_batch(header: BatchHeader, body: memoryview) -> bytes | memoryview:
 
 
 def may_hold(data: bytes | memoryview, text: bytes) -> bool:
-    """Whether the first record may have `text` somewhere; costs a fraction of reading it. True where that cannot be told."""
-    # The length's own bytes are searched with the rest: they hold no text.
-    if len(data) < 2 or data[0] & 1:
+    """Whether the first record's headers may have `text` somewhere; costs half of reading them. True where that cannot be
+    told."""
+    try:
+        _, _, position, end = _layout(data)
+        return data[position] != 0 and text in bytes(data[position:end])
+    except (CodecError, IndexError):
         return True
-    if data[0] < 0x80:
-        end = (data[0] >> 1) + 1
-    elif data[1] < 0x80:
-        end = ((data[0] & 0x7F | data[1] << 7) >> 1) + 2
-    else:
-        try:
-            length, position = varint(data, 0, len(data), _WHERE)
-        except CodecError:
-            return True
-        end = position + length
-        if end > SEARCHED_BYTES_MAX:
-            return True
-    return text in bytes(data[:end])
 
 
 def first_record(data: bytes | memoryview) -> FirstRecord:
@@ -87,25 +74,30 @@ def first_record(data: bytes | memoryview) -> FirstRecord:
 
 
 def _read(data: bytes | memoryview) -> FirstRecord:
+    key_at, key_bytes, position, end = _layout(data)
+    key = bytes(data[key_at : key_at + key_bytes]) if 0 <= key_bytes <= KEY_BYTES_MAX else None
+    return FirstRecord(key, bytes(data[position:end]))
+
+
+def _layout(data: bytes | memoryview) -> tuple[int, int, int, int]:
+    """(where the key begins, its length or less than 0 for null, where the headers begin, where they end). Raises `CodecError`
+    and IndexError."""
     length, position = varint(data, 0, len(data), _WHERE)
     end = position + length
     if length < 0 or end > len(data):
         raise CodecError(f"{_WHERE}: its length is {length}, but {len(data) - position} bytes are there")
-    position += 1  # Attributes, of which none is in use.
-    # The first record's distances in time and offset are 0 as a rule.
-    _, position = varlong(data, position, end, _WHERE) if data[position] else (0, position + 1)
-    _, position = varint(data, position, end, _WHERE)
-    length, position = varint(data, position, end, _WHERE)
-    key_at, position = position, position + max(length, 0)
-    key_end = position
-    if position > end:
-        raise CodecError(f"{_WHERE}: its key has {length} bytes, but {end - key_at} are left")
-    key = bytes(data[key_at:key_end]) if 0 <= length <= KEY_BYTES_MAX else None
-    length, position = varint(data, position, end, _WHERE)
-    position += max(length, 0)
+    # Behind the attributes, of which none is in use. The first record's distances in time and offset are 0 as a rule.
+    if data[position + 1] or data[position + 2]:
+        _, position = varlong(data, position + 1, end, _WHERE)
+        _, position = varint(data, position, end, _WHERE)
+    else:
+        position += 3
+    key_bytes, key_at = varint(data, position, end, _WHERE)
+    value_bytes, position = varint(data, key_at + max(key_bytes, 0), end, _WHERE)
+    position += max(value_bytes, 0)
     if not 0 < end - position <= HEADERS_BYTES_MAX:
         raise CodecError(f"{_WHERE}: {end - position} bytes are left for its headers")
-    return FirstRecord(key, bytes(data[position:end]))
+    return key_at, key_bytes, position, end
 
 
 def batch_start(buffers: Sequence[bytes | bytearray | memoryview]) -> tuple[BatchHeader, memoryview]:
