@@ -10,8 +10,6 @@ import re
 from pathlib import Path
 
 import pytest
-from penstock.telemetry.families import FAMILIES
-from penstock.telemetry.samples import DISK_STATES
 
 from chart_rendering import ROOT
 from monitoring_files import (
@@ -22,6 +20,8 @@ from monitoring_files import (
     rules,
 )
 from penstock.model.errors import ErrorCode
+from penstock.telemetry.families import FAMILIES
+from penstock.telemetry.samples import DISK_STATES
 from penstock_operator.metrics import WORKED_ON, OperatorCollector
 from penstock_operator.reconcile.ports import Again, Key
 from penstock_operator.reconcile.queue import WorkQueue

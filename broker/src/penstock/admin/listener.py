@@ -10,6 +10,7 @@ from penstock.admin.health import HealthRoutes
 from penstock.admin.messages import MessageRoutes
 from penstock.admin.status import StatusRoutes
 from penstock.admin.topics import TopicRoutes
+from penstock.admin.tracing import TracingRoutes
 from penstock.listeners.http.application import HttpApplication
 from penstock.listeners.http.leader_proxy import LeaderProxy
 from penstock.listeners.http.limits import ADMIN_BODY_BYTES_MAX
@@ -40,6 +41,7 @@ class AdminHttpListener:
                 *GroupRoutes(services).routes(),
                 *MessageRoutes(services).routes(),
                 *ConfigRoutes(services).routes(),
+                *TracingRoutes(services).routes(),
             ],
         )
         self._application = application = HttpApplication(

@@ -15,16 +15,24 @@ from penstock.config.options import Option, Value
 from penstock.config.topic_options import BROKER_DEFAULTS, TOPIC_OPTIONS
 from penstock.replication.leaving import Demand
 from penstock.service.api import ConfigEntry
+from penstock.tracing.rules import Rule, parse_rules
+from penstock.tracing.sampling import ratio_bound
 
 
 class TopicSettings(msgspec.Struct, frozen=True):
-    """A topic's effective settings, as the data path needs them. -1 retention means no bound."""
+    """A topic's effective settings, as the data path needs them. -1 retention means no bound; `trace_bound` is the sampling
+    ratio as `penstock.tracing.sampling` wants it, `trace_rules` are those that may name the topic's messages, and
+    `trace_rules_change` counts changes of all rules."""
 
     max_message_bytes: int
     log_append_time: bool
     retention_ms: int
     retention_bytes: int
     min_in_sync: int
+    traced: bool
+    trace_bound: int
+    trace_rules: tuple[Rule, ...]
+    trace_rules_change: int
 
 
 class Settings:
@@ -37,6 +45,8 @@ class Settings:
         self._topics: dict[str, TopicSettings] = {}
         self._dynamic: dict[str, Value] = {}
         self._demand: Demand | None = None
+        self._rules: tuple[Rule, ...] = ()
+        self._rules_change = 0
 
     def broker(self, name: str) -> Value:
         """The value that counts for the broker now."""
@@ -82,6 +92,12 @@ class Settings:
             self._topics.clear()
             self._demand = None
             self._dynamic = BROKER_OPTIONS.parse(self._catalog.cluster_config)
+            rules = parse_rules(
+                str(self._dynamic.get("tracing.rules") or self._file.get("tracing.rules", ""))
+            )
+            if rules != self._rules:
+                self._rules = rules
+                self._rules_change += 1
 
     def _effective(self, name: str) -> TopicSettings:
         topic = self._catalog.topics.get(name)
@@ -96,6 +112,10 @@ class Settings:
             retention_ms=int(value("retention.ms")),
             retention_bytes=int(value("retention.bytes")),
             min_in_sync=int(value("min.insync.replicas")),
+            traced=bool(own.get("penstock.tracing", True)),
+            trace_bound=ratio_bound(float(value("penstock.tracing.sampling"))),
+            trace_rules=tuple(rule for rule in self._rules if rule.topic in ("", name)),
+            trace_rules_change=self._rules_change,
         )
 
     # --- descriptions ----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.telemetry.histograms import DELAY_BOUNDS_S, REQUEST_BOUNDS_S, Histogram
+from penstock.telemetry.trace_counters import TraceCounters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +105,7 @@ class Counters:
         "produce_refused",
         "state_disputes",
         "state_hashes",
+        "tracing",
     )
 
     def __init__(self) -> None:
@@ -125,6 +127,7 @@ class Counters:
         self.state_disputes = 0
         self.forked_entries = 0
         self.forked_messages = 0
+        self.tracing = TraceCounters()
 
     def protocol(self, name: str) -> ProtocolCounters:
         """The counters of one protocol (`kafka`, `http`, `admin`); listeners of one protocol share them."""

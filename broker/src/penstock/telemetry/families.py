@@ -130,6 +130,16 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
             "group",
         ),
     ),
+    "Tracing": (
+        _counter("spans_exported", "Spans that the collector took."),
+        _counter(
+            "spans_dropped",
+            "Spans that nobody got: the queue was full, or the collector did not take them.",
+            "reason",
+        ),
+        _counter("trace_batches_skipped", "Batches that were not followed because too many were already."),
+        _counter("trace_looks", "Batches looked into for a context, by what came of it.", "result"),
+    ),
 }
 
 FAMILIES: Final = tuple(family for section in SECTIONS.values() for family in section)

@@ -27,6 +27,7 @@ from penstock.telemetry.samples import (
     QueueSample,
     TopicSample,
 )
+from penstock.telemetry.trace_counters import TraceCounters
 
 METRICS_MEDIA_TYPE: Final = CONTENT_TYPE_LATEST
 
@@ -64,6 +65,7 @@ class _SnapshotCollector(Collector):
         _queues(families, snapshot.samples.queues)
         _topics(families, snapshot.samples.topics)
         _groups(families, snapshot.samples.groups)
+        _tracing(families, snapshot.counters.tracing)
         return families.all()
 
 
@@ -147,6 +149,16 @@ def _queues(families: Families, queues: Sequence[QueueSample]) -> None:
         families.put(length, queue.length, queue.name)
         if queue.limit is not None:
             families.put(limit, queue.limit, queue.name)
+
+
+def _tracing(families: Families, counters: TraceCounters) -> None:
+    families.put("spans_exported", counters.exported)
+    families.put("spans_dropped", counters.queue_full, "queue_full")
+    families.put("spans_dropped", counters.failed, "export_failed")
+    families.put("trace_batches_skipped", counters.too_many_open)
+    families.put("trace_looks", counters.looked - counters.unreadable, "read")
+    families.put("trace_looks", counters.unreadable, "unreadable")
+    families.put("trace_looks", counters.not_opened, "not_opened")
 
 
 def _topics(families: Families, topics: Sequence[TopicSample]) -> None:
