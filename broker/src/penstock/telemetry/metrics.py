@@ -8,7 +8,7 @@ store pays for each of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry
@@ -55,7 +55,7 @@ class _SnapshotCollector(Collector):
         """Nothing: describing would collect once more at registration."""
         return []
 
-    def collect(self) -> Iterable[Metric]:
+    def collect(self) -> Iterator[Metric]:
         snapshot, families = self._snapshot, Families()
         _broker(families, snapshot.broker)
         _counters(families, snapshot.counters)
@@ -66,7 +66,7 @@ class _SnapshotCollector(Collector):
         _topics(families, snapshot.samples.topics)
         _groups(families, snapshot.samples.groups)
         _tracing(families, snapshot.counters.tracing)
-        return families.all()
+        yield from families.all()
 
 
 def _broker(families: Families, broker: BrokerSample) -> None:
