@@ -220,7 +220,7 @@ def test_when_the_leader_is_gone_the_lease_is_looked_at_at_once() -> None:
     scene.run(0.1)
     scene.store.record = record(released=Release("leadership was handed over", ME), version="8")
     with scene.loop.running():
-        scene.elector.leader_gone()
+        scene.elector.look()
     scene.run(0.05)
     assert scene.serves
 

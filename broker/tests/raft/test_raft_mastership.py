@@ -71,9 +71,8 @@ def test_nobody_ever_campaigns(mode: Mode) -> None:
         VoteRequest(1, 2, 5, 100, 4, pre=True),
         VoteRequest(1, 2, 5, 100, 4, transfer=True),
         VoteResponse(1, 2, 5),
-        TimeoutNow(1, 2, 5),
     ],
-    ids=["vote", "pre-vote", "transfer", "answer", "timeout"],
+    ids=["vote", "pre-vote", "transfer", "answer"],
 )
 def test_what_belongs_to_an_election_is_refused_and_its_epoch_not_taken(
     mode: Mode, message: PeerMessage
@@ -189,6 +188,10 @@ def test_leadership_is_handed_over_by_whoever_holds_the_lease() -> None:
     said = settle(master, other)
     assert not of_kind(TimeoutNow, said)
     assert master.level_transferee == 2
+    master.tell_transferee()
+    (told,) = of_kind(TimeoutNow, settle(master, other))
+    assert told.to == 2
+    assert other.epoch == master.epoch, "it campaigned"
     for _ in range(OPTIONS.election_ticks):
         master.tick()
     assert master.transferee == NOBODY

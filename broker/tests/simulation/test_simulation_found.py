@@ -363,6 +363,17 @@ def half_open(scene: Scene, silent: SimulatedBroker, other: SimulatedBroker) -> 
     ]
 
 
+def test_a_life_goes_on_while_a_broker_stands_still(scene: Scene) -> None:
+    """A master may have to end when it goes on, and the judge was reading from it."""
+    leader = scene.leader
+    assert leader is not None
+    assert leader.loop is not None
+    scene.until(lambda: is_settled(scene))
+    leader.loop.pause(0.1)
+    assert not is_settled(scene)
+    scene.until(lambda: is_settled(scene))
+
+
 def test_a_life_goes_on_while_a_broker_is_to_end(scene: Scene) -> None:
     """It stood still when it was told so, looked well, and ended while the judge read."""
     leader = scene.leader

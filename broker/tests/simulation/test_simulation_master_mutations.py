@@ -99,6 +99,7 @@ BROKEN: Sequence[tuple[Mutation, Callable[[int], Shape]]] = (
     (broken_elections.does_not_wait_for_the_duration, master_shape_of),
     (broken_elections.waits_for_half_the_duration, master_shape_of),
     (broken_elections.takes_the_epoch_from_the_lease_alone, master_shape_of),
+    (broken_elections.takes_an_older_lease_for_a_free_one, master_shape_of),
     (broken_elections.takes_a_missing_lease_for_a_free_one, master_shape_of),
     (broken_elections.async_takes_over_what_may_lack_something, async_shape_of),
     (broken_elections.leads_before_the_epoch_is_on_disk, master_shape_of),

@@ -212,6 +212,7 @@ class Broker:
         self._leading = asyncio.Event()
 
     def _began_leading(self) -> None:
+        self.counters.leaderships += 1
         self.member.begin_leading()
         self._take_settings()
         self.groups.start()

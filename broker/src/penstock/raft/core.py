@@ -263,6 +263,10 @@ class RaftCore:
         """Where nobody is elected by votes: who leadership is being handed to, once that member holds the whole log."""
         return leader.level_transferee(self._state)
 
+    def tell_transferee(self) -> None:
+        """Where nobody is elected by votes: lets that member know that the Lease is about to name it."""
+        mastership.tell_transferee(self._state)
+
     def forget_leader(self) -> None:
         """Follower: the leader is known to be gone, so a vote for another need not wait for the lease on it to pass."""
         if self._state.role is Role.FOLLOWER:

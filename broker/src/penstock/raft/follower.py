@@ -160,7 +160,8 @@ def _restart_from(state: State, snapshot: Snapshot) -> None:
 
 
 def handle_timeout_now(state: State, message: TimeoutNow) -> None:
-    """The leader hands over: campaigns without a pre-vote, for there is no doubt that the leader agrees."""
+    """The leader hands over: campaigns without a pre-vote, for there is no doubt that the leader agrees. Where nobody
+    campaigns, the driver looks whether the Lease can be taken."""
     check_leader(state, message.sender)
-    if state.role is Role.FOLLOWER:
+    if state.mode.elects and state.role is Role.FOLLOWER:
         election.campaign(state, pre=False, transfer=True)

@@ -7,7 +7,7 @@ leads an epoch twice, and nobody who is told to lead follows an older master mea
 from __future__ import annotations
 
 from penstock.raft import leader
-from penstock.raft.messages import NOBODY, Refusal
+from penstock.raft.messages import NOBODY, Refusal, TimeoutNow
 from penstock.raft.ready import Role
 from penstock.raft.state import CommitSets, State
 
@@ -80,3 +80,10 @@ def stop_leading(state: State) -> None:
     """Leader: follows nobody from now on, in the same epoch."""
     if state.leading is not None:
         state.become_follower(state.epoch, NOBODY)
+
+
+def tell_transferee(state: State) -> None:
+    """Leader: the Lease is about to name whom leadership is handed to, who need not find out by itself."""
+    leading = state.leading
+    if leading is not None and leading.transferee != NOBODY:
+        state.messages.append(TimeoutNow(leading.transferee, state.member, state.epoch))

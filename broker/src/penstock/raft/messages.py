@@ -112,7 +112,7 @@ class InstallSnapshot(Message, frozen=True, gc=False, tag="install_snapshot"):
 
 
 class TimeoutNow(Message, frozen=True, gc=False, tag="timeout_now"):
-    """Leader: campaign at once, I hand over to you (thesis, section 3.10)."""
+    """Leader: I hand over to you (thesis, section 3.10). Campaign at once; where a Lease elects, look at it now."""
 
 
 PeerMessage = (

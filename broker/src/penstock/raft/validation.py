@@ -14,7 +14,6 @@ from penstock.raft.messages import (
     InstallSnapshot,
     MessageError,
     PeerMessage,
-    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
@@ -100,7 +99,7 @@ def _check_append(message: Append) -> None:
         raise MessageError(f"a span from index {span.first} to {span.last} with changes at {span.changes}")
 
 
-ELECTING = (VoteRequest, VoteResponse, TimeoutNow)
+ELECTING = (VoteRequest, VoteResponse)
 
 # By kind, because this is asked for every message.
 RULES: dict[type, Callable[[Any], None]] = {

@@ -135,8 +135,8 @@ class LeaseElector:
         self._election.found(self._clock.monotonic_ms())
         self._carry_out()
 
-    def leader_gone(self) -> None:
-        """See `Elector.leader_gone`."""
+    def look(self) -> None:
+        """See `Elector.look`."""
         self._election.look(self._clock.monotonic_ms())
         self._carry_out()
 

@@ -243,6 +243,7 @@ class Maintenance:
         try:
             if segment is not None:
                 await self._shard.threads.flush(partial(sync_segment, segment))
+                self._shard.on_synced()
         except OSError as error:
             self._shard.fail(error)
             return

@@ -48,7 +48,7 @@ class Elector(Protocol):
         ...
 
     def log_progress(self) -> None:
-        """The log's disk has finished a write."""
+        """The log's disk has finished a write: not the page cache, which takes more while a disk hangs."""
         ...
 
     def log_at(self, epoch: int, last_index: int) -> None:
@@ -67,8 +67,8 @@ class Elector(Protocol):
         """What is known of the Lease now."""
         ...
 
-    def leader_gone(self) -> None:
-        """The connection to the leader ended: it may have given the leadership away, or be gone."""
+    def look(self) -> None:
+        """The leader hands over to this member, or the connection to it ended: the Lease may have changed, or is about to."""
         ...
 
     def caught_up(self, member: int) -> None:
@@ -132,7 +132,8 @@ class Mastership:
         self.on_exit: Callable[[str], None] = lambda why: replica.shard.fail(MastershipLostError(why))
         self.on_given: Callable[[str], None] = lambda why: self.on_exit(why)
         replica.on_epoch_stored = self._epoch_stored
-        replica.on_log_progress = elector.log_progress
+        replica.shard.on_synced = elector.log_progress
+        replica.on_offered = elector.look
         replica.shard.before_answering = self._before_answering
 
     def _before_answering(self) -> None:
@@ -302,7 +303,7 @@ class Mastership:
     def leader_gone(self) -> None:
         """The connection to the leader ended."""
         self._replica.leader_is_gone()
-        self._elector.leader_gone()
+        self._elector.look()
 
     # --- handing over ----------------------------------------------------------------------------
 
@@ -321,6 +322,8 @@ class Mastership:
         if replica.core.level_transferee != to:
             asyncio.get_running_loop().call_later(LEVEL_SECONDS, self._give, to)
             return
+        # Before it is: afterwards this member speaks for nobody.
+        replica.tell_transferee()
         sentence = self._elector.hand_over(to)
         self._given = sentence is None
         if sentence is not None:

@@ -26,6 +26,7 @@ from penstock.raft.messages import (
     Refusal,
     Snapshot,
     Span,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
@@ -84,9 +85,10 @@ class Replica:
         self.on_member_changed: Callable[[], None] = lambda: None
         # Told who leads, whenever that is known anew.
         self.on_leader: Callable[[int], None] = lambda member: None
-        # Where a Lease elects: told of epochs that are durable, and of writes that the log's disk has finished.
+        # Where a Lease elects: told of epochs that are durable.
         self.on_epoch_stored: Callable[[int], None] = lambda epoch: None
-        self.on_log_progress: Callable[[], None] = lambda: None
+        # Where a Lease elects: the leader hands over to this member.
+        self.on_offered: Callable[[], None] = lambda: None
         # Told of a request for a vote, or an answer, before it is taken or sent.
         self.on_vote: Callable[[VoteRequest | VoteResponse], None] = lambda message: None
         self.core: RaftCore
@@ -206,6 +208,8 @@ class Replica:
         if isinstance(message, Heartbeat) and message.epoch == self.core.epoch:
             self._promise.given(self._clock.monotonic_ms())
         self.turn()
+        if isinstance(message, TimeoutNow) and message.epoch == self.core.epoch:
+            self.on_offered()
 
     def leader_is_gone(self) -> None:
         """The leader's connection to here ended: it need not be waited for."""
@@ -258,6 +262,11 @@ class Replica:
             self.turn()
         return refusal
 
+    def tell_transferee(self) -> None:
+        """See `RaftCore.tell_transferee`."""
+        self.core.tell_transferee()
+        self.turn()
+
     def propose_change(self, command: MembershipCommand) -> Refusal | None:
         """Leader: appends one step of the configuration, or says why not now."""
         self._tell()
@@ -298,7 +307,6 @@ class Replica:
             self._told, self._told_bytes = last, self.shard.appended_bytes
 
     def _stored(self) -> None:
-        self.on_log_progress()
         if not self._held_back.replacing:
             self.core.stored(self.shard.stored_index, self._generation)
         self._release()
@@ -323,7 +331,6 @@ class Replica:
         if self.serving_since_epoch == self.leadership.epoch:
             return
         self.serving_since_epoch = self.leadership.epoch
-        self.shard.counters.leaderships += 1
         logger.info("leading the shard in epoch %d", self.leadership.epoch)
         self.on_leading()
 

@@ -91,6 +91,8 @@ class Shard:
         # The replica's: before what was appended is handed to the writer, and when more of the log is stored.
         self.on_appended: Callable[[], None] = lambda: None
         self.on_stored: Callable[[], None] = lambda: None
+        # The disk itself has finished something; a write that only reached the page cache says nothing about it.
+        self.on_synced: Callable[[], None] = lambda: None
         # Before anybody is told that something is stored or committed.
         self.before_answering: Callable[[], None] = lambda: None
         # The oldest entries left the log.
@@ -359,6 +361,8 @@ class Shard:
         self.counters.log_append_bytes += job.bytes_written
         self.counters.fsyncs += job.syncs
         self.counters.fsync_seconds += job.sync_seconds
+        if job.syncs:
+            self.on_synced()
         self.before_answering()
         self._stored.reach(self.stored_index)
         self.on_stored()

@@ -155,7 +155,7 @@ class Counters:
         for name in self.__slots__:
             if not name.startswith("_"):
                 value = getattr(self, name)
-                setattr(copied, name, value if isinstance(value, int | float) else value.copy())
+                setattr(copied, name, value.copy() if isinstance(value, dict | Histogram) else value)
         for name, counters in self._protocols.items():
             copied.protocol(name).add(counters)
         for name, source in self._watched:

@@ -8,7 +8,7 @@ store pays for each of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry
@@ -54,7 +54,7 @@ class _SnapshotCollector(Collector):
         """Nothing: describing would collect once more at registration."""
         return []
 
-    def collect(self) -> Iterable[Metric]:
+    def collect(self) -> Iterator[Metric]:
         snapshot, families = self._snapshot, Families()
         _broker(families, snapshot.broker)
         _counters(families, snapshot.counters)
@@ -64,7 +64,7 @@ class _SnapshotCollector(Collector):
         _queues(families, snapshot.samples.queues)
         _topics(families, snapshot.samples.topics)
         _groups(families, snapshot.samples.groups)
-        return families.all()
+        yield from families.all()
 
 
 def _broker(families: Families, broker: BrokerSample) -> None:

@@ -55,7 +55,8 @@ def waits_for_half_the_duration(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MasterView, "unchanged_ms", lambda self, now: 2 * right(self, now))
 
 
-def _believes_an_older_lease(patch: pytest.MonkeyPatch) -> None:
+def takes_an_older_lease_for_a_free_one(patch: pytest.MonkeyPatch) -> None:
+    """What was restored from a backup says who was in sync, and when it runs out."""
     right = takeover.decide_takeover
 
     def decide_takeover(
@@ -79,7 +80,7 @@ def takes_the_epoch_from_the_lease_alone(patch: pytest.MonkeyPatch) -> None:
             self._contender.epoch = 0
         right(self, record, attempt, now)
 
-    _believes_an_older_lease(patch)
+    takes_an_older_lease_for_a_free_one(patch)
     patch.setattr(master_contender, "next_epoch", next_epoch)
     patch.setattr(MasterElection, "_holds", holds)
 
@@ -195,6 +196,7 @@ MUTATIONS: Sequence[Mutation] = (
     does_not_wait_for_the_duration,
     waits_for_half_the_duration,
     takes_the_epoch_from_the_lease_alone,
+    takes_an_older_lease_for_a_free_one,
     takes_a_missing_lease_for_a_free_one,
     async_takes_over_what_may_lack_something,
     leads_before_the_epoch_is_on_disk,

@@ -25,6 +25,9 @@ def is_settled(world: World) -> bool:
         return False
     if not all(broker.up and not broker.stopping for broker in brokers):
         return False
+    # A master that stands still takes itself for one; when it goes on it may have to end.
+    if any(broker.loop is None or broker.loop.paused_until > world.agenda.now for broker in brokers):
+        return False
     leading = [broker for broker in brokers if broker.shard.leading]
     if len(leading) != 1:
         return False
