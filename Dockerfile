@@ -16,7 +16,7 @@ RUN python3 -c 'import ensurepip' 2>/dev/null || { \
 COPY build/wheels /wheels
 RUN python3 -m venv /opt/penstock && \
     /opt/penstock/bin/python -m pip install --quiet --no-index --find-links /wheels --no-cache-dir \
-      --disable-pip-version-check 'penstock[operator,compression]' && \
+      --disable-pip-version-check 'penstock[operator,compression,otel]' && \
     /opt/penstock/bin/python -m pip uninstall --quiet --yes pip setuptools
 
 FROM python
