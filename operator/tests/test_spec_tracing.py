@@ -9,7 +9,6 @@ import kubernetes_validate
 import pytest
 import yaml
 
-import fake_broker
 from fake_kube import FakeKube
 from harness import Harness, condition, is_ready, running
 from penstock_operator.api.check import check_resource
@@ -160,13 +159,16 @@ async def test_each_broker_is_restarted_once_where_the_broker_says_it_must_be(ha
     assert not any("tracing.endpoint" in broker.file for broker in harness.shard.brokers.values())
 
 
-async def test_what_brokers_change_while_they_run_restarts_nobody(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(fake_broker.DEFAULTS, "tracing.sampling", (0.01, True))
+async def test_what_brokers_change_while_they_run_restarts_nobody(harness: Harness) -> None:
     await edited(harness, COLLECTOR)
     assert await edited(harness, {**COLLECTOR, "sampling": 0.5}) == []
     assert harness.shard.dynamic["tracing.sampling"] == 0.5
+
+
+async def test_rules_that_people_set_at_the_broker_stay(harness: Harness) -> None:
+    harness.shard.dynamic["tracing.rules"] = "[...]"
+    await edited(harness, COLLECTOR)
+    assert harness.shard.dynamic["tracing.rules"] == "[...]"
 
 
 def local_file(folder: Path, tracing: dict[str, Any]) -> Path:

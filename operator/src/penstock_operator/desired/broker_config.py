@@ -33,6 +33,7 @@ MIN_IN_SYNC: Final = "min.insync.replicas"
 REPLICAS: Final = "replicas"
 REPLICATION_DEFAULT: Final = "sync"
 TRACING_HEADERS: Final = "tracing.headers.file"
+TRACING_RULES: Final = "tracing.rules"
 # What a broker's file says for its first start, and the shard's log and other brokers tell it from then on.
 LEARNT: Final = frozenset({REPLICAS, PEERS})
 # What the spec says in fields of its own, or what only the operator can know.
@@ -67,7 +68,10 @@ OWNED_BY_FIELDS: Final = {
     "tracing.endpoint": "spec.tracing.endpoint",
     "tracing.sampling": "spec.tracing.sampling",
     TRACING_HEADERS: "spec.tracing.headersSecret",
+    TRACING_RULES: "the broker's /v1/tracing/rules",
 }
+# What people switch on at a broker for a time: that no spec says so is no reason to take it back.
+OF_RUN_TIME: Final = frozenset({TRACING_RULES})
 # Fields that a spec can lose again; brokers are told nothing of them then, so that an older release understands its file.
 OPTIONAL: Final = frozenset({"tracing.endpoint", "tracing.sampling", TRACING_HEADERS})
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from penstock_operator.desired.broker_config import LEARNT, OPTIONAL, OWNED_BY_FIELDS
+from penstock_operator.desired.broker_config import LEARNT, OF_RUN_TIME, OPTIONAL, OWNED_BY_FIELDS
 
 if TYPE_CHECKING:
     from penstock_operator.snapshot.broker import Setting
@@ -43,7 +43,7 @@ def plan_settings(
             elif not (resizable and name in LEARNT):
                 restart.append(name)
     for name, setting in sorted(have.items()):
-        if name in wanted or setting.is_value(setting.default):
+        if name in wanted or name in OF_RUN_TIME or setting.is_value(setting.default):
             continue
         if setting.dynamic:
             # It left the spec: take the run-time value back, or override the file's, which is only read at a start.
