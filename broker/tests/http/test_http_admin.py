@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -15,6 +17,7 @@ from penstock.listeners.http.problems import HTTP_STATUS
 from penstock.model.errors import RETRIABLE, ErrorCode
 from penstock.service.group_api import MemberDescription
 from penstock.testing.memory_services import MemoryGroup, MemoryServices
+from penstock.tracing.rules import RULES_MAX
 
 
 class Api:
@@ -63,6 +66,7 @@ async def test_every_operation_does_and_answers_what_its_document_says(
     await topic_operations(api, services)
     await group_operations(api, services)
     await config_operations(api)
+    await tracing_operations(api)
     await api("DELETE", "/v1/topics/payments", status=204)
     undone = {
         (method, path)
@@ -212,9 +216,47 @@ async def config_operations(api: Api) -> None:
     assert (await api("GET", "/v1/config"))["config"][0]["source"] == "default"
 
 
+async def tracing_operations(api: Api) -> None:
+    asked = {"topic": "orders", "key": "order-4711*", "seconds": 60}
+    rule = await api("POST", "/v1/tracing/rules", asked, status=201)
+    assert (rule["topic"], rule["key"], rule["messageId"]) == ("orders", "order-4711*", "")
+    left = datetime.fromisoformat(rule["expiresAt"]) - datetime.now(UTC)
+    assert 50 < left.total_seconds() <= 60
+    other = await api("POST", "/v1/tracing/rules", {"messageId": "m-1"}, status=201)
+    assert await api("GET", "/v1/tracing/rules") == {"rules": [rule, other]}
+    await api("DELETE", f"/v1/tracing/rules/{rule['id']}", status=204)
+    assert await api("GET", "/v1/tracing/rules") == {"rules": [other]}
+    await api("DELETE", f"/v1/tracing/rules/{other['id']}", status=204)
+    assert await api("GET", "/v1/tracing/rules") == {"rules": []}
+
+
+async def test_rules_that_are_made_at_the_same_time_are_all_kept(admin: aiohttp.ClientSession) -> None:
+    async def add(number: int) -> int:
+        async with admin.post("/v1/tracing/rules", json={"key": f"k{number}"}) as answer:
+            return answer.status
+
+    statuses = await asyncio.gather(*(add(number) for number in range(RULES_MAX + 2)))
+    assert sorted(statuses) == [201] * RULES_MAX + [400, 400]
+    async with admin.get("/v1/tracing/rules") as answer:
+        assert len((await answer.json())["rules"]) == RULES_MAX
+
+
+async def test_a_cluster_that_traces_nothing_takes_no_rule(
+    services: MemoryServices, admin: aiohttp.ClientSession
+) -> None:
+    services.topics.trace_endpoint = ""
+    async with admin.post("/v1/tracing/rules", json={"key": "k"}) as answer:
+        assert answer.status == 400
+        assert "tracing.endpoint" in (await answer.json())["detail"]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "code", "part"),
     [
+        ("POST", "/v1/tracing/rules", {}, 400, "INVALID_REQUEST", "either"),
+        ("POST", "/v1/tracing/rules", {"key": "a", "messageId": "b"}, 400, "INVALID_REQUEST", "either"),
+        ("POST", "/v1/tracing/rules", {"key": "a", "seconds": 90000}, 400, "INVALID_REQUEST", "$.seconds"),
+        ("DELETE", "/v1/tracing/rules/none", None, 404, "INVALID_REQUEST", "no rule none"),
         (
             "POST",
             "/v1/shard/trust",

@@ -83,7 +83,9 @@ def _lose_what_the_slave_lacks(shard: MasterSlaveProcesses, network: FaultNetwor
     new = [broker.log.read_bytes()[size:] for broker, size in zip(shard.brokers, logs, strict=True)]
     told = find_losses(shard, TOPIC, epoch, new)
     assert len(told.epochs) == 1
-    assert "whatever it acknowledged after that" in shard.ask(shard.leader(), "/v1/broker")["election"]["loss"]
+    assert (
+        "whatever it acknowledged after that" in shard.ask(shard.leader(), "/v1/broker")["election"]["loss"]
+    )
     found = read_back(shard.kafka, TOPIC)
     everything = [*acked, *alone, *after]
     account = settle(

@@ -9,6 +9,7 @@ from penstock.admin.groups import GroupRoutes
 from penstock.admin.health import HealthRoutes
 from penstock.admin.status import StatusRoutes
 from penstock.admin.topics import TopicRoutes
+from penstock.admin.tracing import TracingRoutes
 from penstock.listeners.http.application import HttpApplication
 from penstock.listeners.http.leader_proxy import LeaderProxy
 from penstock.listeners.http.limits import ADMIN_BODY_BYTES_MAX
@@ -38,6 +39,7 @@ class AdminHttpListener:
                 *TopicRoutes(services).routes(),
                 *GroupRoutes(services).routes(),
                 *ConfigRoutes(services).routes(),
+                *TracingRoutes(services).routes(),
             ],
         )
         application = HttpApplication(

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from penstock.tracing.rules import RULE_MS_MAX, RULE_TEXT_MAX
+
 Name = Annotated[str, Meta(min_length=1, max_length=249)]
 PartitionCount = Annotated[int, Meta(ge=1, le=100_000)]
 Index = Annotated[int, Meta(ge=0)]
@@ -398,3 +400,32 @@ class ConfigOption(Wire):
 
 class ConfigTable(Wire):
     config: list[ConfigOption]
+
+
+# --- tracing ----------------------------------------------------------------------------------------
+
+RuleText = Annotated[str, Meta(max_length=RULE_TEXT_MAX)]
+
+
+class TraceRuleRequest(Asked):
+    """Follow messages of `topic` (empty: of any) by `messageId`, or by `key`, in which `*` stands for anything: one of the
+    two. For `seconds`."""
+
+    topic: RuleText = ""
+    message_id: RuleText = ""
+    key: RuleText = ""
+    seconds: Annotated[int, Meta(ge=1, le=RULE_MS_MAX // 1000)] = 3600
+
+
+class TraceRule(Wire):
+    """A rule that lives until `expiresAt`."""
+
+    id: str
+    expires_at: datetime
+    topic: str
+    message_id: str
+    key: str
+
+
+class TraceRules(Wire):
+    rules: list[TraceRule]

@@ -15,7 +15,7 @@ from typing import Any
 from penstock.codec.errors import CodecError
 from penstock.codec.limits import DECOMPRESSED_BYTES_MAX, ZSTD_WINDOW_LOG_MAX
 from penstock.codec.primitives import Buffer
-from penstock.codec.snappy_frames import compress_snappy, decompress_snappy
+from penstock.codec.snappy_frames import compress_snappy, decompress_snappy, first_snappy_block
 
 _GZIP_WINDOW_BITS = 31  # Zlib's number for a gzip header around a window of 32 KiB.
 
@@ -55,10 +55,52 @@ def decompress(compression: int, data: Buffer, bytes_max: int = DECOMPRESSED_BYT
     """Decompress the records of a batch. Raises `CodecError` for an unknown number, damaged data, or more than `bytes_max` bytes."""
     function = _DECOMPRESS.get(compression)
     if function is None:
-        raise CodecError(
-            f"compression {compression} is not known: Kafka has 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd"
-        )
+        raise _unknown(compression)
     return function(data, bytes_max)
+
+
+def _unknown(compression: int) -> CodecError:
+    return CodecError(
+        f"compression {compression} is not known: Kafka has 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd"
+    )
+
+
+def decompress_start(compression: int, data: Buffer, bytes_max: int) -> bytes:
+    """At most the first `bytes_max` bytes, without the rest being decompressed; what is damaged behind them is not noticed. Raises
+    `CodecError` as `decompress` does, and for a snappy block that is larger: it can only be decompressed whole."""
+    match compression:
+        case Compression.NONE:
+            return bytes(data[:bytes_max])
+        case Compression.GZIP:
+            try:
+                # Deflate adds next to nothing to what it cannot compress: so much input is enough for so much output.
+                return zlib.decompressobj(wbits=_GZIP_WINDOW_BITS).decompress(data[:bytes_max], bytes_max)
+            except zlib.error as error:
+                raise _damaged("gzip", error) from error
+        case Compression.SNAPPY:
+            return first_snappy_block(_library(Compression.SNAPPY, "cramjam"), data, bytes_max)
+        case Compression.LZ4:
+            return _start(
+                "lz4",
+                _library(Compression.LZ4, "lz4.frame").LZ4FrameDecompressor(),
+                data,
+                bytes_max,
+                RuntimeError,
+            )
+        case Compression.ZSTD:
+            zstd = _zstd()
+            return _start("zstd", _zstd_decompressor(zstd), data, bytes_max, zstd.ZstdError)
+    raise _unknown(compression)
+
+
+def _start(name: str, decompressor: Any, data: Buffer, bytes_max: int, failure: type[Exception]) -> bytes:
+    if len(data) == 0:
+        raise _damaged(name, "the stream is empty")
+    try:
+        start: bytes = decompressor.decompress(data, bytes_max)
+    except failure as error:
+        raise _damaged(name, error) from error
+    return start
 
 
 def _plain(data: Buffer, bytes_max: int) -> bytes:
@@ -99,10 +141,11 @@ def _lz4(data: Buffer, bytes_max: int) -> bytes:
 
 def _zstd_stream(data: Buffer, bytes_max: int) -> bytes:
     zstd = _zstd()
-    decompressor = zstd.ZstdDecompressor(
-        options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG_MAX}
-    )
-    return _stream("zstd", decompressor, data, bytes_max, zstd.ZstdError)
+    return _stream("zstd", _zstd_decompressor(zstd), data, bytes_max, zstd.ZstdError)
+
+
+def _zstd_decompressor(zstd: ModuleType) -> Any:
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG_MAX})
 
 
 def _stream(name: str, decompressor: Any, data: Buffer, bytes_max: int, failure: type[Exception]) -> bytes:

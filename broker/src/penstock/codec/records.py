@@ -153,7 +153,7 @@ def _read_record(body: bytes, position: int, where: str) -> tuple[Record, int]:
     if body[position] == 0:
         position += 1
     else:
-        headers, position = _read_headers(body, position, end, where)
+        headers, position = read_headers(body, position, end, where)
     if position != end:
         raise CodecError(f"{where}: its length leads to byte {end}, but its fields end at byte {position}")
     return Record(key, value, timestamp, headers, offset), position
@@ -178,9 +178,10 @@ def _nullable_bytes(body: bytes, position: int, limit: int, where: str) -> tuple
     return body[position:end], end
 
 
-def _read_headers(
+def read_headers(
     body: bytes, position: int, limit: int, where: str
 ) -> tuple[tuple[tuple[str, bytes | None], ...], int]:
+    """All headers of one record from `position` on. Raises `CodecError`, or IndexError where the body ends too early."""
     count, position = varint(body, position, limit, where)
     if not 0 <= count <= (limit - position) // _HEADER_BYTES_MIN:
         raise CodecError(

@@ -32,6 +32,24 @@ def compress_snappy(cramjam: Any, data: Buffer) -> bytes:
     return bytes(out)
 
 
+def first_snappy_block(cramjam: Any, data: Buffer, bytes_max: int) -> bytes:
+    """Decompress the first framed block, or one bare block, of at most `bytes_max` bytes."""
+    view = memoryview(data)
+    if view[: len(_MAGIC)].tobytes() != _MAGIC:
+        return _block(cramjam, view, bytes_max, bytes_max)
+    start = _HEADER_BYTES + _length.size
+    if len(view) < start:
+        raise CodecError(
+            f"snappy records are damaged: they end at byte {len(view)}, before their first block"
+        )
+    (size,) = _length.unpack_from(view, _HEADER_BYTES)
+    if not 0 < size <= len(view) - start:
+        raise CodecError(
+            f"snappy records are damaged: their first block has {size} bytes, but {len(view) - start} are left"
+        )
+    return _block(cramjam, view[start : start + size], bytes_max, bytes_max)
+
+
 def decompress_snappy(cramjam: Any, data: Buffer, bytes_max: int) -> bytes:
     """Decompress framed blocks or one bare block to at most `bytes_max` bytes."""
     view = memoryview(data)

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import yaml
@@ -91,6 +92,7 @@ def load_config(
     config = BrokerConfig(data, _advertised(listeners, advertise), values, ready_file, peers)
     _check_shard(config)
     _check_mode(config)
+    _check_tracing(config.text("tracing.endpoint"))
     return config
 
 
@@ -145,6 +147,18 @@ def _check_mode(config: BrokerConfig) -> None:
         raise ConfigError(
             f"lease.renew.interval.ms is {interval_ms}: set at most half of lease.duration.ms ({duration_ms}), so that a lost"
             " renewal can be repeated"
+        )
+
+
+def _check_tracing(endpoint: str) -> None:
+    try:
+        parts = urlsplit(endpoint)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if endpoint and not (usable and not parts.query and not parts.fragment and not parts.username):
+        raise ConfigError(
+            f"tracing.endpoint is a base URL like http://collector:4318, without user, query or fragment, not {endpoint!r}"
         )
 
 

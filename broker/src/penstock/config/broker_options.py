@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from penstock.config.options import Option, OptionTable
+from penstock.tracing.rules import parse_rules
 
 _MIB = 1024 * 1024
 
@@ -109,4 +110,15 @@ BROKER_OPTIONS = OptionTable(
            dynamic=True, minimum=1),
     Option("group.max.session.timeout.ms", "int", 1_800_000, "The longest session timeout that a member may ask for.",
            dynamic=True, minimum=1),
+    Option("tracing.endpoint", "string", "",
+           "Where spans are sent: the base URL of an OpenTelemetry collector (OTLP over HTTP), like http://collector:4318; empty:"
+           " nothing is traced."),
+    Option("tracing.sampling", "double", 0.01,
+           "Part of the batches without a context that are followed; a context's own flag decides where there is one.",
+           dynamic=True, minimum=0, maximum=1),
+    Option("tracing.headers.file", "string", "",
+           "A file of lines `name: value` that are sent with spans, for a collector that wants to know who sends; empty: none."),
+    Option("tracing.rules", "string", "",
+           "Which messages are followed whatever the ratio is. Written by /v1/tracing/rules, not by hand.",
+           dynamic=True, check=parse_rules),
 )  # fmt: skip

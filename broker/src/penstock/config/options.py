@@ -6,7 +6,8 @@ inner code receives the parsed value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -20,7 +21,8 @@ class OptionError(ValueError):
 
 class Option(msgspec.Struct, frozen=True):
     """One setting. `type` is boolean, string, int, long or double, as Kafka's DescribeConfigs names them; `default`
-    None means that it is worked out elsewhere, as `doc` says. `dynamic`: may change while the broker runs."""
+    None means that it is worked out elsewhere, as `doc` says. `dynamic`: may change while the broker runs. `check` raises
+    ValueError, with a sentence, for a text that means nothing."""
 
     name: str
     type: str
@@ -30,6 +32,7 @@ class Option(msgspec.Struct, frozen=True):
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    check: Callable[[str], object] | None = None
 
     def parse(self, value: object) -> Value:
         """The typed value of what a file, a client or a person wrote. Raises OptionError."""
@@ -41,6 +44,11 @@ class Option(msgspec.Struct, frozen=True):
                 raise OptionError(f"{self.name} must be at least {self.minimum:g}, not {value!r}")
             if self.maximum is not None and parsed > self.maximum:
                 raise OptionError(f"{self.name} must be at most {self.maximum:g}, not {value!r}")
+        if self.check is not None:
+            try:
+                self.check(str(parsed))
+            except ValueError as error:
+                raise OptionError(f"{self.name}: {error}") from error
         return parsed
 
     def _convert(self, value: object) -> Value:
@@ -53,7 +61,10 @@ class Option(msgspec.Struct, frozen=True):
             if self.type in ("int", "long"):
                 return int(text)
             if self.type == "double":
-                return float(text)
+                number = float(text)
+                if not math.isfinite(number):
+                    raise ValueError(text)
+                return number
         except ValueError:
             kind = {"boolean": "true or false", "double": "a number"}.get(self.type, "a whole number")
             raise OptionError(f"{self.name} must be {kind}, not {value!r}") from None

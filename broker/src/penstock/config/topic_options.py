@@ -11,6 +11,7 @@ BROKER_DEFAULTS = {
     "max.message.bytes": "message.max.bytes",
     "message.timestamp.type": "log.message.timestamp.type",
     "min.insync.replicas": "min.insync.replicas",
+    "penstock.tracing.sampling": "tracing.sampling",
 }
 
 TOPIC_OPTIONS = OptionTable(
@@ -53,6 +54,22 @@ TOPIC_OPTIONS = OptionTable(
         "Copies without which a write with acks=all is refused.",
         dynamic=True,
         minimum=1,
+    ),
+    Option(
+        "penstock.tracing",
+        "boolean",
+        True,
+        "Whether batches of the topic are looked into for a trace's context, where the broker traces at all.",
+        dynamic=True,
+    ),
+    Option(
+        "penstock.tracing.sampling",
+        "double",
+        0.01,
+        "Part of the batches without a context that are followed; unset: the cluster's tracing.sampling.",
+        dynamic=True,
+        minimum=0,
+        maximum=1,
     ),
     Option(
         "retention.bytes",

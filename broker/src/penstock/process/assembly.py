@@ -27,6 +27,7 @@ from penstock.process.electing import make_elector
 from penstock.process.group_ports import LoopClock, ShardPositions
 from penstock.process.opening import MemberOpening, broker_name, other_peers
 from penstock.process.peers import LeaderAddress, LeaderRequests, PeerListener, ServedRequests
+from penstock.process.tracing import make_exporter, make_tracing
 from penstock.raft.modes import mode_named
 from penstock.replication.comparing import ComparingOptions
 from penstock.runtime.data_folder import DataFolder
@@ -46,6 +47,7 @@ from penstock.service.settings import Settings
 from penstock.service.topics import BrokerIdentity, TopicServiceImpl
 from penstock.telemetry.counters import Counters
 from penstock.telemetry.logs import fields
+from penstock.telemetry.span_exporter import SpanExporter
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +86,7 @@ class Broker:
         self._on_restart = on_restart
         self._listeners: list[tuple[Listener, RunningListener]] = []
         self._pulses: list[asyncio.Task[None]] = []
+        self._span_exporter: SpanExporter | None = None
         self._serving = ServedRequests()
 
     @property
@@ -107,6 +110,7 @@ class Broker:
         self._maintenance = self._make_maintenance(opened)
         self._make_member(opened)
         self._make_services(opened)
+        self._make_tracing(opened)
         self._maintenance.start()
         self._pulses = [asyncio.create_task(self._pulse()), asyncio.create_task(self._sample())]
         # The peers' listener comes last: whoever connects there is told where the others are.
@@ -283,6 +287,13 @@ class Broker:
             view,
         )
 
+    def _make_tracing(self, opened: OpenedShard) -> None:
+        exporter = self._span_exporter = make_exporter(self.config, opened.meta, self.counters)
+        if exporter is not None:
+            tracing = make_tracing(exporter, opened.shard, self._settings, self.clock, opened.meta)
+            self.data.tracing, self.groups.tracing = tracing, tracing.reading
+            exporter.start()
+
     async def _listen(self, listener: Listener) -> None:
         running: RunningListener
         if listener.protocol == "peer":
@@ -397,6 +408,9 @@ class Broker:
         await self._threads.close()
         self._folder.save_meta(msgspec.structs.replace(self.member.replica.meta, running_boot=""))
         self._folder.close()
+        if self._span_exporter is not None:
+            # Last: whoever starts on the folder next does not wait for a collector.
+            await self._span_exporter.close()
 
     async def _hand_over(self) -> None:
         if self.member.replica.is_leader and self.member.standings():

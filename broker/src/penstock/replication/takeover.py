@@ -163,7 +163,9 @@ def _loss(record: LeaseRecord, own: Standing, policy: FailoverPolicy) -> str:
     if policy.replication is Replication.SYNC or holds_everything(record, own.member):
         return ""
     lacking = record.log_end - own.log_end
-    known = f"so {lacking} entries are lost, and with them" if lacking > 0 else "all of which is here, but not"
+    known = (
+        f"so {lacking} entries are lost, and with them" if lacking > 0 else "all of which is here, but not"
+    )
     return (
         f"this broker goes on from entry {own.log_end}; {record.holder_name} had written {record.log_end} when it last"
         f" renewed, {known} whatever it acknowledged after that"

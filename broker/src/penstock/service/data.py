@@ -26,7 +26,9 @@ from penstock.service.api import (
 from penstock.service.context import RequestContext
 from penstock.service.fetching import Fetching, FetchLimits
 from penstock.service.positions import PositionLookup
+from penstock.service.produce_trace import ProduceTrace
 from penstock.service.settings import Settings
+from penstock.service.tracing import BrokerTracing
 from penstock.session.producers import ProducersExpired, WriteTimes
 
 ACKS_NONE = 0
@@ -47,6 +49,8 @@ class DataServiceImpl:
         self._fetching = Fetching(shard, limits)
         self._positions = PositionLookup(shard)
         self._write_times = WriteTimes()
+        # None where nothing is traced: then this is all that tracing costs.
+        self.tracing: BrokerTracing | None = None
 
     # --- produce ---------------------------------------------------------------------------------
 
@@ -66,15 +70,20 @@ class DataServiceImpl:
             return future
         results: list[AppendResult] = []
         last_index = 0
+        trace = None if self.tracing is None else self.tracing.receiving(context, acks)
         for item in batches:
             try:
                 self._shard.check_leading()
-                index, result = self._append(item)
+                index, result = self._append(item, trace)
             except PenstockError as error:
                 result = _failed(item, error)
+                if trace is not None:
+                    trace.refused(item, error)
             else:
                 last_index = max(last_index, index)
             results.append(result)
+        if trace is not None:
+            trace.answer(future)
         if acks == ACKS_NONE or last_index <= self._shard.commit_index:
             future.set_result(results)
             return future
@@ -82,7 +91,7 @@ class DataServiceImpl:
         self._answer_when(wait, future, results, last_index, timeout_ms, needs_copies=acks == ACKS_ALL)
         return future
 
-    def _append(self, item: ProduceBatches) -> tuple[int, AppendResult]:
+    def _append(self, item: ProduceBatches, trace: ProduceTrace | None) -> tuple[int, AppendResult]:
         partition = self._shard.table.require(item.topic, item.partition)
         if item.records is None:
             raise PenstockError(ErrorCode.INVALID_RECORD, "the request holds no record batch")
@@ -101,6 +110,8 @@ class DataServiceImpl:
                 if known is not None:
                     first_offset = known.base_offset if first_offset < 0 else first_offset
                     last_index = max(last_index, known.log_index)
+                    if trace is not None:
+                        trace.repeated(partition, header, batch, known.base_offset)
                     continue
             records: tuple[memoryview, ...] = (batch[KEPT_FROM:],)
             if settings.log_append_time:
@@ -109,6 +120,8 @@ class DataServiceImpl:
                 records = (head[KEPT_FROM:], batch[HEADER_SIZE:])
             last_index, base = self._shard.append(partition, header, records)
             first_offset = base if first_offset < 0 else first_offset
+            if trace is not None:
+                trace.appended(partition, header, batch, last_index, base)
             self._shard.counters.messages_in += header.record_count
             self._shard.counters.batches_in += 1
         return last_index, AppendResult(
@@ -191,9 +204,12 @@ class DataServiceImpl:
     ) -> Awaitable[list[FetchedPartition]]:
         """See `DataService.fetch`."""
         self._shard.counters.fetches += 1
-        return self._fetching.fetch(
+        answer = self._fetching.fetch(
             partitions, min_bytes=min_bytes, max_bytes=max_bytes, max_wait_ms=max_wait_ms
         )
+        if self.tracing is not None:
+            self.tracing.reading.fetching(context, answer)
+        return answer
 
     async def list_offsets(self, context: RequestContext, queries: Sequence[PositionQuery]) -> list[Position]:
         """See `DataService.list_offsets`."""

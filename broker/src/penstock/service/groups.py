@@ -14,6 +14,7 @@ from penstock.groups.requests import Join, Leaving, Sync
 from penstock.groups.settings import GroupSettings
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.service.context import RequestContext
+from penstock.service.deliver_trace import DeliverTracing
 from penstock.service.group_api import (
     CommittedOffset,
     GroupDescription,
@@ -63,6 +64,8 @@ class ConsumerGroups:
         self._administration = GroupAdministration(self._registry)
         self._declarations = GroupDeclarations(self._registry)
         self._expiry = OffsetExpiry(self._registry)
+        # None where nothing is traced.
+        self.tracing: DeliverTracing | None = None
 
     # --- life ------------------------------------------------------------------------------------------
 
@@ -215,6 +218,9 @@ class ConsumerGroups:
         if accepted:
             now_ms = self._clock.now_ms()
             expire_ms = now_ms + retention_ms if retention_ms >= 0 else -1
+            tracing = self.tracing
+            settled = None if tracing is None else tracing.settling(context, group, member_id, accepted)
+            failed = ErrorCode.NONE
             try:
                 await self._registry.propose(offsets_committed(group, now_ms, accepted, expire_ms))
             except PenstockError as error:
@@ -222,6 +228,8 @@ class ConsumerGroups:
                 if failed is ErrorCode.MESSAGE_TOO_LARGE:
                     failed = ErrorCode.INVALID_COMMIT_OFFSET_SIZE
                 errors = [failed if error is ErrorCode.NONE else error for error in errors]
+            if settled is not None:
+                settled(None if failed is ErrorCode.NONE else failed.name)
         return [(asked.topic, asked.partition, error) for asked, error in zip(offsets, errors, strict=True)]
 
     def _commit_refusal(

@@ -15,16 +15,21 @@ from penstock.config.options import Option, Value
 from penstock.config.topic_options import BROKER_DEFAULTS, TOPIC_OPTIONS
 from penstock.replication.leaving import Demand
 from penstock.service.api import ConfigEntry
+from penstock.tracing.rules import Rule, parse_rules
+from penstock.tracing.sampling import ratio_bound
 
 
 class TopicSettings(msgspec.Struct, frozen=True):
-    """A topic's effective settings, as the data path needs them. -1 retention means no bound."""
+    """A topic's effective settings, as the data path needs them. -1 retention means no bound; `trace_bound` is the sampling
+    ratio as `penstock.tracing.sampling` wants it."""
 
     max_message_bytes: int
     log_append_time: bool
     retention_ms: int
     retention_bytes: int
     min_in_sync: int
+    traced: bool
+    trace_bound: int
 
 
 class Settings:
@@ -37,6 +42,7 @@ class Settings:
         self._topics: dict[str, TopicSettings] = {}
         self._dynamic: dict[str, Value] = {}
         self._demand: Demand | None = None
+        self._rules: tuple[Rule, ...] = ()
 
     def broker(self, name: str) -> Value:
         """The value that counts for the broker now."""
@@ -76,12 +82,23 @@ class Settings:
             self._demand = found
         return self._demand
 
+    def trace_rules(self) -> tuple[Rule, ...]:
+        """The rules of `tracing.rules`, those among them whose time is over too."""
+        self._refresh()
+        return self._rules
+
     def _refresh(self) -> None:
         if self._revision != self._catalog.revision:
             self._revision = self._catalog.revision
             self._topics.clear()
             self._demand = None
             self._dynamic = BROKER_OPTIONS.parse(self._catalog.cluster_config)
+            rules = parse_rules(
+                str(self._dynamic.get("tracing.rules") or self._file.get("tracing.rules", ""))
+            )
+            if rules != self._rules:
+                # The same object while nothing changes, so that a change is seen by comparing objects.
+                self._rules = rules
 
     def _effective(self, name: str) -> TopicSettings:
         topic = self._catalog.topics.get(name)
@@ -96,6 +113,8 @@ class Settings:
             retention_ms=int(value("retention.ms")),
             retention_bytes=int(value("retention.bytes")),
             min_in_sync=int(value("min.insync.replicas")),
+            traced=bool(own.get("penstock.tracing", True)),
+            trace_bound=ratio_bound(float(value("penstock.tracing.sampling"))),
         )
 
     # --- descriptions ----------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.telemetry.trace_counters import TraceCounters
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -86,6 +88,7 @@ class Counters:
         "messages_in",
         "state_disputes",
         "state_hashes",
+        "tracing",
     )
 
     def __init__(self) -> None:
@@ -103,6 +106,7 @@ class Counters:
         self.state_disputes = 0
         self.forked_entries = 0
         self.forked_messages = 0
+        self.tracing = TraceCounters()
 
     def protocol(self, name: str) -> ProtocolCounters:
         """The counters of one protocol (`kafka`, `http`, `admin`); listeners of one protocol share them."""

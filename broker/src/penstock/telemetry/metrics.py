@@ -18,6 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from penstock.telemetry.counters import Counters, ProtocolCounters
+from penstock.telemetry.trace_counters import trace_metrics
 
 METRICS_MEDIA_TYPE: Final = CONTENT_TYPE_LATEST
 
@@ -99,6 +100,7 @@ class _SnapshotCollector(Collector):
         yield from _broker(snapshot)
         yield from _protocols(snapshot.counters.protocols)
         yield from _log(snapshot.counters, snapshot.broker)
+        yield from trace_metrics(snapshot.counters.tracing)
         yield from _topics(snapshot.topics)
         yield from _groups(snapshot.groups)
 

@@ -71,6 +71,8 @@ class MemoryTopics:
         self.topics: dict[str, MemoryTopic] = {}
         self.auto_create = True
         self.retention_ms: str | None = None
+        self.trace_rules = ""
+        self.trace_endpoint = "http://collector:4318"
         self.not_available = 0
 
     def get(self, name: str) -> MemoryTopic:
@@ -180,7 +182,7 @@ class MemoryTopics:
         return self._summary(topic), details, [entry]
 
     def describe_broker_config(self, context: RequestContext) -> list[ConfigEntry]:
-        """One dynamic and one static setting."""
+        """Two dynamic settings and two static ones."""
         default = ("log.retention.ms", "604800000", "default")
         dynamic = ConfigEntry(
             "log.retention.ms",
@@ -191,7 +193,17 @@ class MemoryTopics:
             synonyms=[default],
         )
         static = ConfigEntry("shard.id", "0", "default", "int", "Number of the shard.", read_only=True)
-        return [dynamic, static]
+        rules = ConfigEntry(
+            "tracing.rules",
+            self.trace_rules,
+            "dynamic" if self.trace_rules else "default",
+            "string",
+            "Which messages are followed.",
+        )
+        endpoint = ConfigEntry(
+            "tracing.endpoint", self.trace_endpoint, "default", "string", "Where spans go.", read_only=True
+        )
+        return [dynamic, static, rules, endpoint]
 
     async def alter_topic_config(
         self,
@@ -221,8 +233,11 @@ class MemoryTopics:
         replace: bool = False,
         validate_only: bool = False,
     ) -> None:
-        """Changes the one dynamic setting."""
+        """Changes the dynamic settings."""
         for operation in operations:
+            if operation.name == "tracing.rules":
+                self.trace_rules = operation.value or ""
+                continue
             if operation.name != "log.retention.ms":
                 sentence = f"{operation.name} needs a restart: set it in the configuration file."
                 raise PenstockError(ErrorCode.INVALID_CONFIG, sentence)

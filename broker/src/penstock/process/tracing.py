@@ -1,0 +1,84 @@
+"""Tracing of a broker, where its configuration asks for it: what decides, what sends, and the resource that spans name.
+
+The OpenTelemetry libraries are imported here and nowhere else, and only where `tracing.endpoint` is set.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from pathlib import Path
+
+from penstock import __version__
+from penstock.config.broker_config import BrokerConfig
+from penstock.process.opening import broker_name
+from penstock.runtime.clock import Clock
+from penstock.runtime.data_folder import Meta
+from penstock.runtime.shard import Shard
+from penstock.service.followed import FollowedBatches
+from penstock.service.settings import Settings
+from penstock.service.tracing import BrokerTracing
+from penstock.telemetry.counters import Counters
+from penstock.telemetry.logs import fields
+from penstock.telemetry.span_exporter import SpanExporter, SpanSender
+from penstock.tracing import attributes as names
+from penstock.tracing.span import Attribute
+
+logger = logging.getLogger(__name__)
+
+SERVICE = "penstock-broker"
+
+
+def make_exporter(config: BrokerConfig, meta: Meta, counters: Counters) -> SpanExporter | None:
+    """None where nothing is to be traced. Raises OSError with a sentence where spans could never be sent."""
+    endpoint = config.text("tracing.endpoint")
+    if not endpoint:
+        return None
+    exporter = SpanExporter(_sender(config, endpoint, resource(config, meta)), counters.tracing)
+    logger.info("tracing", extra=fields(endpoint=endpoint, sampling=config.value("tracing.sampling")))
+    return exporter
+
+
+def make_tracing(
+    exporter: SpanExporter, shard: Shard, settings: Settings, clock: Clock, meta: Meta
+) -> BrokerTracing:
+    """What the use-cases are given."""
+    batches = FollowedBatches(settings, clock, shard.counters.tracing, meta.cluster_id, meta.shard_id)
+    chance = random.Random()
+    return BrokerTracing(shard, batches, exporter.emit, time.time_ns, lambda: chance.getrandbits(64) or 1)
+
+
+def resource(config: BrokerConfig, meta: Meta) -> dict[str, Attribute]:
+    """Whose spans they are."""
+    cluster = config.text("cluster.name")
+    found: dict[str, Attribute] = {
+        names.SERVICE_NAME: SERVICE,
+        names.SERVICE_NAMESPACE: cluster,
+        names.SERVICE_INSTANCE_ID: broker_name(config, meta),
+        names.SERVICE_VERSION: __version__,
+        names.PENSTOCK_CLUSTER: cluster,
+        names.PENSTOCK_SHARD: meta.shard_id,
+    }
+    pod = config.text("pod.name") or os.environ.get("POD_NAME", "")
+    if pod:
+        found[names.K8S_POD_NAME] = pod
+    return found
+
+
+def _sender(config: BrokerConfig, endpoint: str, of: dict[str, Attribute]) -> SpanSender:
+    try:
+        from penstock.telemetry.otlp import HeadersError, OtlpSender, read_headers
+    except ImportError as error:
+        raise OSError(
+            f"tracing.endpoint is set, but spans cannot be sent without {error.name}: install penstock[otel]"
+        ) from error
+    file = config.text("tracing.headers.file")
+    path = Path(file) if file else None
+    try:
+        if path is not None:
+            read_headers(path)
+    except HeadersError as error:
+        raise OSError(f"tracing.headers.file: {error}") from error
+    return OtlpSender(endpoint, of, path)
