@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,14 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from fake_broker import DEFAULTS
 from fake_kube import FakeKube
 from harness import Harness, condition, is_ready, running
+from penstock.config.broker_config import load_config
+from penstock.config.broker_options import BROKER_OPTIONS
 from penstock_operator.api.check import check_resource
-from penstock_operator.desired.broker_config import OPTIONAL
+from penstock_operator.desired.broker_config import OF_RUN_TIME, OPTIONAL
+from penstock_operator.desired.identity import Identity
 from penstock_operator.local.files import load_files
 from penstock_operator.plan.settings import plan_settings
 from penstock_operator.snapshot.broker import Setting
@@ -77,7 +82,20 @@ def test_brokers_without_it_are_told_nothing_so_that_older_ones_understand_their
     assert OPTIONAL.isdisjoint(made().settings[0])
 
 
-def test_the_secret_is_a_file_for_the_broker_alone_and_its_absence_stops_nobody() -> None:
+def test_the_broker_understands_what_it_is_told(tmp_path: Path) -> None:
+    identity = Identity(cluster_id=str(uuid.UUID(int=1)), shard_uids={0: str(uuid.UUID(int=2))})
+    content = broker_file(made({"tracing": {**WITH_SECRET, "sampling": 0.25}}, identity=identity))
+    file = tmp_path / "orders-0-0.yaml"
+    file.write_text(yaml.safe_dump(content))
+    config = load_config(tmp_path / "data", config_file=file)
+    assert {name: config.value(name) for name in OPTIONAL} == {name: content[name] for name in OPTIONAL}
+    # The fake broker says of each what the real one says.
+    for name in (*OPTIONAL, *OF_RUN_TIME):
+        option = BROKER_OPTIONS[name]
+        assert DEFAULTS[name] == (option.default, option.dynamic)
+
+
+def test_the_secret_is_a_file_for_the_broker_alone_and_pods_start_without_it() -> None:
     desired = made({"tracing": WITH_SECRET})
     spec = template(desired)["spec"]
     (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "tracing"]
