@@ -18,6 +18,7 @@ from penstock_operator.engine import Engine
 from penstock_operator.kube import KubeApi
 from penstock_operator.kube_store import HttpBrokers
 from penstock_operator.reconcile.ports import Key
+from penstock_operator.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -82,7 +83,9 @@ class Harness:
             for resource in await self.kube.list_objects(API_VERSION, kind, self.namespace):
                 self.engine.resource_seen(resource, gone=False)
         for kind, name in keys:
-            await self.engine._reconcile(Key(kind, self.namespace, name))
+            key = Key(kind, self.namespace, name)
+            with self.engine.queue._around(key):
+                await self.engine._reconcile(key)
 
     async def settle(
         self, kind: str, name: str, check: Callable[[dict[str, Any]], bool], passes: int = 12
@@ -133,15 +136,22 @@ async def fake_shard(replicas: int) -> AsyncIterator[FakeShard]:
 
 
 @asynccontextmanager
-async def running(kube: KubeApi, namespace: str = "shop", replicas: int = 1) -> AsyncIterator[Harness]:
-    async with aiohttp.ClientSession() as session, fake_shard(replicas) as shard:
+async def running(
+    kube: KubeApi, namespace: str = "shop", replicas: int = 1, tracer: Tracer | None = None
+) -> AsyncIterator[Harness]:
+    tracer = tracer or Tracer()
+    async with (
+        aiohttp.ClientSession(trace_configs=list(tracer.hooks)) as session,
+        fake_shard(replicas) as shard,
+    ):
         clock = itertools.count(0, 10)  # every look is later than the cache lives
         engine = Engine(
-            kube,
+            tracer.seeing(kube),
             HttpBrokers(session, shard.brokers["orders-0-0"].port),
             Environment(image="penstock:test"),
             clock=lambda: float(next(clock)),
             random=lambda: 0.5,
+            spans=tracer.spans,
         )
         yield Harness(kube, namespace, shard, engine)
 

@@ -117,3 +117,18 @@ def test_api_server_refuses(path: Path, crds: Any) -> None:
     finally:
         for document in documents[:-1]:
             crds.kubectl("delete", "-f", "-", stdin=yaml.safe_dump(document))
+
+
+@pytest.mark.kube
+def test_api_server_takes_tracing_as_the_twin_does(crds: Any) -> None:
+    for endpoint in ("http://collector:4318", "https://otlp.example.com/tenants/7/", "http://[fd00::1]:4318"):
+        tracing = {"endpoint": endpoint, "headersSecret": "collector.headers-1", "sampling": 1}
+        document = {
+            "apiVersion": "penstock.io/v1alpha1",
+            "kind": "MessageCluster",
+            "metadata": {"name": "orders"},
+            "spec": {"mode": "Raft", "tracing": tracing},
+        }
+        assert check_resource(document) == []
+        done = crds.kubectl("apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(document))
+        assert done.returncode == 0, done.stderr

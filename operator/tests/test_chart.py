@@ -28,7 +28,17 @@ def test_renders_the_same_each_time_and_validly(helm: str) -> None:
 
 
 def test_unknown_values_are_refused(helm: str) -> None:
-    for setting in ("replica=2", "image.name=x", "replicas=9", "logFormat=xml", "monitoring.rules.on=true"):
+    for setting in (
+        "replica=2",
+        "image.name=x",
+        "replicas=9",
+        "logFormat=xml",
+        "monitoring.rules.on=true",
+        "tracing.endpoint=collector:4317",
+        "tracing.sampling=2",
+        "tracing.sampling=1.5",
+        "tracing.token=x",
+    ):
         done = run(helm, "template", "penstock", str(CHART), "--set", setting)
         assert done.returncode != 0, setting
 
@@ -59,6 +69,23 @@ def test_only_an_operator_that_sees_nodes_may_delete_pods_that_were_lost_with_on
         (deployment,) = [item for item in rendered(helm, *settings) if item["kind"] == "Deployment"]
         marks = deployment["spec"]["template"]["metadata"]["annotations"]
         assert marks["penstock.io/reads-nodes"] == str(expected).lower()
+
+
+def test_the_operator_traces_where_it_is_told_a_collector_and_nowhere_else(helm: str) -> None:
+    def variables(*settings: str) -> dict[str, Any]:
+        (deployment,) = [item for item in rendered(helm, *settings) if item["kind"] == "Deployment"]
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        return {item["name"]: item.get("value") for item in container["env"] if "TRACING" in item["name"]}
+
+    assert (
+        variables() == variables("--set", "tracing=null") == variables("--set", "tracing.sampling=0.5") == {}
+    )
+    collector = ("--set", "tracing.endpoint=http://collector:4318")
+    assert variables(*collector) == {
+        "PENSTOCK_TRACING_ENDPOINT": "http://collector:4318",
+        "PENSTOCK_TRACING_SAMPLING": "1",
+    }
+    assert variables(*collector, "--set", "tracing.sampling=0.05")["PENSTOCK_TRACING_SAMPLING"] == "0.05"
 
 
 def rules_of(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -402,7 +402,8 @@ def test_a_restart_token_and_another_release_restart() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["listeners", "broker.name", "flush.policy", "min.insync.replicas", "shard.formed"]
+    "name",
+    ["listeners", "broker.name", "flush.policy", "min.insync.replicas", "shard.formed", "tracing.rules"],
 )
 def test_names_with_fields_of_their_own_are_refused_in_config(name: str) -> None:
     (problem,) = made({"config": {name: 1}}).problems

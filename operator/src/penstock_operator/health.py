@@ -17,6 +17,8 @@ from penstock_operator.metrics import OperatorCollector
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from prometheus_client.registry import Collector
+
     from penstock_operator.reconcile.queue import WorkQueue
 
 OVERDUE_SECONDS_MAX: Final = 300.0  # more than the longest pass: then workers hang
@@ -40,6 +42,10 @@ class Health:
         if overdue > OVERDUE_SECONDS_MAX:
             return f"an object has been due for {overdue:.0f} s and no worker takes it"
         return None
+
+    def add(self, collector: Collector) -> None:
+        """Show these numbers as well."""
+        self._registry.register(collector)
 
     async def serve(self, host: str, port: int) -> web.AppRunner:
         """Start serving; the caller cleans the runner up."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from penstock_operator.api.names import (
     ADMIN_PORT,
+    ANNOTATION_TRACEPARENT,
     API_VERSION,
     CONSUMER_GROUP,
     FIELD_MANAGER,
@@ -23,6 +24,7 @@ from penstock_operator.leader_admin import LeaderAdmin
 from penstock_operator.plan.dependents import Claimant
 from penstock_operator.reconcile.ports import ClusterState, Key, Note
 from penstock_operator.snapshot.cluster import parse_pod
+from penstock_operator.tracing.current import current_pass
 
 if TYPE_CHECKING:
     import aiohttp
@@ -125,12 +127,14 @@ class KubeStore:
         """An Event. One that cannot be written (the namespace is being deleted) is only logged."""
         metadata = resource["metadata"]
         now = rfc3339_now()
+        traceparent = current_pass().traceparent
         event = {
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {
                 "name": f"{metadata['name'][:EVENT_NAME_PREFIX_MAX]}.{time.time_ns():x}",
                 "namespace": metadata["namespace"],
+                **({"annotations": {ANNOTATION_TRACEPARENT: traceparent}} if traceparent else {}),
             },
             "involvedObject": {
                 "apiVersion": resource["apiVersion"],

@@ -8,18 +8,35 @@ import logging
 import sys
 from typing import Any, Final
 
+from penstock_operator.tracing.current import current_pass
+
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({})))
 # Libraries whose INFO is about themselves. kopf's verbose level prints whole objects, with what is secret in them.
-_QUIET: Final = {"kopf": logging.WARNING, "kopf.objects": logging.WARNING, "aiohttp.access": logging.WARNING}
+# What OpenTelemetry's says of every batch that fails, `tracing.exporting` says once.
+_QUIET: Final = {
+    "kopf": logging.WARNING,
+    "kopf.objects": logging.WARNING,
+    "aiohttp.access": logging.WARNING,
+    "opentelemetry": logging.ERROR,
+}
 
 
 def set_up_logging(*, as_json: bool, level: int = logging.INFO) -> None:
     """Send all logs to stderr in one format."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
+    handler.addFilter(add_trace_id)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(max(level, quiet))
+
+
+def add_trace_id(record: logging.LogRecord) -> bool:
+    """Say to which trace a line belongs, when a traced pass logs it."""
+    trace_id = current_pass().trace_id
+    if trace_id:
+        record.trace_id = trace_id
+    return True
 
 
 def extra_fields(record: logging.LogRecord) -> dict[str, Any]:

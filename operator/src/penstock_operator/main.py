@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 import os
 import socket
@@ -14,7 +15,7 @@ from typing import Final
 import click
 
 from penstock_operator.logs import set_up_logging
-from penstock_operator.settings import OperatorSettings
+from penstock_operator.settings import OperatorSettings, TracingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,17 @@ def _own_namespace() -> str:
     """The pod's namespace; outside Kubernetes `default`."""
     path = Path(SERVICE_ACCOUNT_NAMESPACE)
     return path.read_text().strip() if path.is_file() else "default"
+
+
+def _checked_endpoint(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """A URL that an exporter can use, where there is one to use it."""
+    if not value:
+        return None
+    if not value.startswith(("http://", "https://")):
+        raise click.BadParameter(f"{value} is no http or https URL: write one, such as http://collector:4318")
+    if importlib.util.find_spec("opentelemetry") is None:
+        raise click.BadParameter("tracing needs OpenTelemetry: install penstock[operator,otel]")
+    return value
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -72,6 +84,20 @@ def _own_namespace() -> str:
     help="Port of /healthz, /readyz and /metrics.",
 )
 @click.option(
+    "--tracing-endpoint",
+    envvar=["PENSTOCK_TRACING_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+    callback=_checked_endpoint,
+    help="Send the operator's own traces to this collector, by OTLP over HTTP, such as http://collector:4318. Default: none.",
+)
+@click.option(
+    "--tracing-sampling",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    envvar="PENSTOCK_TRACING_SAMPLING",
+    help="Share of the passes that are traced where no annotation traceparent decides.",
+)
+@click.option(
     "--log-format",
     type=click.Choice(["json", "text"]),
     default="json",
@@ -87,6 +113,8 @@ def main(
     resync_seconds: float,
     health_host: str,
     health_port: int,
+    tracing_endpoint: str | None,
+    tracing_sampling: float,
     log_format: str,
     verbose: bool,
 ) -> None:
@@ -105,6 +133,10 @@ def main(
         resync_s=resync_seconds,
         health_host=health_host,
         health_port=health_port,
+        pod_name=os.environ.get("POD_NAME", ""),
+        tracing=TracingSettings(endpoint=tracing_endpoint, sampling=tracing_sampling)
+        if tracing_endpoint
+        else None,
     )
     # Imported late: --help need not wait for kopf and the Kubernetes client.
     from penstock_operator.kube_errors import KubeError

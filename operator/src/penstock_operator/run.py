@@ -1,6 +1,7 @@
 """One operator process from start to end: lead, watch, work, stop.
 
-The order of the end: the watch stops, workers finish or are cancelled, the Lease is released, connections close.
+The order of the end: the watch stops, workers finish or are cancelled, the Lease is released, connections close, and
+spans that wait are sent.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from penstock_operator.kube import AioKubeApi, KubeApi
 from penstock_operator.kube_errors import KubeError
 from penstock_operator.kube_store import HttpBrokers
 from penstock_operator.leader import LeaderElection
+from penstock_operator.tracing.tracer import open_tracer
 
 if TYPE_CHECKING:
     from penstock_operator.settings import OperatorSettings
@@ -43,18 +45,22 @@ async def run_operator(settings: OperatorSettings) -> int:
         loop.add_signal_handler(name, stop.set)
     kube = await AioKubeApi.connect()
     connector = aiohttp.TCPConnector(limit=ADMIN_CONNECTIONS_MAX)
+    tracer = open_tracer(settings)
     try:
-        async with aiohttp.ClientSession(connector=connector) as session:
+        async with aiohttp.ClientSession(connector=connector, trace_configs=list(tracer.hooks)) as session:
             environment = Environment(image=settings.image, operator_namespace=settings.own_namespace)
             engine = Engine(
-                kube,
+                tracer.seeing(kube),
                 HttpBrokers(session),
                 environment,
                 clock=loop.time,
                 random=random.random,
                 resync_s=settings.resync_s,
+                spans=tracer.spans,
             )
             health = Health(engine.queue)
+            for collector in tracer.collectors:
+                health.add(collector)
             runner = await health.serve(settings.health_host, settings.health_port)
             try:
                 return await _lead(settings, kube, engine, health, stop)
@@ -62,6 +68,7 @@ async def run_operator(settings: OperatorSettings) -> int:
                 await runner.cleanup()
     finally:
         await kube.close()
+        await tracer.close()
 
 
 async def check_definitions(kube: KubeApi) -> None:

@@ -146,12 +146,25 @@ class Http(Model, frozen=True, kw_only=True):
 
 
 class Tracing(Model, frozen=True, kw_only=True):
-    """OpenTelemetry traces of messages. Not available in this release."""
+    """OpenTelemetry traces of messages, sent by the brokers."""
 
-    endpoint: Annotated[Text | None, Meta(description="OTLP/HTTP endpoint.")] = None
-    headers_secret: Annotated[Text | None, Meta(description="Secret with headers for the endpoint.")] = None
+    endpoint: Annotated[
+        Text | None,
+        Meta(
+            description="Where the collector takes OTLP over HTTP, such as http://collector:4318; brokers post to /v1/traces below it."
+        ),
+    ] = None
+    headers_secret: Annotated[
+        Text | None,
+        Meta(
+            description="Secret of the namespace whose key headers holds lines 'name: value' that are sent with each export."
+        ),
+    ] = None
     sampling: Annotated[
-        Annotated[float, Meta(ge=0, le=1)] | None, Meta(description="Share of messages that are traced.")
+        float | None,
+        Meta(
+            description="Share of batches without a context of their own that are traced, 0 to 1. Default: 0.01."
+        ),
     ] = None
 
 

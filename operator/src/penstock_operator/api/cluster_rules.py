@@ -59,6 +59,10 @@ def _http_port(spec: dict[str, Any]) -> int:
     return port
 
 
+# No user, password or query: a spec is no place for secrets, and the path of the signal is added to it.
+_OTLP_URL = r"https?://([a-zA-Z0-9]([-a-zA-Z0-9._]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[-a-zA-Z0-9._~/]*)?"
+_OBJECT_NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
+
 # Whole milliseconds in few digits, so that CEL's arithmetic and ours cannot differ.
 _SIMPLE_DURATION = r"[0-9]{1,6}ms|[0-9]{1,3}([.][0-9]{1,3})?s"
 
@@ -203,10 +207,35 @@ CLUSTER_RULES: Final = (
     ),
     Rule(
         name="cluster-tracing",
-        path="spec",
-        cel="!has(self.tracing)",
-        message=unavailable("tracing", "leave it out"),
-        holds=lambda new, _: "tracing" not in new,
+        path="spec.tracing",
+        cel="has(self.endpoint)",
+        message="tracing.endpoint is missing, so nothing would be traced: write the collector's address, or leave tracing out",
+        holds=lambda new, _: "endpoint" in new,
+    ),
+    Rule(
+        name="cluster-tracing-endpoint",
+        path="spec.tracing",
+        cel=f"!has(self.endpoint) || self.endpoint.matches(r'^({_OTLP_URL})$')",
+        message="tracing.endpoint is no address of a collector: write http:// or https://, a host and, where it is another than the"
+        " scheme's, a port, such as http://collector:4318; names and passwords belong in headersSecret",
+        holds=lambda new, _: "endpoint" not in new or re.fullmatch(_OTLP_URL, new["endpoint"]) is not None,
+    ),
+    Rule(
+        name="cluster-tracing-headers-secret",
+        path="spec.tracing",
+        cel=f"!has(self.headersSecret) || self.headersSecret.matches(r'^({_OBJECT_NAME})$')",
+        message="tracing.headersSecret is no name of a Secret: write the name of one in the same namespace, whose key headers holds"
+        " lines 'name: value'",
+        holds=lambda new, _: (
+            "headersSecret" not in new or re.fullmatch(_OBJECT_NAME, new["headersSecret"]) is not None
+        ),
+    ),
+    Rule(
+        name="cluster-tracing-sampling",
+        path="spec.tracing",
+        cel="!has(self.sampling) || (self.sampling >= 0.0 && self.sampling <= 1.0)",
+        message="tracing.sampling is a share of the batches: write a number from 0 to 1, such as 0.01 for one in a hundred",
+        holds=lambda new, _: 0 <= new.get("sampling", 0) <= 1,
     ),
     Rule(
         name="cluster-storage-minimum",

@@ -32,6 +32,9 @@ ANNOTATION_RESTART: Final = f"{GROUP}/restart"
 ANNOTATION_TRUST: Final = f"{GROUP}/trust-member"
 ANNOTATION_HAND_OVER: Final = f"{GROUP}/hand-over"
 
+# Set by people on resources, and by the operator on pods and Events.
+ANNOTATION_TRACEPARENT: Final = f"{GROUP}/traceparent"
+
 # Annotations that the operator sets.
 ANNOTATION_CLUSTER_ID: Final = f"{GROUP}/cluster-id"
 ANNOTATION_SHARD_UID: Final = f"{GROUP}/shard-uid"

@@ -32,6 +32,8 @@ PEERS: Final = "shard.peers"
 MIN_IN_SYNC: Final = "min.insync.replicas"
 REPLICAS: Final = "replicas"
 REPLICATION_DEFAULT: Final = "sync"
+TRACING_HEADERS: Final = "tracing.headers.file"
+TRACING_RULES: Final = "tracing.rules"
 # What a broker's file says for its first start, and the shard's log and other brokers tell it from then on.
 LEARNT: Final = frozenset({REPLICAS, PEERS})
 # What the spec says in fields of its own, or what only the operator can know.
@@ -63,7 +65,15 @@ OWNED_BY_FIELDS: Final = {
     "flush.interval.ms": "spec.flush.interval",
     "flush.bytes": "spec.flush.bytes",
     "log.disk.bytes": "spec.storage.size",
+    "tracing.endpoint": "spec.tracing.endpoint",
+    "tracing.sampling": "spec.tracing.sampling",
+    TRACING_HEADERS: "spec.tracing.headersSecret",
+    TRACING_RULES: "the broker's /v1/tracing/rules",
 }
+# What people switch on at a broker for a time: that no spec says so is no reason to take it back.
+OF_RUN_TIME: Final = frozenset({TRACING_RULES})
+# Fields that a spec can lose again; brokers are told nothing of them then, so that an older release understands its file.
+OPTIONAL: Final = frozenset({"tracing.endpoint", "tracing.sampling", TRACING_HEADERS})
 
 
 class BrokerIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +116,7 @@ def settings(spec: MessageClusterSpec, peers: dict[int, str], whole: int) -> dic
         "flush.bytes": quantity_bytes(spec.flush.bytes),
         "log.disk.bytes": quantity_bytes(spec.storage.size),
         **_master_settings(spec),
+        **_tracing_settings(spec),
     }
 
 
@@ -122,6 +133,15 @@ def _master_settings(spec: MessageClusterSpec) -> dict[str, Any]:
         "failover.max.lag": failover.max_lag,
         "failover.allow.data.loss": failover.allow_data_loss,
     }
+
+
+def _tracing_settings(spec: MessageClusterSpec) -> dict[str, Any]:
+    """Where spans go and of how many batches. The file of headers is where the Secret is mounted, which its pod knows."""
+    tracing = spec.tracing
+    if tracing is None or tracing.endpoint is None:
+        return {}
+    sampling = {} if tracing.sampling is None else {"tracing.sampling": tracing.sampling}
+    return {"tracing.endpoint": tracing.endpoint, **sampling}
 
 
 def copies_to_keep(spec: MessageClusterSpec, whole: int) -> int | None:

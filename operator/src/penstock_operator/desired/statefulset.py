@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 BIND_ADDRESS: Final = "0.0.0.0"
 USER_ID: Final = 10001  # the image's user; the volume's group, so that it can write
 CONFIG_FOLDER: Final = "/etc/penstock"
+TRACING_FOLDER: Final = "/etc/penstock-tracing"
+TRACING_KEY: Final = "headers"  # of the Secret that spec.tracing names
 DATA_MOUNT: Final = "/var/lib/penstock"
 DATA_FOLDER: Final = f"{DATA_MOUNT}/data"  # below the mount, whose root may hold a lost+found
 POD_UID: Final = "POD_UID"
@@ -43,6 +45,7 @@ POD_UID: Final = "POD_UID"
 ARGUMENTS: Final = ["broker", "--data", DATA_FOLDER, "--config", f"{CONFIG_FOLDER}/$(POD_NAME).yaml"]
 # Kubelet makes it in every container; what stands in it when the container ends is told in the pod's status.
 TERMINATION_MESSAGE_FILE: Final = "/dev/termination-log"
+SECRET_MODE: Final = 0o440  # for the broker's user by its group, and for nobody else
 TEMPORARY_SIZE: Final = "64Mi"
 TERMINATION_GRACE_SECONDS: Final = 60  # hand over, flush and close; a broker needs far less
 START_SECONDS_MAX: Final = 600  # until the loop of a starting broker turns
@@ -80,7 +83,15 @@ def stateful_set(
 def shard_settings(cluster: MessageCluster, identity: Identity, shard: int) -> dict[str, Any]:
     """The settings of a shard's brokers, by name."""
     peers = addresses.peers(cluster, shard)
-    return broker_config.settings(cluster.spec, peers, identity.formed.get(shard, 0))
+    found = broker_config.settings(cluster.spec, peers, identity.formed.get(shard, 0))
+    if tracing_secret(cluster) is not None:
+        found[broker_config.TRACING_HEADERS] = f"{TRACING_FOLDER}/{TRACING_KEY}"
+    return found
+
+
+def tracing_secret(cluster: MessageCluster) -> str | None:
+    """The Secret with what brokers send along to the collector; None: they send nothing along."""
+    return cluster.spec.tracing.headers_secret if cluster.spec.tracing is not None else None
 
 
 def lease_place(cluster: MessageCluster, shard: int, pod: str) -> dict[str, Any]:
@@ -137,6 +148,7 @@ def pod_template(
             "volumes": [
                 {"name": "config", "configMap": {"name": names.shard_name(cluster.metadata.name, shard)}},
                 {"name": "tmp", "emptyDir": {"sizeLimit": TEMPORARY_SIZE}},
+                *_tracing_volumes(cluster),
             ],
         },
     }
@@ -148,6 +160,7 @@ def restart_hash(cluster: MessageCluster, environment: Environment) -> str:
     Neither labels nor the operator's version nor whether the shard was formed are in it: they need no restart. Nor is how
     many brokers there are, so the ports of each stand beside it (`own_node_ports`).
     """
+    secret = tracing_secret(cluster)
     return content_hash(
         {
             "image": cluster.spec.image or environment.image,
@@ -157,6 +170,8 @@ def restart_hash(cluster: MessageCluster, environment: Environment) -> str:
             "resources": msgspec.to_builtins(cluster.spec.resources),
             "placement": _placement(cluster),
             "token": cluster.metadata.annotations.get(ANNOTATION_RESTART, ""),
+            # A running pod gets no other volume; what is in the Secret reaches it without a restart.
+            **({} if secret is None else {"tracing": secret}),
         }
     )
 
@@ -240,8 +255,23 @@ def _container(cluster: MessageCluster, environment: Environment) -> dict[str, A
             {"name": names.DATA_VOLUME, "mountPath": DATA_MOUNT},
             {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},
+            *(
+                {"name": volume["name"], "mountPath": TRACING_FOLDER, "readOnly": True}
+                for volume in _tracing_volumes(cluster)
+            ),
         ],
     }
+
+
+def _tracing_volumes(cluster: MessageCluster) -> list[dict[str, Any]]:
+    """The Secret as a file. Where it is missing, pods start all the same: the broker then says what it cannot read, which
+    status shows, and Kubernetes would leave it at a pod that waits."""
+    secret = tracing_secret(cluster)
+    if secret is None:
+        return []
+    items = [{"key": TRACING_KEY, "path": TRACING_KEY}]
+    content = {"secretName": secret, "items": items, "defaultMode": SECRET_MODE, "optional": True}
+    return [{"name": "tracing", "secret": content}]
 
 
 def _own_uid(mode: Mode) -> list[dict[str, Any]]:

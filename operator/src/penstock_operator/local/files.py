@@ -35,7 +35,7 @@ def load_files(paths: list[Path]) -> Loaded:
             problems.append(f"{path}: cannot be read: {_one_line(error)}")
             continue
         for number, document in enumerate(documents, 1):
-            found = check_resource(document)
+            found = check_resource(document) or _cannot_be_local(document)
             where = f"{path}, document {number}"
             if found:
                 problems += [f"{where}: {_title(document)}{problem}" for problem in found]
@@ -83,6 +83,16 @@ def _read(path: Path) -> list[Any]:
     if len(raw) > FILE_BYTES_MAX:
         raise ValueError(f"it is bigger than {FILE_BYTES_MAX} bytes")
     return [document for document in yaml.safe_load_all(raw.decode()) if document is not None]
+
+
+def _cannot_be_local(document: dict[str, Any]) -> list[str]:
+    """Sentences about what a valid resource asks of Kubernetes and nobody can give here."""
+    if (document["spec"].get("tracing") or {}).get("headersSecret") is None:
+        return []
+    return [
+        "spec.tracing.headersSecret: there are no Secrets outside Kubernetes: leave it out, and send to a collector on this machine"
+        " that adds the headers"
+    ]
 
 
 def _title(document: Any) -> str:

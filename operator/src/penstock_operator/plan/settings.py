@@ -5,14 +5,16 @@ The broker itself says of each setting whether it is dynamic, so the operator ne
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from penstock_operator.desired.broker_config import LEARNT
+from penstock_operator.desired.broker_config import LEARNT, OF_RUN_TIME, OPTIONAL, OWNED_BY_FIELDS
 
 if TYPE_CHECKING:
     from penstock_operator.snapshot.broker import Setting
+
+FILE: Final = "file"  # what a broker says of a setting that it has read when it started
 
 
 class SettingsPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +43,11 @@ def plan_settings(
             elif not (resizable and name in LEARNT):
                 restart.append(name)
     for name, setting in sorted(have.items()):
-        if name in wanted or not setting.dynamic or setting.is_value(setting.default):
+        if name in wanted or name in OF_RUN_TIME or setting.is_value(setting.default):
             continue
-        # It left the spec: take the run-time value back, or override the file's, which is only read at a start.
-        patch[name] = None if setting.source == "dynamic" else setting.default
+        if setting.dynamic:
+            # It left the spec: take the run-time value back, or override the file's, which is only read at a start.
+            patch[name] = None if setting.source == "dynamic" else setting.default
+        elif setting.source == FILE and (name in OPTIONAL or name not in OWNED_BY_FIELDS):
+            restart.append(name)
     return SettingsPlan(patch=patch, restart=restart, unknown=unknown)

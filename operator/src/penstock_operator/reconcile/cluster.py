@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from penstock_operator.api.cluster import MessageCluster
+from penstock_operator.api.names import ANNOTATION_TRACEPARENT
 from penstock_operator.desired.build import Desired, build
 from penstock_operator.desired.identity import Environment, Identity
 from penstock_operator.kube import KubeApi
@@ -62,6 +63,9 @@ from penstock_operator.reconcile.ports import (
 )
 from penstock_operator.snapshot.cluster import ClusterSnapshot
 from penstock_operator.snapshot.identity import IdentityConflictError, find_identity, witness
+from penstock_operator.tracing.current import Outcome as Told
+from penstock_operator.tracing.current import current_pass
+from penstock_operator.tracing.restarts import Restarts
 
 logger = logging.getLogger(__name__)
 
@@ -116,12 +120,14 @@ class ClusterReconciler:
         clock: Clock,
         *,
         resync_s: float = RESYNC_DEFAULT_S,
+        restarts: Restarts | None = None,
         new_id: Callable[[], str] | None = None,
     ) -> None:
         self._kube = kube
         self._store = store
         self._brokers = brokers
         self._nodes = nodes
+        self._restarts = restarts
         self._environment = environment
         self._clock = clock
         self._resync_s = resync_s
@@ -131,10 +137,13 @@ class ClusterReconciler:
         """One pass."""
         resource = await self._store.get(key)
         if resource is None or resource["metadata"].get("deletionTimestamp") is not None:
+            current_pass().ends("Gone", "the MessageCluster is gone or going", settled=True)
             return Again()  # what belongs to it goes with it, by owner references
+        current_pass().looks_at(resource)
         old = resource.get("status", {})
         generation = resource["metadata"].get("generation", 1)
         if is_paused(resource):
+            current_pass().ends("Paused", "the MessageCluster is paused", settled=True)
             await self._write(resource, paused_status(generation, old, self._clock()))
             return Again()
         try:
@@ -154,7 +163,9 @@ class ClusterReconciler:
         except IdentityConflictError as error:
             await self._broken(resource, "VolumesConflict", str(error))
             return Again(after_s=TROUBLE_S)
-        return await self._publish(resource, outcome)
+        again = await self._publish(resource, outcome)
+        await self._mark_restarted(outcome)
+        return again
 
     async def _rounds(self, cluster: MessageCluster) -> Outcome:
         """Observe, plan and act until nothing is left to do now."""
@@ -215,8 +226,10 @@ class ClusterReconciler:
             failure = await self._try(cluster, action, snapshot)
             if failure is None:
                 done.append(action)
+                self._remember_restart(cluster, action)
                 continue
             failures.append(failure)
+            current_pass().is_refused(failure.message)
             if isinstance(action, LabelRole):
                 labels_end = True
             elif not isinstance(action, ExpandClaim):
@@ -230,6 +243,7 @@ class ClusterReconciler:
             "acting",
             extra={"object": f"{cluster.metadata.namespace}/{cluster.metadata.name}", "why": action.why},
         )
+        current_pass().acts(type(action).__name__, action.why)
         try:
             await act(action, cluster.metadata.namespace, self._kube, self._brokers, snapshot)
         except KubeError as error:
@@ -249,6 +263,7 @@ class ClusterReconciler:
         status = cluster_status(
             outcome.cluster, outcome.identity, outcome.desired, outcome.snapshot, plan, old, self._clock()
         )
+        current_pass().ends(*_what_came(outcome, status), settled=plan.is_settled)
         await self._write(resource, status)
         for note in _notes(outcome, status, old):
             metadata = outcome.cluster.metadata
@@ -267,6 +282,7 @@ class ClusterReconciler:
     async def _broken(self, resource: dict[str, Any], reason: str, message: str) -> None:
         old = resource.get("status", {})
         status = broken_status(resource["metadata"].get("generation", 1), reason, message, old, self._clock())
+        current_pass().ends("Problem", message)
         await self._write(resource, status)
         if transitions(status["conditions"], old.get("conditions", [])):
             await self._store.tell(resource, Note(type="Warning", reason=reason, message=message))
@@ -274,6 +290,36 @@ class ClusterReconciler:
     async def _write(self, resource: dict[str, Any], status: dict[str, Any]) -> None:
         if status != resource.get("status"):
             await self._store.write_status(resource, status)
+
+    def _remember_restart(self, cluster: MessageCluster, action: Action) -> None:
+        """That this pass restarted a pod, if anybody follows its trace."""
+        traceparent = current_pass().traceparent
+        if self._restarts is not None and traceparent and isinstance(action, RestartBroker | ForgetPod):
+            self._restarts.began(cluster.metadata.namespace, action.pod, action.uid, traceparent)
+
+    async def _mark_restarted(self, outcome: Outcome) -> None:
+        """Say on pods that came back which pass restarted them. Nothing depends on it, so no refusal fails a pass."""
+        if self._restarts is None:
+            return
+        namespace = outcome.cluster.metadata.namespace
+        uids = {pod.name: pod.uid for pod in outcome.snapshot.pods.values()}
+        for pod, traceparent in self._restarts.came_back(namespace, uids).items():
+            mark = {"metadata": {"annotations": {ANNOTATION_TRACEPARENT: traceparent}}}
+            try:
+                await self._kube.merge("v1", "Pod", namespace, pod, mark)
+            except KubeError as error:
+                logger.info("restarted pod not marked", extra={"pod": pod, "why": str(error)})
+
+
+def _what_came(outcome: Outcome, status: dict[str, Any]) -> tuple[Told, str]:
+    """What came of a pass, for its trace: what was done and why, or else what the status says."""
+    plan = outcome.plan
+    messages = {condition["type"]: condition["message"] for condition in status["conditions"]}
+    if plan.problems:
+        return "Problem", plan.problems[0][1]
+    if outcome.done:
+        return "Acted", "; ".join(action.why for action in outcome.done)
+    return "Settled" if plan.is_settled else "Waiting", messages["Progressing"]
 
 
 def _notes(outcome: Outcome, status: dict[str, Any], old: dict[str, Any]) -> list[Note]:

@@ -27,6 +27,7 @@ from penstock_operator.reconcile.ports import (
     Note,
     ResourceStore,
 )
+from penstock_operator.tracing.current import Outcome, current_pass
 
 if TYPE_CHECKING:
     from penstock_operator.api.group import ConsumerGroup
@@ -69,7 +70,9 @@ async def reconcile_dependent(
     """One pass over one Topic or ConsumerGroup."""
     resource = await store.get(key)
     if resource is None:
+        current_pass().ends("Gone", "the resource is gone", settled=True)
         return Again()
+    current_pass().looks_at(resource)
     try:
         typed = dependent.decode(resource)
     except msgspec.ValidationError as error:
@@ -113,6 +116,7 @@ async def _pause(
         if cluster.state in ("Missing", "Leaving"):
             await store.write_finalizers(resource, _without(typed.metadata.finalizers, dependent.finalizer))
             return Again()
+    current_pass().ends("Paused", "the resource is paused", settled=True)
     status = paused_status(typed.metadata.generation, resource.get("status", {}), clock())
     await _write(resource, status, store)
     return Again(after_s=dependent.resync_s if typed.metadata.deletion_timestamp is not None else None)
@@ -206,6 +210,8 @@ async def _publish(resource: dict[str, Any], verdict: Verdict, store: ResourceSt
         c for c in transitions(status["conditions"], old.get("conditions", [])) if c["type"] == "Ready"
     ]
     await _write(resource, status, store)
+    outcome: Outcome = "Settled" if verdict.ready else "Waiting" if verdict.progressing else "Problem"
+    current_pass().ends(outcome, verdict.message, settled=verdict.ready)
     for condition in changed:
         wrong = not verdict.ready and not verdict.progressing
         reason, message = condition["reason"], condition["message"]

@@ -19,6 +19,7 @@ from penstock_operator.reconcile.ports import Again, Key, Note, ResourceStore
 from penstock_operator.snapshot.cluster import parse_count, parse_pod
 from penstock_operator.snapshot.endings import endings
 from penstock_operator.snapshot.lease import LEASE_API, LEASE_KIND, parse_lease
+from penstock_operator.tracing.current import current_pass
 
 if TYPE_CHECKING:
     from penstock_operator.kube import KubeApi
@@ -56,17 +57,20 @@ class LeaseReconciler:
         decision = plan_release(lease, None if pod is None else parse_pod(pod))
         if isinstance(decision, str):
             logger.debug("the Lease is not released", extra={"object": str(key), "why": decision})
+            current_pass().ends("Settled", decision, settled=True)
             return Again()
         cluster = await self._cluster(key, pod)
         if cluster is None:
             return Again()
         logger.info("acting", extra={"object": str(key), "why": decision.why})
+        current_pass().acts(type(decision).__name__, decision.why)
         try:
             await release_lease(decision, key.namespace, self._kube)
         except KubeError as error:
             if error.status != NOT_FOUND:
                 raise
             return Again()
+        current_pass().ends("Acted", decision.why, settled=True)
         await self._store.tell(cluster, Note(type="Normal", reason="LeaseReleased", message=decision.why))
         return Again()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from penstock_operator.kube_errors import KubeError
@@ -26,10 +27,16 @@ COALESCE_S: Final = 0.1  # several events of one change make one pass
 _IDLE_S: Final = 3600.0
 
 
-class WorkQueue:
-    """Runs `reconcile` for every woken object. `random` gives numbers from 0 to 1."""
+Around = Callable[["Key"], AbstractContextManager[object]]
 
-    def __init__(self, reconcile: Reconciler, random: Callable[[], float]) -> None:
+
+class WorkQueue:
+    """Runs `reconcile` for every woken object, within what `around` makes for it. `random` gives numbers from 0 to 1."""
+
+    def __init__(
+        self, reconcile: Reconciler, random: Callable[[], float], around: Around = nullcontext
+    ) -> None:
+        self._around = around
         self._reconcile = reconcile
         self._random = random
         self._schedule = Schedule()
@@ -74,7 +81,8 @@ class WorkQueue:
             if key is None:
                 await self._wait(loop.time())
                 continue
-            await self._pass(key)
+            with self._around(key):
+                await self._pass(key)
             # Another worker may wait for an object that this pass made due.
             self._changed.set()
 
