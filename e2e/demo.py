@@ -5,8 +5,9 @@
 2. confluent-kafka produces 100,000 messages at acks=all, idempotent.
 3. Halfway the leader's process gets SIGKILL: another broker leads, and `penstock up` starts the dead one again.
 4. Once all are level, their logs and states are compared by hash.
-5. Everything is read back and compared with the ledger. The last line is for scripts; exit 0 only when nothing
-   acknowledged is missing or out of order within its partition.
+5. Everything is read back and compared with the ledger, and `penstock trace` tells the way of a message that was sent before
+   the kill and acknowledged after it. The last line is for scripts; exit 0 only when nothing acknowledged is missing or out
+   of order within its partition.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from confluent_kafka.admin import AdminClient
 
 import show
 from kafka_load import KafkaLoad, LoadError, LoadPlan
-from penstock.testing.ledger import Ledger
+from penstock.testing.ledger import Ledger, MessagePlace
 from penstock.testing.replicas import DisagreementError, replicas_agree
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,6 +135,25 @@ class LocalPenstock:
         agreed = replicas_agree([f"http://{admin}" for admin in admins], timeout_s=UP_SECONDS_MAX)
         return f"{len(agreed.replicas)} logs and states are the same"
 
+    def trace(self, place: MessagePlace) -> str:
+        """What `penstock trace` prints of a message. Raises DemoError."""
+        command = [
+            "trace",
+            "--topic",
+            TOPIC,
+            "--partition",
+            str(place.partition),
+            "--offset",
+            str(place.offset),
+        ]
+        command += ["--admin", f"http://{self._admins()[0]}"]
+        done = subprocess.run(
+            [sys.executable, "-m", "penstock.main", *command], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise DemoError(f"penstock {' '.join(command)} failed: {done.stderr.strip()}")
+        return f"penstock {' '.join(command)}\n{done.stdout.rstrip()}"
+
     def _admins(self) -> list[str]:
         """Addresses of the admin APIs of the brokers that run; one that is starting has none yet."""
         found = self.status()
@@ -176,6 +196,9 @@ def carry_out(up: LocalPenstock, messages: int) -> int:
         consumed = time.monotonic() - begun
     agreement = up.agreement()
     shard = up.shard()
+    survivor = ledger.survivor
+    if survivor is not None:
+        show.text(up.trace(survivor))
     rows = [
         ("cluster and topic ready after", f"{ready_ms} ms"),
         ("leader killed", f"{killed[0]}, epoch {epochs[0]}"),

@@ -47,6 +47,11 @@ def flow(messages: int) -> Iterator[Callable[[int, int, int], None]]:
         yield move
 
 
+def text(lines: str) -> None:
+    """What a command printed, for people and scripts alike."""
+    _results.print(lines, soft_wrap=True, markup=False)
+
+
 def result(verdict: Verdict, rows: list[tuple[str, str]], name: str) -> int:
     """The table and the last line; returns the exit code, 0 only when nothing acknowledged is missing or disordered."""
     table = Table(title="What happened", show_header=False, title_justify="left")

@@ -35,6 +35,18 @@ def test_a_clean_run_is_good_and_prints_the_line_of_the_demo() -> None:
     assert verdict.examples == ()
 
 
+def test_a_survivor_was_sent_before_the_interruption_and_acknowledged_after_it() -> None:
+    ledger = ledger_of(3)
+    early, late = ledger.send(), ledger.send()
+    assert ledger.survivor is None
+    ledger.interrupt(now_ms=100)
+    ledger.acknowledge(ledger.send(), 0, 5, now_ms=300)
+    assert ledger.survivor is None, "it was sent after the interruption"
+    ledger.acknowledge(early, 0, 3, now_ms=301)
+    ledger.acknowledge(late, 1, 4, now_ms=302)
+    assert ledger.survivor == (late, 1, 4)
+
+
 def test_an_acknowledged_message_that_never_comes_back_is_lost() -> None:
     ledger = ledger_of(3)
     ledger.receive(0, 0, 0)

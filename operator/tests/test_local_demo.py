@@ -19,5 +19,8 @@ def test_the_demo_loses_nothing(mode: str) -> None:
     command = [sys.executable, str(DEMO), "--mode", mode, "--messages", str(MESSAGES)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    (traced,) = (line for line in ended.stdout.splitlines() if line.startswith("penstock trace --topic "))
+    told = ended.stdout[ended.stdout.index(traced) :]
+    assert all(f" {what} " in told for what in ("produced", "appended", "committed"))
     last = ended.stdout.strip().splitlines()[-1]
     assert last.startswith(f"demo: sent={MESSAGES} acked={MESSAGES} received={MESSAGES} lost=0 duplicated=0 ")

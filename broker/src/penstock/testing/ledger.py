@@ -13,7 +13,7 @@ import heapq
 from array import array
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +32,14 @@ _NOWHERE = -1
 
 class LedgerError(Exception):
     """The books contradict themselves: a number that was never given out, an offset used for two messages."""
+
+
+class MessagePlace(NamedTuple):
+    """Where a message was acknowledged; `number` is the ledger's."""
+
+    number: int
+    partition: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,8 @@ class Ledger:
         self._redelivered = 0
         self._last_ack_ms: int | None = None
         self._interrupted_ms: int | None = None
+        self._sent_before = 0  # the interruption
+        self._survivor: MessagePlace | None = None
         self._silences: list[tuple[int, int, int]] = []  # a heap of (length, from, until), the shortest first
         self._silence_after: Silence | None = None
 
@@ -130,6 +140,11 @@ class Ledger:
     def received(self) -> int:
         """How many different messages were read back."""
         return self._received
+
+    @property
+    def survivor(self) -> MessagePlace | None:
+        """The last message that was sent before the interruption and acknowledged after it; None where there is none."""
+        return self._survivor
 
     @property
     def silence(self) -> Silence | None:
@@ -163,11 +178,14 @@ class Ledger:
         self._acked_partition[number] = partition
         self._acked_offset[number] = offset
         self._acked += 1
+        if number < self._sent_before:
+            self._survivor = MessagePlace(number, partition, offset)
         self._note_silence(now_ms)
 
     def interrupt(self, now_ms: int) -> None:
         """The broker was killed at `now_ms`; recovery is counted from here."""
         self._interrupted_ms = now_ms
+        self._sent_before = self.sent
         self._silence_after = None
 
     def receive(self, number: int, partition: int, offset: int) -> None:
