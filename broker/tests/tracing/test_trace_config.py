@@ -113,10 +113,16 @@ def test_a_missing_library_is_told_with_what_to_install(
         make_exporter(config(tmp_path, tracing_endpoint=ENDPOINT), META, Counters())
 
 
-def test_headers_that_cannot_be_used_are_told_at_the_start(tmp_path: Path) -> None:
+async def test_headers_that_cannot_be_used_are_told_and_keep_no_broker_down(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     missing = config(tmp_path, tracing_endpoint=ENDPOINT, tracing_headers_file=str(tmp_path / "none"))
-    with pytest.raises(OSError, match=r"tracing\.headers\.file: .*none cannot be read"):
-        make_exporter(missing, META, Counters())
+    exporter = make_exporter(missing, META, Counters())
+    assert exporter is not None
+    (said,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert "no spans are sent until tracing.headers.file can be read" in said
+    assert "none cannot be read" in said
+    await exporter.close()
 
 
 async def test_a_broker_that_traces_nothing_has_no_tracing(tmp_path: Path) -> None:

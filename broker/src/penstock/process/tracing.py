@@ -80,5 +80,6 @@ def _sender(config: BrokerConfig, endpoint: str, of: dict[str, Attribute]) -> Sp
         if path is not None:
             read_headers(path)
     except HeadersError as error:
-        raise OSError(f"tracing.headers.file: {error}") from error
+        # Messages matter more than spans: a Secret that was deleted must not keep a broker down.
+        logger.warning("no spans are sent until tracing.headers.file can be read: %s", error)
     return OtlpSender(endpoint, of, path)
