@@ -122,6 +122,7 @@ async def test_headers_that_cannot_be_used_are_told_and_keep_no_broker_down(
     (said,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
     assert "no spans are sent until tracing.headers.file can be read" in said
     assert "none cannot be read" in said
+    exporter.start()
     await exporter.close()
 
 
