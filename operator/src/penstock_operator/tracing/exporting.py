@@ -78,6 +78,7 @@ class Export(SpanProcessor):
         """Send what waits, for a bounded time, which this waits for: at most STOP_S and one attempt."""
         self._sender.stop_at = time.monotonic() + STOP_S
         self._batches.shutdown()  # type: ignore[no-untyped-call]
+        self._sender.close()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """See SpanProcessor."""
@@ -120,6 +121,9 @@ class _Sender(SpanExporter):
     def shutdown(self) -> None:
         """See SpanExporter."""
         self._exporter.shutdown()
+
+    def close(self) -> None:
+        """Listens no more to what the library says. Its thread may say why it failed after its exporter was shut down."""
         self._said.close()
 
     def _try(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:

@@ -1,0 +1,186 @@
+"""What following messages costs: `python -m bench.tracing [--rounds N] [--requests N] [--report FILE]`.
+
+One broker for each way of tracing (off, 1 % and 100 % of batches whose producers send no context, and producers that send
+one and have followed 1 % of theirs), on a core of its own; they take the same produce requests in turn, round after round.
+What is told is the processor time of the whole broker process for each request, what sends the spans included: 16 messages
+of 1 KiB, `flush.policy: async`. Exits 1 when 1 % costs more than 5 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from bench.drive import BROKER_CORE, CALL_TIMEOUT_S, LOAD_CORE, pinned
+from bench.machine import business, machine
+from bench.run import placed
+from penstock.codec.records import Record, build_batch
+from penstock.config.broker_config import parse_address
+from penstock.testing.kafka_wire import KafkaWire, to_produce
+from penstock.testing.otlp_receiver import OtlpReceiver
+from penstock.testing.process import BrokerProcess
+
+SHARE_MAX = 1.05
+ROUNDS = 8
+REQUESTS = 20_000
+MESSAGES_PER_BATCH = 16
+VALUE = b"x" * 1024
+TOPIC = "followed"
+VERSION = 9
+IN_FLIGHT = 4
+# What waits to be sent is sent within this time, and belongs to the round.
+SETTLE_S = 2.0
+# Of this many batches with a context, the producer has one followed.
+CONTEXTS = 100
+CONTEXT = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-%02x"
+BEGIN = "<!-- tracing: begin -->"
+END = "<!-- tracing: end -->"
+
+
+class Way(NamedTuple):
+    """`sampling` is None where nothing is traced; `contexts`: producers send one with each batch."""
+
+    words: str
+    sampling: float | None
+    contexts: bool = False
+
+
+OFF = Way("off", None)
+ONE = Way("1 % of batches without a context", 0.01)
+SENT = Way("batches with a context, 1 % of them followed", 0.01, contexts=True)
+ALL = Way("100 %", 1.0)
+WAYS = (OFF, ONE, SENT, ALL)
+BOUNDED = (ONE, SENT)
+
+
+class Target(NamedTuple):
+    """A broker that runs, and the requests that it is sent over and over."""
+
+    way: Way
+    broker: BrokerProcess
+    frames: Sequence[bytes]
+
+
+def main() -> int:
+    """Runs; 0 when the bounds are kept."""
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # Unwinds, so that no broker is left behind.
+    os.sched_setaffinity(0, {LOAD_CORE})
+    where = f"{machine()}; {business()}"
+    with tempfile.TemporaryDirectory(prefix="penstock-tracing-", dir=options.folder) as folder:
+        costs = asyncio.run(measure(Path(folder), options.rounds, options.requests))
+    report = write_report(costs, options.rounds, options.requests, where)
+    if options.report:
+        options.report.write_text(placed(report, options.report, BEGIN, END))
+    print(report)
+    return 0 if all(share(costs, way) <= SHARE_MAX for way in BOUNDED) else 1
+
+
+async def measure(folder: Path, rounds: int, requests: int) -> dict[Way, list[float]]:
+    """Microseconds of processor time for each request, round by round."""
+    costs: dict[Way, list[float]] = {way: [] for way in WAYS}
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(OtlpReceiver())
+        targets = [
+            await asyncio.to_thread(_start, stack, folder / str(number), way, receiver.endpoint)
+            for number, way in enumerate(WAYS)
+        ]
+        for target in targets:
+            await _round(target, requests)
+        for number in range(rounds):
+            # Each is first as often as it is last.
+            for target in targets if number % 2 else reversed(targets):
+                seconds = await _round(target, requests)
+                costs[target.way].append(seconds / requests * 1e6)
+                receiver.spans.clear()
+            told = ", ".join(f"{way.words} {costs[way][-1]:.1f}" for way in WAYS)
+            print(f"bench: round {number + 1} of {rounds}: {told} us a request", file=sys.stderr, flush=True)
+    return costs
+
+
+def _start(stack: AsyncExitStack, folder: Path, way: Way, endpoint: str) -> Target:
+    config: dict[str, object] = {"flush.policy": "async"}
+    if way.sampling is not None:
+        config |= {"tracing.endpoint": endpoint, "tracing.sampling": way.sampling}
+    folder.mkdir()
+    broker = BrokerProcess(folder, config=config, listeners=("kafka",), prefix=pinned(BROKER_CORE))
+    stack.enter_context(broker)
+    AdminClient({"bootstrap.servers": broker.kafka}).create_topics([NewTopic(TOPIC, 1)])[TOPIC].result(
+        CALL_TIMEOUT_S
+    )
+    return Target(way, broker, [_frame(way, number) for number in range(CONTEXTS)])
+
+
+def _frame(way: Way, number: int) -> bytes:
+    headers = (("traceparent", CONTEXT % (number == 0)),) if way.contexts else ()
+    records = [
+        Record(key=b"order-%d" % index, value=VALUE, timestamp=1, headers=headers)
+        for index in range(MESSAGES_PER_BATCH)
+    ]
+    wire = KafkaWire.__new__(KafkaWire)
+    wire.correlation_id = number
+    topics = to_produce(TOPIC, bytes(build_batch(records)))
+    return wire.frame("Produce", VERSION, acks=-1, timeout_ms=10_000, topic_data=topics)
+
+
+async def _round(target: Target, requests: int) -> float:
+    """Seconds of processor time that so many requests cost the broker."""
+    wire = await KafkaWire.connect(parse_address(target.broker.kafka))
+    before = target.broker.usage().cpu_s
+    for number in range(requests + IN_FLIGHT):
+        if number < requests:
+            await wire.send(target.frames[number % len(target.frames)])
+        if number >= IN_FLIGHT:
+            await wire.read_frame()
+    await asyncio.sleep(SETTLE_S)
+    spent = target.broker.usage().cpu_s - before
+    await wire.close()
+    return spent
+
+
+def share(costs: dict[Way, list[float]], way: Way) -> float:
+    """What this way costs, as a multiple of off: the middle of the rounds' ratios."""
+    return statistics.median(one / off for one, off in zip(costs[way], costs[OFF], strict=True))
+
+
+def write_report(costs: dict[Way, list[float]], rounds: int, requests: int, where: str) -> str:
+    """Markdown."""
+    lines = [
+        f"{rounds} rounds of {requests:,} produce requests of {MESSAGES_PER_BATCH} messages of {len(VALUE)} B. {where}.\n",
+        "| tracing | us of processor time a request, p50 | times off | bound |",
+        "| --- | --: | --: | --: |",
+    ]
+    for way, found in costs.items():
+        bound = f"{SHARE_MAX:.2f}" if way in BOUNDED else ""
+        lines.append(f"| {way.words} | {statistics.median(found):.1f} | {share(costs, way):.3f} | {bound} |")
+    return "\n".join(lines)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.tracing",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"default: {ROUNDS}")
+    parser.add_argument("--requests", type=int, default=REQUESTS, help=f"a round; default: {REQUESTS}")
+    parser.add_argument("--report", type=Path, help="write the table into this file, between its marks")
+    parser.add_argument(
+        "--folder", type=Path, help="where brokers keep their data (default: the temporary folder)"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
