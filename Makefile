@@ -65,6 +65,7 @@ bench: setup ## Penstock and Apache Kafka in turn, with ratios
 	$(BIN)/python -m bench.availability --report docs/availability.md
 	$(BIN)/python -m bench.metrics --report docs/performance.md
 	$(BIN)/python -m bench.fuzz_socket
+	$(BIN)/python -m bench.tracing --report docs/performance.md
 
 sim: setup ## the simulations with more seeds than make test: 4,000 other clusters, 300 shards, logs and Raft groups; SIM_SEEDS and SIM_FIRST choose others
 	PENSTOCK_SIM_SEEDS=$(SIM_SEEDS) PENSTOCK_SIM_FIRST=$(SIM_FIRST) $(PYTEST) -q -n 2 broker/tests/simulation broker/tests/master_slave/test_master_simulation.py

@@ -116,9 +116,8 @@ def _start(stack: AsyncExitStack, folder: Path, way: Way, endpoint: str) -> Targ
     folder.mkdir()
     broker = BrokerProcess(folder, config=config, listeners=("kafka",), prefix=pinned(BROKER_CORE))
     stack.enter_context(broker)
-    AdminClient({"bootstrap.servers": broker.kafka}).create_topics([NewTopic(TOPIC, 1)])[TOPIC].result(
-        CALL_TIMEOUT_S
-    )
+    admin = AdminClient({"bootstrap.servers": broker.kafka})
+    admin.create_topics([NewTopic(TOPIC, 1)])[TOPIC].result(CALL_TIMEOUT_S)
     return Target(way, broker, [_frame(way, number) for number in range(CONTEXTS)])
 
 

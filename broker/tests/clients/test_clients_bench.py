@@ -230,3 +230,34 @@ def test_the_metrics_bench_scrapes_a_small_broker(tmp_path: Path) -> None:
     # A machine that does other work may slow it down: that is exit code 1, and no fault of the bench.
     assert done.returncode in (0, 1), done.stderr
     assert "100 partitions in 10 topics, 11 groups with 200 positions" in done.stdout
+
+
+@pytest.mark.clients
+def test_the_tracing_bench_compares_ways_of_following(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "bench.tracing",
+        "--rounds",
+        "1",
+        "--requests",
+        "200",
+        "--folder",
+        str(tmp_path),
+    ]
+    done = subprocess.run(
+        command,
+        cwd=Path(__file__).resolve().parents[3],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    # Whether a bound is kept is not judged by so few requests.
+    assert done.returncode in (0, 1), done.stderr
+    rows = [
+        line
+        for line in done.stdout.splitlines()
+        if line.startswith(("| off", "| 1 %", "| batches", "| 100 %"))
+    ]
+    assert len(rows) == 4, done.stdout
