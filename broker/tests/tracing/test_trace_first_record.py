@@ -15,8 +15,9 @@ from penstock.codec.first_record import (
     FirstRecord,
     batch_start,
     first_record,
-    may_hold,
+    lone_header,
     open_batch,
+    packed_headers,
 )
 from penstock.codec.records import BatchOptions, Record, build_batch
 from penstock.model.record_batch import HEADER_SIZE, parse_header
@@ -94,21 +95,37 @@ def test_an_unknown_compression_is_a_clean_error() -> None:
         decompress_start(5, b"", 10)
 
 
-def test_headers_are_searched_before_they_are_read() -> None:
-    def found(record: Record, *others: Record) -> bool:
-        return may_hold(memoryview(build_batch([record, *others]))[HEADER_SIZE:], b"traceparent")
+@given(
+    st.lists(st.tuples(st.text(max_size=70), st.none() | st.binary(max_size=140)), max_size=3),
+    st.binary(max_size=200),
+)
+def test_packed_headers_are_those_that_are_read(
+    headers: list[tuple[str, bytes | None]], value: bytes
+) -> None:
+    batch = memoryview(build_batch([Record(b"k", value, 0, tuple(headers)), Record(b"other")]))
+    packed = packed_headers(batch[HEADER_SIZE:])
+    assert packed == read(batch).packed_headers
+    for name, content in headers[:1]:
+        alone = len(headers) == 1 and content is not None and len(name.encode()) < 64 and len(content) < 64
+        assert lone_header(packed, name.encode()) == (content if alone else None)
 
-    named = Record(b"k", b"v", 0, HEADERS)
-    assert found(named)
-    assert found(Record(None, b"v" * 100_000, 0, HEADERS))
-    assert found(Record(b"k", None, 0, (("a", b"traceparent"),)))
-    assert not found(Record(b"traceparent", b"traceparent"), named)
-    assert not found(Record(b"k", b"v", 0, (("a", b"b"),)), named)
-    # What is damaged has to be read.
-    assert may_hold(b"", b"x")
-    assert may_hold(b"\xff" * 20, b"x")
-    assert may_hold(b"\x01", b"x")
-    assert may_hold(b"\x7f", b"x")
+
+@given(st.binary(max_size=80))
+def test_headers_of_anything_are_packed_where_they_can_be_read(data: bytes) -> None:
+    try:
+        expected = first_record(data).packed_headers
+    except CodecError:
+        expected = None
+    assert packed_headers(data) == expected
+
+
+@given(st.binary(min_size=1, max_size=40), st.binary(max_size=10))
+def test_a_lone_header_is_one_that_reading_finds_alone(packed: bytes, name: bytes) -> None:
+    value = lone_header(packed, name)
+    if value is not None:
+        assert [(found.encode(), content) for found, content in FirstRecord(None, packed).headers()] == [
+            (name, value)
+        ]
 
 
 def test_keys_and_headers_have_a_bound() -> None:

@@ -55,14 +55,25 @@ def open_batch(header: BatchHeader, body: memoryview) -> bytes | memoryview:
     return decompress_start(header.compression, body, OPENED_BYTES_MAX)
 
 
-def may_hold(data: bytes | memoryview, text: bytes) -> bool:
-    """Whether the first record's headers may have `text` somewhere; costs half of reading them. True where that cannot be
-    told."""
+def packed_headers(data: bytes | memoryview) -> bytes | None:
+    """The first record's headers as they lie there, which begins with their count; costs half of `first_record`. None where
+    they cannot be read within the bounds."""
     try:
         _, _, position, end = _layout(data)
-        return data[position] != 0 and text in bytes(data[position:end])
     except (CodecError, IndexError):
-        return True
+        return None
+    return bytes(data[position:end])
+
+
+def lone_header(packed: bytes, name: bytes) -> bytes | None:
+    """The value of the only header that there is, where its name is `name` and both are shorter than 64 bytes; None where
+    there are others, or it has to be read to be told."""
+    value_at = len(name) + 3
+    if packed[0] != 2 or packed[1] != len(name) * 2 or len(packed) < value_at:
+        return None
+    if packed[2 : value_at - 1] != name or packed[value_at - 1] != (len(packed) - value_at) * 2:
+        return None
+    return packed[value_at:]
 
 
 def first_record(data: bytes | memoryview) -> FirstRecord:
@@ -82,7 +93,13 @@ def _read(data: bytes | memoryview) -> FirstRecord:
 def _layout(data: bytes | memoryview) -> tuple[int, int, int, int]:
     """(where the key begins, its length or less than 0 for null, where the headers begin, where they end). Raises `CodecError`
     and IndexError."""
-    length, position = varint(data, 0, len(data), _WHERE)
+    # Lengths of one and two bytes are by far the most; this is asked of every batch.
+    low = data[0]
+    if low >= 0x80 and (high := data[1]) < 0x80:
+        length, position = low & 0x7F | high << 7, 2
+        length = length >> 1 ^ -(length & 1)
+    else:
+        length, position = varint(data, 0, len(data), _WHERE)
     end = position + length
     if length < 0 or end > len(data):
         raise CodecError(f"{_WHERE}: its length is {length}, but {len(data) - position} bytes are there")
@@ -93,8 +110,15 @@ def _layout(data: bytes | memoryview) -> tuple[int, int, int, int]:
     else:
         position += 3
     key_bytes, key_at = varint(data, position, end, _WHERE)
-    value_bytes, position = varint(data, key_at + max(key_bytes, 0), end, _WHERE)
-    position += max(value_bytes, 0)
+    position = key_at + key_bytes if key_bytes > 0 else key_at
+    low = data[position]
+    if low >= 0x80 and (high := data[position + 1]) < 0x80:
+        value_bytes, position = low & 0x7F | high << 7, position + 2
+        value_bytes = value_bytes >> 1 ^ -(value_bytes & 1)
+    else:
+        value_bytes, position = varint(data, position, end, _WHERE)
+    if value_bytes > 0:
+        position += value_bytes
     if not 0 < end - position <= HEADERS_BYTES_MAX:
         raise CodecError(f"{_WHERE}: {end - position} bytes are left for its headers")
     return key_at, key_bytes, position, end

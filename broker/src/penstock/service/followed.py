@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import msgspec
 
-from penstock.codec.first_record import may_hold
+from penstock.codec.first_record import lone_header, packed_headers
 from penstock.model.record_batch import BatchHeader
 from penstock.partition.partition import Partition
 from penstock.runtime.clock import Clock
-from penstock.service.looking import NOTHING, Looking, Seen, text_of
+from penstock.service.looking import NOTHING, Looking, Opened, Seen, text_of
 from penstock.service.settings import Settings, TopicSettings
 from penstock.telemetry.trace_counters import TraceCounters
 from penstock.tracing import attributes as names
-from penstock.tracing.context import TRACEPARENT, TraceContext
+from penstock.tracing.context import TRACEPARENT, TraceContext, parse_traceparent
 from penstock.tracing.derived import SpanIds, derived_span_ids, partition_seed
 from penstock.tracing.sampling import Sampled, decide
 from penstock.tracing.span import Attribute
@@ -84,15 +84,16 @@ class FollowedBatches:
         if key in self._known:
             return self._known[key]
         opened = self.looking.open(header, body)
-        seen = None
-        if opened is not None and (settings.trace_rules or may_hold(opened, _TRACEPARENT)):
-            seen = self.looking.read(opened)
+        context, seen, named = None, None, False
+        if opened is not None:
+            if settings.trace_rules:
+                seen = self.looking.read(opened)
+                named = self._named_by_rule(settings, seen)
+                context = seen.context
+            else:
+                context, seen = self._context(opened)
         seed = self._seeds.get(partition.key) or self._make_seed(partition)
-        if seen is None:
-            trace = decide(None, seed, base_offset, settings.trace_bound)
-        else:
-            named = self._named_by_rule(settings, seen)
-            trace = decide(seen.context, seed, base_offset, settings.trace_bound, named)
+        trace = decide(context, seed, base_offset, settings.trace_bound, named)
         if trace is None:
             if header.compression:
                 # It is not to be opened again for each group that reads it.
@@ -113,6 +114,18 @@ class FollowedBatches:
         )
         self._remember(key, followed)
         return followed
+
+    def _context(self, opened: Opened) -> tuple[TraceContext | None, Seen | None]:
+        """(the producer's context, which is all that most batches are asked for; what else had to be read for it)."""
+        packed = packed_headers(opened)
+        if packed is not None:
+            if _TRACEPARENT not in packed:
+                return None, None
+            value = lone_header(packed, _TRACEPARENT)
+            if value is not None:
+                return parse_traceparent(value), None
+        seen = self.looking.read(opened)
+        return seen.context, seen
 
     def remembered(self, partition: Partition, base_offset: int, epoch: int) -> bool:
         """Whether `decide` knows without looking."""
@@ -140,11 +153,13 @@ class FollowedBatches:
     ) -> tuple[TraceContext | None, Seen]:
         """(the context of a batch that stands nowhere, where it is to be followed, what its first record says)."""
         opened = self.looking.open(header, body)
-        if opened is None or not may_hold(opened, _TRACEPARENT):
+        if opened is None:
             return None, NOTHING
-        seen = self.looking.read(opened)
-        context = seen.context
-        if context is None or not (context.sampled or self._named_by_rule(self._settings.topic(topic), seen)):
+        context, read = self._context(opened)
+        if context is None:
+            return None, NOTHING
+        seen = read or self.looking.read(opened)
+        if not (context.sampled or self._named_by_rule(self._settings.topic(topic), seen)):
             return None, seen
         return context, seen
 
