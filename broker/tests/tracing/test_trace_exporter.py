@@ -176,6 +176,9 @@ async def test_a_refusal_is_a_sentence_and_no_line_of_the_library(
     assert await asyncio.to_thread(sender.send, [span()]) is None
     sender.stop()
     assert not caplog.records
+    # Others in the process may listen to the library as well.
+    logger = logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    assert (logger.handlers, logger.propagate) == ([], True)
 
 
 async def test_nobody_listening_is_given_up_after_a_bound() -> None:

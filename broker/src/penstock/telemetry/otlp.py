@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -71,6 +72,17 @@ class _LastWords(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.text = record.getMessage()
 
+    @contextmanager
+    def instead_of_others(self) -> Iterator[None]:
+        """Nobody else hears what the exporter says; the logger belongs to the process, which has it back afterwards."""
+        said = logging.getLogger(_EXPORTER_LOGGER)
+        before = said.handlers[:], said.propagate
+        said.handlers[:], said.propagate = [self], False
+        try:
+            yield
+        finally:
+            said.handlers[:], said.propagate = before
+
 
 class OtlpSender:
     """Implements `SpanSender`. The file of headers is read anew for each request, so that a secret may change."""
@@ -90,8 +102,6 @@ class OtlpSender:
         self._seconds_max = seconds_max
         self._headers: dict[str, str] = {}
         self._words = _LastWords()
-        said = logging.getLogger(_EXPORTER_LOGGER)
-        said.handlers[:], said.propagate = [self._words], False
         self._exporter = self._make()
 
     def _make(self) -> OTLPSpanExporter:
@@ -104,7 +114,9 @@ class OtlpSender:
         except HeadersError as error:
             return str(error)
         self._words.text = ""
-        if self._exporter.export([self._readable(span) for span in spans]) is SpanExportResult.SUCCESS:
+        with self._words.instead_of_others():
+            result = self._exporter.export([self._readable(span) for span in spans])
+        if result is SpanExportResult.SUCCESS:
             return None
         return f"{self._url}: {self._words.text or 'the exporter gave no reason'}"
 
