@@ -76,3 +76,15 @@ def test_lives_of_lonely_masters_lose_something_and_say_so() -> None:
         assert world.checks.lost <= world.checks.set_aside
         lost += len(world.checks.lost)
     assert lost > 100
+
+
+@pytest.mark.parametrize(
+    ("seed", "shape_of"),
+    [
+        pytest.param(1473, master_shape_of, id="a disk that hangs under writes that the page cache takes"),
+        pytest.param(1202, async_shape_of, id="a master that ends while the judge reads from it"),
+        pytest.param(5910, async_shape_of, id="a read that a hung disk holds up until what it read is lost"),
+    ],
+)
+def test_lives_that_once_went_wrong(seed: int, shape_of: Callable[[int], Shape]) -> None:
+    run_life(seed, shape=shape_of(seed))

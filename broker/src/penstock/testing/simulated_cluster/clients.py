@@ -311,8 +311,9 @@ class Producer:
                 clients.acknowledged += len(batch.values)
             return result.base_offset + len(batch.values)
 
+        ends = clients.ends
         end = await clients.ask(clients.any_broker(), produce)
-        if acks == -1:
+        if acks == -1 and clients.ends is ends:
             clients.told_end(number, end)
 
 
@@ -355,9 +356,12 @@ class Consumer:
             if result.error not in (ErrorCode.NONE, ErrorCode.OFFSET_OUT_OF_RANGE):
                 raise PenstockError(result.error, "")
             end = result.high_watermark
-            # After an unclean recovery others are known. Where a connection was cut, a member may have elected somebody before
-            # the lease of a leader ran out that does not hear of the cut.
-            if end < told and clients.ends is ends and not clients.lease_in_doubt():
+            if clients.ends is not ends:
+                # Something was lost while a slow disk or thread held this up: it may be what there was before.
+                return offset, end
+            # Where a connection was cut, a member may have elected somebody before the lease of a leader ran out that does not
+            # hear of the cut.
+            if end < told and not clients.lease_in_doubt():
                 raise Violation(f"a read of partition {number} ended at {end}, {told} was known before")
             if result.error is ErrorCode.OFFSET_OUT_OF_RANGE:
                 if offset > end and clients.losses:
@@ -377,7 +381,8 @@ class Consumer:
             return offset, end
 
         self._offsets[number], end = await clients.ask(clients.any_broker(), fetch)
-        clients.told_end(number, end)
+        if clients.ends is ends:
+            clients.told_end(number, end)
 
     async def _commit(self, number: int) -> None:
         clients, offset = self._clients, self._offsets[number]
