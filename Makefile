@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Tests that only need Python run in parallel; those with processes of their own do not.
 PYTEST := $(BIN)/python -m pytest
+# What fails many of these waits for its time limit in each: the first few tell what is wrong.
+FEW := --maxfail 8
 # `make test` lives the first 1,000 clusters.
 SIM_SEEDS ?= 4000
 SIM_FIRST ?= 1000
@@ -41,9 +43,9 @@ test: setup ## unit, simulation, foreign clients, a real Kubernetes API server, 
 	tools/raft-transcripts
 	tools/history-checker
 	$(PYTEST) -n 2 -m "not clients and not java and not kube and not kind"
-	$(PYTEST) -m "(clients or java) and not kind"
-	$(PYTEST) -m "kube and not kind"
-	$(PYTEST) e2e -m smoke
+	$(PYTEST) $(FEW) -m "(clients or java) and not kind"
+	$(PYTEST) $(FEW) -m "kube and not kind"
+	$(PYTEST) $(FEW) e2e -m smoke
 
 e2e: setup ## every scenario on a real kind cluster
 	tools/install-prerequisites

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import random
 
+import msgspec
 import pytest
 
 from penstock.codec.records import Record, build_batch
@@ -93,6 +94,24 @@ def test_a_disk_without_one_free_byte_still_gets_room_by_retention() -> None:
         assert len(full.shard.shard.log.segments) < segments
         assert (await full.produce()).error is ErrorCode.NONE
         assert full.shard.fatal is None
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("free_bytes", "state"), [(0, "refuse"), (1 << 30, "warn"), (1 << 40, "refuse")])
+def test_a_few_percent_of_a_large_disk_are_room_enough(
+    free_bytes: int, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        scene = SimulatedShard(SimulatedDisk(0), random.Random(0), ManualClock())
+        await scene.lead()
+        maintenance = scene.maintenance
+        monkeypatch.setattr(scene.shard.log.disk, "space_bytes", lambda: (1 << 40, 8 << 30))
+        monkeypatch.setattr(
+            maintenance, "_options", msgspec.structs.replace(maintenance._options, disk_free_bytes=free_bytes)
+        )
+        await scene.wait(maintenance.watch_disk())
+        assert maintenance.disk.state == state
 
     asyncio.run(scenario())
 

@@ -78,6 +78,8 @@ BROKER_OPTIONS = OptionTable(
            maximum=1.0),
     Option("log.disk.refuse.ratio", "double", 0.95, "Part of the disk in use from which on produce is refused.",
            minimum=0.1, maximum=1.0),
+    Option("log.disk.free.bytes", "long", 4096 * _MIB, "With so much room left produce is not refused, whatever part is in use; 0: the part decides.",
+           minimum=0),
     Option("log.retention.check.interval.ms", "long", 30_000, "How often retention is looked at.", minimum=100),
     Option("socket.request.max.bytes", "int", 100 * _MIB, "The largest request that is read.", minimum=1024),
     Option("queued.request.bytes.max", "long", 256 * _MIB,

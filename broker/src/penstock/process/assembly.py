@@ -147,6 +147,7 @@ class Broker:
             retention_interval_ms=config.integer("log.retention.check.interval.ms"),
             disk_warn_ratio=float(config.value("log.disk.warn.ratio")),
             disk_refuse_ratio=float(config.value("log.disk.refuse.ratio")),
+            disk_free_bytes=config.integer("log.disk.free.bytes"),
         )
 
         def retention(topic: str) -> tuple[int, int]:

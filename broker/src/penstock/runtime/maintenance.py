@@ -46,6 +46,8 @@ class MaintenanceOptions(msgspec.Struct, frozen=True):
     retention_interval_ms: int
     disk_warn_ratio: float
     disk_refuse_ratio: float
+    # With so much room left nothing is refused: a few percent of a large disk are many segments. 0: the ratio alone decides.
+    disk_free_bytes: int = 0
 
 
 class DiskState(msgspec.Struct):
@@ -191,12 +193,12 @@ class Maintenance:
         spare = len(log.spares) * log.segment_bytes
         # Spares are room that the log owns already; on a shared volume everything else counts as used.
         used = volume - available - spare if not disk_bytes else self._log_disk_bytes()
-        ratio = used / max(total, 1)
+        ratio, free = used / max(total, 1), total - used
         before = self.disk.state
         state, refusal = DISK_OK, None
         if self._out_of_room and not log.spares_for_batches():
             state, refusal = DISK_REFUSE, "the disk is full, there is no room for another segment of the log"
-        elif ratio >= self._options.disk_refuse_ratio:
+        elif ratio >= self._options.disk_refuse_ratio and not 0 < self._options.disk_free_bytes <= free:
             state, refusal = DISK_REFUSE, f"the disk is {ratio:.0%} full"
         elif ratio >= self._options.disk_warn_ratio:
             state = DISK_WARN
