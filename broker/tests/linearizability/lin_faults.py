@@ -97,9 +97,8 @@ class Faults:
 
     async def _choose(self, target: str) -> tuple[int, int]:
         """(who leads, whom it befalls)."""
-        alone = self._shard.replicas == 1
         # Of two brokers and a Lease the other one may take over only once it is named in sync again after the last fault.
-        leader = await asyncio.to_thread(self._shard.leader if alone else self._shard.leader_with_heir)
+        leader = await asyncio.to_thread(self._shard.leader_with_heir)
         others = [number for number in range(self._shard.replicas) if number != leader]
         if target == LEADER or not others:
             return leader, leader

@@ -293,13 +293,13 @@ class ShardProcesses:
         return max(found)[1]
 
     def leader_with_heir(self) -> int:
-        """Who leads, once its sight has another member in sync: it can be lost then, and somebody may take over."""
+        """Who leads, once its sight has another member in sync, if there is one: it can be lost then, and somebody may take over."""
         found: list[int] = []
 
         def known() -> bool:
             found[:] = [self.leader()]
             with contextlib.suppress(ServerError):
-                return len(self.view(found[0]).in_sync) > 1
+                return len(self.view(found[0]).in_sync) >= min(2, self.replicas)
             return False
 
         self._wait(known, SETTLE_TIMEOUT_S, "nobody in sync with the leader")

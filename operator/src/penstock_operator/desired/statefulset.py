@@ -264,8 +264,8 @@ def _container(cluster: MessageCluster, environment: Environment) -> dict[str, A
 
 
 def _tracing_volumes(cluster: MessageCluster) -> list[dict[str, Any]]:
-    """The Secret as a file. Where it is missing, pods start all the same: the broker then says what it cannot read, which
-    status shows, and Kubernetes would leave it at a pod that waits."""
+    """The Secret as a file. Where it is missing, pods start all the same: brokers serve without sending spans and say so in
+    their log, and Kubernetes would leave it at a pod that waits."""
     secret = tracing_secret(cluster)
     if secret is None:
         return []
