@@ -65,6 +65,18 @@ def packed_headers(data: bytes | memoryview) -> bytes | None:
     return bytes(data[position:end])
 
 
+def headers_region(batch: memoryview) -> bytes:
+    """The end of an uncompressed batch's first record, in which its headers lie if they can be read at all; much cheaper to find
+    than the headers. `batch` is all of it. Raises `CodecError` and IndexError."""
+    low = batch[HEADER_SIZE]
+    if low >= 0x80 and (high := batch[HEADER_SIZE + 1]) < 0x80:
+        end = HEADER_SIZE + 2 + ((low & 0x7F | high << 7) >> 1)
+    else:
+        length, position = varint(batch, HEADER_SIZE, len(batch), _WHERE)
+        end = max(position + length, HEADER_SIZE)
+    return bytes(batch[max(end - HEADERS_BYTES_MAX, HEADER_SIZE) : end])
+
+
 def lone_header(packed: bytes, name: bytes) -> bytes | None:
     """The value of the only header that there is, where its name is `name` and both are shorter than 64 bytes; None where
     there are others, or it has to be read to be told."""

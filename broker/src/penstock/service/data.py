@@ -120,7 +120,7 @@ class DataServiceImpl:
                 records = (head[KEPT_FROM:], batch[HEADER_SIZE:])
             last_index, base = self._shard.append(partition, header, records)
             first_offset = base if first_offset < 0 else first_offset
-            if trace is not None:
+            if trace is not None and not trace.batches.passes(settings, partition, header, batch, base):
                 trace.appended(partition, header, batch, last_index, base)
             self._shard.counters.messages_in += header.record_count
             self._shard.counters.batches_in += 1

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import msgspec
 
-from penstock.codec.first_record import lone_header, packed_headers
-from penstock.model.record_batch import BatchHeader
+from penstock.codec.errors import CodecError
+from penstock.codec.first_record import headers_region, lone_header, packed_headers
+from penstock.model.record_batch import COMPRESSION_MASK, BatchHeader
 from penstock.partition.partition import Partition
 from penstock.runtime.clock import Clock
 from penstock.service.looking import NOTHING, Looking, Opened, Seen, text_of
 from penstock.service.settings import Settings, TopicSettings
 from penstock.telemetry.trace_counters import TraceCounters
 from penstock.tracing import attributes as names
-from penstock.tracing.context import TRACEPARENT, TraceContext, parse_traceparent
-from penstock.tracing.derived import SpanIds, derived_span_ids, partition_seed
-from penstock.tracing.sampling import Sampled, decide
+from penstock.tracing.context import TRACEPARENT, TraceContext, may_be_sampled, parse_traceparent
+from penstock.tracing.derived import SpanIds, derived_span_ids, derived_trace_id, partition_seed
+from penstock.tracing.sampling import Sampled, decide, picked
 from penstock.tracing.span import Attribute
 
 REMEMBERED_BATCHES_MAX = 10_000
@@ -69,12 +70,38 @@ class FollowedBatches:
         """Whether batches of the topic are looked into at all."""
         return self._settings.topic(topic).traced
 
+    def passes(
+        self,
+        settings: TopicSettings,
+        partition: Partition,
+        header: BatchHeader,
+        batch: memoryview,
+        base_offset: int,
+    ) -> bool:
+        """Whether a batch is surely not followed. Every batch that is appended comes here, so this finds out with as little as can
+        be; where it cannot tell, `decide` does. `settings` are the topic's."""
+        if not settings.traced:
+            return True
+        if settings.trace_rules or header.attributes & COMPRESSION_MASK:
+            return False
+        bound = settings.trace_bound
+        if bound:
+            seed = self._seeds.get(partition.key) or self._make_seed(partition)
+            if picked(derived_trace_id(seed, base_offset), bound):
+                return False
+        try:
+            region = headers_region(batch)
+        except (CodecError, IndexError):
+            return False
+        if _TRACEPARENT in region and may_be_sampled(region):
+            return False
+        self.counters.looked += 1
+        return True
+
     def decide(
         self, partition: Partition, header: BatchHeader, body: memoryview, base_offset: int, epoch: int
     ) -> FollowedBatch | None:
-        """Whether a batch that stands at `base_offset`, of this leader epoch, is followed. `body` is what follows its header.
-
-        Every batch of a traced topic comes here: what most of them do not need is not worked out."""
+        """Whether a batch that stands at `base_offset`, of this leader epoch, is followed. `body` is what follows its header."""
         settings = self._settings.topic(partition.topic)
         if not settings.traced:
             return None
@@ -150,17 +177,17 @@ class FollowedBatches:
 
     def sent_along(
         self, topic: str, header: BatchHeader, body: memoryview
-    ) -> tuple[TraceContext | None, Seen]:
-        """(the context of a batch that stands nowhere, where it is to be followed, what its first record says)."""
+    ) -> tuple[TraceContext, Seen] | None:
+        """(the context of a batch that stands nowhere, what its first record says); None where it is not to be followed."""
         opened = self.looking.open(header, body)
         if opened is None:
-            return None, NOTHING
+            return None
         context, read = self._context(opened)
         if context is None:
-            return None, NOTHING
+            return None
         seen = read or self.looking.read(opened)
         if not (context.sampled or self._named_by_rule(self._settings.topic(topic), seen)):
-            return None, seen
+            return None
         return context, seen
 
     def common(self, topic: str, partition: int, header: BatchHeader, seen: Seen) -> dict[str, Attribute]:

@@ -29,11 +29,12 @@ _FAILOVER = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.LEADER_NOT_AVAILABLE)
 
 
 class ProduceTrace:
-    """Told of one request's batches in order, and then of its answer."""
+    """Told of one request's batches in order, but for those that `batches.passes`, and then of its answer."""
 
-    __slots__ = ("_acks", "_context", "_open", "_started_ns", "_tracing")
+    __slots__ = ("_acks", "_context", "_open", "_started_ns", "_tracing", "batches")
 
     def __init__(self, tracing: BrokerTracing, context: RequestContext, acks: int) -> None:
+        self.batches = tracing.batches
         self._tracing = tracing
         self._context = context
         self._acks = acks
@@ -81,11 +82,10 @@ class ProduceTrace:
         header = parse_header(records)
         if header.magic != MAGIC or not HEADER_SIZE <= header.size_bytes <= len(records):
             return
-        context, seen = tracing.batches.sent_along(
-            item.topic, header, records[HEADER_SIZE : header.size_bytes]
-        )
-        if context is None:
+        found = tracing.batches.sent_along(item.topic, header, records[HEADER_SIZE : header.size_bytes])
+        if found is None:
             return
+        context, seen = found
         span = Span(
             f"{names.RECEIVE} {item.topic}",
             Kind.SERVER,

@@ -25,7 +25,7 @@ QUEUE_SPANS_MAX = 8192
 SEND_SPANS_MAX = 512
 """Spans of one request to the collector; as many waiting wake the thread at once."""
 
-SEND_INTERVAL_SECONDS = 1.0
+SEND_INTERVAL_SECONDS = 2.0
 
 CLOSE_SECONDS_MAX = 3.0
 """How long a stop waits until what is left has been sent."""

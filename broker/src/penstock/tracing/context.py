@@ -37,6 +37,10 @@ _KEY = re.compile(
 # Printable ASCII without comma and equals sign, not ending with a space.
 _VALUE = re.compile(r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]").fullmatch
 
+_WORD = TRACEPARENT.encode()
+# The name with anything behind it but a value of 55 bytes whose last one is a hexadecimal digit without the lowest bit.
+_PERHAPS_SAMPLED = re.compile(_WORD + rb"(?!\x6e.{54}[02468ace])", re.DOTALL).search
+
 State = tuple[tuple[str, str], ...]
 
 
@@ -48,6 +52,12 @@ class TraceContext(NamedTuple):
     span_id: int
     sampled: bool
     state: State = ()
+
+
+def may_be_sampled(region: bytes) -> bool:
+    """Whether there may be a context with the sampled flag in these bytes, which hold a record's headers as they are stored. True
+    does not say that there is one: that takes reading them."""
+    return _PERHAPS_SAMPLED(region) is not None
 
 
 def parse_traceparent(value: bytes | None) -> TraceContext | None:

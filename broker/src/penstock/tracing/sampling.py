@@ -45,5 +45,4 @@ def decide(
     if not bound and not always:
         return None
     trace_id = derived_trace_id(seed, base_offset)
-    # As `picked` has it; every batch without a context comes here.
-    return Sampled(trace_id) if trace_id & _LOW_BITS < bound or always else None
+    return Sampled(trace_id) if picked(trace_id, bound) or always else None
