@@ -41,7 +41,8 @@ def traced(admin: str, *arguments: str) -> dict[str, Any]:
 
 
 def create_topic(bootstrap: str) -> None:
-    (made,) = AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(TOPIC, 1)]).values()
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    (made,) = admin.create_topics([NewTopic(TOPIC, 1)]).values()
     made.result(SECONDS_MAX)
 
 
