@@ -46,10 +46,18 @@ def create_topic(bootstrap: str) -> None:
     made.result(SECONDS_MAX)
 
 
-def send(bootstrap: str, key: str, headers: list[tuple[str, bytes]] | None = None, topic: str = TOPIC) -> int:
+def send(
+    bootstrap: str,
+    key: str,
+    headers: list[tuple[str, bytes]] | None = None,
+    topic: str = TOPIC,
+    **options: object,
+) -> int:
     """One message as a batch of its own; gives its offset. Raises KafkaException."""
     told: list[tuple[Any, Any]] = []
-    producer = Producer({"bootstrap.servers": bootstrap, "client.id": "shop", "acks": "all", "linger.ms": 0})
+    producer = Producer(
+        {"bootstrap.servers": bootstrap, "client.id": "shop", "acks": "all", "linger.ms": 0, **options}
+    )
     producer.produce(
         topic, f"value of {key}", key, headers=headers or [], on_delivery=lambda *is_: told.append(is_)
     )
@@ -189,6 +197,19 @@ def test_clients_see_an_internal_topic_that_they_may_read_and_not_write(tmp_path
         said = metrics(broker)
         assert "penstock_trace_events_written_total 3.0" in said
         assert 'penstock_trace_events_dropped_total{reason="queue_full"} 0.0' in said
+
+
+def test_a_message_that_was_refused_is_told_although_it_is_nowhere(tmp_path: Path) -> None:
+    with BrokerProcess(tmp_path, config=KEPT | {"min.insync.replicas": 2}) as broker:
+        create_topic(broker.kafka)
+        with pytest.raises(KafkaException):
+            send(broker.kafka, "order-1", SAMPLED, **{"message.timeout.ms": 1000})
+        done = penstock(broker.admin, "trace", "--id", TRACE_ID)
+        assert done.returncode == 0, done.stderr
+        first, came, refused, *_ = done.stdout.splitlines()
+        assert (first, came.split()[1], refused.split()[1]) == (f"trace {TRACE_ID}", "received", "refused")
+        assert "orders, partition 0: NOT_ENOUGH_REPLICAS: topic orders has min.insync.replicas=2" in refused
+        assert "The message itself is not in the log" in done.stderr
 
 
 def test_events_of_a_broker_that_stops_in_order_are_kept(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 import pytest
 
 from penstock.codec.records import Record, build_batch
 from penstock.config.broker_options import BROKER_OPTIONS
+from penstock.model.commands import Command
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.model.record_batch import parse_header
 from penstock.partition.batches import KEPT_FROM
@@ -293,6 +295,22 @@ def test_no_setting_of_it_is_kept_in_the_cluster_where_an_older_release_would_no
     assert not any(
         option.dynamic for name, option in BROKER_OPTIONS.options.items() if name.startswith("tracing.topic.")
     )
+
+
+async def test_making_it_is_told_in_words_of_the_first_feature_level() -> None:
+    kept = await Kept.make()
+    proposed: list[Command] = []
+    propose = kept.shard.shard.propose
+
+    def note(commands: Sequence[Command]) -> asyncio.Future[None]:
+        proposed.extend(commands)
+        return propose(commands)
+
+    kept.shard.shard.propose = note  # type: ignore[method-assign]
+    await kept.scene.produce(batch(PRODUCER))
+    await kept.write()
+    assert [type(command).__name__ for command in proposed] == ["TopicCreated", "PartitionsOpened"]
+    assert {command.feature_level for command in proposed} == {1}
 
 
 # --- asking ---------------------------------------------------------------------------------------------

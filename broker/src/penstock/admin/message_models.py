@@ -192,7 +192,7 @@ class Trace(Wire):
     message: MessageDetail | None
     events: list[TraceEvent]
     sampled: bool
-    trace_id: str
-    note: str
+    trace_id: str = ""
+    note: str = ""
     next: int | None = None
     unreadable: int = 0

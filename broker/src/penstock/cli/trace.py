@@ -107,7 +107,8 @@ def _show(told: Trace) -> None:
         click.echo(f"trace {told.trace_id}")
     if told.events:
         click.echo("\n".join(timeline_lines(told.events)))
-    click.echo(told.note, err=True)
+    if told.note:
+        click.echo(told.note, err=True)
     if told.unreadable:
         click.echo(
             f"{told.unreadable} events of it cannot be read: another release of Penstock wrote them.",
