@@ -283,7 +283,10 @@ async def test_a_cluster_that_traces_nothing_takes_no_rule(
     services.topics.trace_endpoint = ""
     async with admin.post("/v1/tracing/rules", json={"key": "k"}) as answer:
         assert answer.status == 400
-        assert "tracing.endpoint" in (await answer.json())["detail"]
+        assert "tracing.endpoint or tracing.topic.enabled" in (await answer.json())["detail"]
+    services.topics.trace_topic = True
+    async with admin.post("/v1/tracing/rules", json={"key": "k"}) as answer:
+        assert answer.status == 201
 
 
 @pytest.mark.parametrize(
