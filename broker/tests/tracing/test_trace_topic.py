@@ -185,7 +185,7 @@ async def test_a_stop_writes_what_it_can_and_counts_the_rest() -> None:
     assert kept.scene.counters.topic_written == 4
     await kept.scene.fetch()
     kept.emit_all()
-    assert (len(kept.topic), kept.scene.counters.topic_queue_full) == (0, 1)
+    assert (len(kept.topic), kept.scene.counters.topic_failed) == (0, 1)
     unmade = await Kept.make()
     await unmade.scene.produce(batch(PRODUCER))
     unmade.emit_all()

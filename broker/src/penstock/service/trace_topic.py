@@ -69,7 +69,10 @@ class TraceTopic:
 
     def emit(self, span: Span) -> None:
         """Takes a span that has ended, or drops it."""
-        if len(self._queue) >= self._queue_max or self._closed:
+        if self._closed:
+            self._counters.topic_failed += 1
+            return
+        if len(self._queue) >= self._queue_max:
             self._counters.topic_queue_full += 1
             return
         self._queue.append(span)
@@ -99,10 +102,13 @@ class TraceTopic:
         """Returns when everything that was queued can be read, or after SETTLE_SECONDS_MAX."""
         deadline = self._loop.time() + SETTLE_SECONDS_MAX
         while self._queue and self._shard.leading and self._loop.time() < deadline:
-            if not self._write():
-                if self._making is None:
-                    return
+            if self._write():
+                # One batch is some milliseconds of the loop; others get their turn before the next.
+                await asyncio.sleep(0)
+            elif self._making is not None:
                 await asyncio.wait([self._making], timeout=deadline - self._loop.time())
+            else:
+                return
         if not self._shard.leading:
             return
         committed = asyncio.Event()
