@@ -1,7 +1,7 @@
 """`make demo`: brokers described in YAML take 100,000 messages and give them all back, although the leader was killed.
 
-1. `penstock up examples/raft.yaml` runs three brokers as processes of this machine. (`--mode` chooses another example;
-   `make demo MODE=MasterSlave`: two brokers and a Lease.)
+1. `penstock up examples/raft.yaml` runs three brokers as processes of this machine, told to keep the events of what they
+   do with each batch. (`--mode` chooses another example; `make demo MODE=MasterSlave`: two brokers and a Lease.)
 2. confluent-kafka produces 100,000 messages at acks=all, idempotent.
 3. Halfway the leader's process gets SIGKILL: another broker leads, and `penstock up` starts the dead one again.
 4. Once all are level, their logs and states are compared by hash.
@@ -37,6 +37,8 @@ from penstock.testing.replicas import DisagreementError, replicas_agree
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = {"Raft": ROOT / "examples" / "raft.yaml", "MasterSlave": ROOT / "examples" / "master-slave.yaml"}
 """The example of each mode."""
+TRACING = {"topic": True, "sampling": 1}
+"""What the demo adds to an example's spec: every batch is followed, so that any message's way can be told."""
 TOPIC = "orders"
 MESSAGES = 100_000
 UP_SECONDS_MAX = 60.0
@@ -58,12 +60,15 @@ class LocalPenstock:
     example: Path
 
     def __enter__(self) -> Self:
-        cluster = next(yaml.safe_load_all(self.example.read_text()))
+        cluster, *others = yaml.safe_load_all(self.example.read_text())
+        cluster["spec"]["tracing"] = TRACING
+        traced = self.folder / self.example.name
+        traced.write_text(yaml.safe_dump_all([cluster, *others]))
         self.cluster = str(cluster["metadata"]["name"])
         self.brokers = int(cluster["spec"]["replicas"])
         self.log = self.folder / "up.log"
         self.status_file = self.folder / "status.json"
-        command = [sys.executable, "-m", "penstock.main", "up", str(self.example)]
+        command = [sys.executable, "-m", "penstock.main", "up", str(traced)]
         command += ["--data", str(self.folder / "data"), "--status-file", str(self.status_file)]
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
@@ -167,7 +172,7 @@ class LocalPenstock:
 
 def carry_out(up: LocalPenstock, messages: int) -> int:
     """The demo itself; returns the exit code."""
-    show.step(f"penstock up {up.example.relative_to(ROOT)}")
+    show.step(f"penstock up {up.example.relative_to(ROOT)}, with spec.tracing: {json.dumps(TRACING)}")
     started = time.monotonic()
     bootstrap, partitions = up.wait_serving()
     show.step(f"cluster {up.cluster} serves on {bootstrap}, topic {TOPIC} has {partitions} partitions")

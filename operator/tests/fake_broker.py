@@ -28,6 +28,7 @@ DEFAULTS: dict[str, tuple[Any, bool]] = {  # name -> (default, dynamic)
     "tracing.sampling": (0.01, True),
     "tracing.rules": ("", True),
     "tracing.headers.file": ("", False),
+    "tracing.topic.enabled": (False, False),
     "flush.policy": ("sync", False),
     "flush.interval.ms": (50, False),
     "flush.bytes": (1048576, False),

@@ -25,6 +25,7 @@ from test_desired import KUBERNETES, broker_file, by_kind, hashes, made, resourc
 
 COLLECTOR = {"endpoint": "http://collector:4318"}
 WITH_SECRET = {**COLLECTOR, "headersSecret": "collector-headers"}
+EVERYTHING = {**WITH_SECRET, "sampling": 0.25, "topic": True}
 CLUSTER = ("MessageCluster", "orders")
 
 
@@ -53,6 +54,7 @@ def test_addresses_of_collectors_are_accepted(endpoint: str) -> None:
         ({"endpoint": "http://collector?token=secret"}, "tracing.endpoint is no address"),
         ({"endpoint": "http://collector\n"}, "tracing.endpoint is no address"),
         ({"sampling": 0.5}, "tracing.endpoint is missing"),
+        ({"topic": False}, "tracing.endpoint is missing"),
         ({**COLLECTOR, "sampling": -0.1}, "tracing.sampling is a share"),
         ({**COLLECTOR, "sampling": 1.1}, "tracing.sampling is a share"),
         ({**COLLECTOR, "headersSecret": "../other"}, "tracing.headersSecret is no name"),
@@ -69,12 +71,24 @@ def test_brokers_are_told_where_spans_go_and_of_how_many_batches() -> None:
         name: value for name, value in broker_file(made({"tracing": COLLECTOR})).items() if name in OPTIONAL
     }
     assert told == {"tracing.endpoint": "http://collector:4318"}
-    content = broker_file(made({"tracing": {**WITH_SECRET, "sampling": 0.25}}))
+    content = broker_file(made({"tracing": EVERYTHING}))
     assert {name: content[name] for name in OPTIONAL} == {
         "tracing.endpoint": "http://collector:4318",
         "tracing.sampling": 0.25,
+        "tracing.topic.enabled": True,
         "tracing.headers.file": "/etc/penstock-tracing/headers",
     }
+
+
+def test_events_may_be_kept_without_a_collector() -> None:
+    tracing = {"topic": True, "sampling": 0.5}
+    assert check_resource(resource({"tracing": tracing})) == []
+    told = {
+        name: value for name, value in broker_file(made({"tracing": tracing})).items() if name in OPTIONAL
+    }
+    assert told == {"tracing.topic.enabled": True, "tracing.sampling": 0.5}
+    kept = {"tracing.topic.retention.ms": 3_600_000}
+    assert broker_file(made({"tracing": tracing, "config": kept})).items() >= kept.items()
 
 
 def test_brokers_without_it_are_told_nothing_so_that_older_ones_understand_their_file() -> None:
@@ -84,7 +98,7 @@ def test_brokers_without_it_are_told_nothing_so_that_older_ones_understand_their
 
 def test_the_broker_understands_what_it_is_told(tmp_path: Path) -> None:
     identity = Identity(cluster_id=str(uuid.UUID(int=1)), shard_uids={0: str(uuid.UUID(int=2))})
-    content = broker_file(made({"tracing": {**WITH_SECRET, "sampling": 0.25}}, identity=identity))
+    content = broker_file(made({"tracing": EVERYTHING}, identity=identity))
     file = tmp_path / "orders-0-0.yaml"
     file.write_text(yaml.safe_dump(content))
     config = load_config(tmp_path / "data", config_file=file)

@@ -19,6 +19,8 @@ from penstock.cli import searching
 from penstock.cli.main import COMMANDS, penstock
 from penstock.cli.output import printable, size_text
 from penstock.codec.records import Record, build_batch
+from penstock.service.trace_api import Verdict
+from penstock.tracing.record import TraceRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,12 +165,42 @@ def test_a_message_is_got_found_and_traced(cli: Cli, server: Server, tmp_path: P
         "committed",
         "unread",
     ]
-    assert "Nobody watched" in traced.err
+    assert "Nobody followed it here: tracing is off" in traced.err
     events = json.loads(cli("trace", "--topic", "orders", "--partition", "0", "--offset", "0", "--json").out)
     assert events["message"]["offset"] == 0
     assert cli("message", "get", "orders", "0", "0", "--body", "-").out == "first"
     assert cli("message", "get", "orders", "0", "0", "--body", str(tmp_path / "body")).out == ""
     assert (tmp_path / "body").read_bytes() == b"first"
+
+
+def test_a_trace_is_told_by_its_id_with_what_was_not_searched(cli: Cli, server: Server) -> None:
+    cli("produce", "orders", "first", "--key", "4711")
+    traces = server.services.traces
+    traces.kept, traces.verdict, traces.before, traces.unreadable = True, Verdict.RATIO, 500, 2
+    traces.place_in = ("orders", 0)
+    place = ("--topic", "orders", "--partition", "0", "--offset", "0")
+    trace_id = json.loads(cli("trace", *place, "--json").out)["traceId"]
+    at = 1_795_262_400_000_000_000
+    span = TraceRecord(1, "deliver", "00000000000000b7", "memory-0-0", 0, "orders", 0, at, at, "", 0, 0, -1)
+    traces.records[int(trace_id, 16)] = [span]
+    for arguments in (("--id", trace_id), place):
+        told = cli("trace", *arguments)
+        assert told.code == 0
+        assert told.out.startswith("orders, partition 0, offset 0\n")
+        assert "2026-11-21T12:00:00.000Z  delivered  a client without an id" in told.out
+        assert "It was followed." in told.err
+        assert "2 events of it cannot be read" in told.err
+        assert "--before 500" in told.err
+    older = cli("trace", "--id", trace_id, "--before", "500")
+    assert "delivered" not in older.out
+    server.services.topics.topics.pop("orders")
+    gone = cli("trace", "--id", trace_id)
+    assert (gone.code, gone.out.splitlines()[0]) == (0, f"trace {trace_id}")
+    assert "orders, partition 0, offset 0: " in gone.out
+    assert "not in the log" in gone.err
+    nothing = cli("trace", "--id", "f" * 32)
+    assert (nothing.code, nothing.out) == (1, "")
+    assert "Nothing is known" in nothing.err
 
 
 def test_a_message_that_is_not_there_is_exit_1(cli: Cli, server: Server, tmp_path: Path) -> None:
@@ -249,9 +281,13 @@ def test_settings_and_cluster(cli: Cli) -> None:
         ((*FIND, "--key", "a", "--key-base64", "YQ=="), "give --key"),
         ((*FIND, "--key", "a", "--since", "soon"), "nor how long ago"),
         ((*FIND, "--key", "a", "--limit", "0"), "--limit"),
-        (("trace", "--topic", "t"), "give --partition and --offset"),
-        (("trace", "--topic", "t", "--offset", "1"), "give --partition and --offset"),
-        (("trace", "--topic", "t", "--key", "k", "--offset", "1"), "give --partition and --offset"),
+        (("trace",), "give --id, or --topic"),
+        (("trace", "--topic", "t"), "give --id, or --topic"),
+        (("trace", "--topic", "t", "--offset", "1"), "give --id, or --topic"),
+        (("trace", "--topic", "t", "--key", "k", "--offset", "1"), "give --id, or --topic"),
+        (("trace", "--id", "0" * 32, "--topic", "t"), "give --id, or --topic"),
+        (("trace", "--key", "k"), "give --id, or --topic"),
+        (("trace", "--id", "4711"), "32 hexadecimal digits"),
         (("topic", "list", "--admin", "ftp://x"), "http://127.0.0.1:8080"),
         (("broker",), "--data"),
         (("nothing",), "No such command"),

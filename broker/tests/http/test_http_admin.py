@@ -224,6 +224,12 @@ async def message_operations(api: Api, services: MemoryServices) -> None:
     trace = await api("GET", "/v1/traces?topic=orders&partition=1&offset=0")
     assert [event["what"] for event in trace["events"]] == ["produced", "appended", "committed"]
     assert trace["sampled"] is False
+    assert "tracing is off" in trace["note"]
+    services.traces.place_in = ("orders", 1)
+    by_id = await api("GET", f"/v1/traces?id={trace['traceId'].upper()}")
+    assert (by_id["message"], by_id["traceId"]) == (trace["message"], trace["traceId"])
+    nobody = await api("GET", f"/v1/traces?id={'0' * 32}")
+    assert (nobody["message"], nobody["events"], nobody["sampled"]) == (None, [], False)
     assert await api("GET", "/v1/topics/orders/partitions/1/messages/1/value", status=204) is None
     async with api.session.get("/v1/topics/orders/partitions/1/messages/0/value") as answer:
         assert (await answer.read(), answer.content_type) == (b"\xff", "application/octet-stream")
@@ -277,7 +283,10 @@ async def test_a_cluster_that_traces_nothing_takes_no_rule(
     services.topics.trace_endpoint = ""
     async with admin.post("/v1/tracing/rules", json={"key": "k"}) as answer:
         assert answer.status == 400
-        assert "tracing.endpoint" in (await answer.json())["detail"]
+        assert "tracing.endpoint or tracing.topic.enabled" in (await answer.json())["detail"]
+    services.topics.trace_topic = True
+    async with admin.post("/v1/tracing/rules", json={"key": "k"}) as answer:
+        assert answer.status == 201
 
 
 @pytest.mark.parametrize(
@@ -400,8 +409,13 @@ TRACE = "/v1/traces?topic=taken"
         (f"{FIND}?key=a&cursor=", 400, "`cursor` is not a cursor"),
         (f"{FIND}?key=a&cursor=AAAA", 400, "`cursor` is not a cursor"),
         (f"{FIND}?key=a&cursor=%C3%A9", 400, "`cursor` is not a cursor"),
-        ("/v1/traces", 400, "missing required field `topic`"),
-        (f"{TRACE}&partition=0", 400, "missing required field `offset`"),
+        (f"{TRACE}&partition=0", 400, "either `id`, or `topic`, `partition` and `offset`"),
+        (f"{TRACE}&partition=0&offset=0&id={'0' * 32}", 400, "either `id`, or"),
+        ("/v1/traces", 400, "either `id`, or"),
+        ("/v1/traces?id=4711", 400, "$.id"),
+        (f"/v1/traces?id={'0' * 33}", 400, "$.id"),
+        (f"/v1/traces?id={'%D9%A1' * 32}", 400, "$.id"),
+        (f"/v1/traces?id={'0' * 32}&before=-1", 400, "$.before"),
         (f"{TRACE}&partition=0&offset=0", 416, "not written yet"),
         (f"{TRACE}&partition=0&offset=-1", 400, "$.offset"),
         (f"{TRACE}&partition=0&offset=9223372036854775808", 400, "$.offset"),

@@ -12,11 +12,24 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import pytest
+
+from penstock.testing.process import BrokerProcess
+
 if TYPE_CHECKING:
-    from penstock.testing.process import BrokerProcess
+    from collections.abc import Iterator
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "messages.md"
 COMMAND_TIMEOUT_S = 30
+# As the page says.
+KEPT = {"tracing.topic.enabled": True, "tracing.sampling": 0}
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """One that keeps events."""
+    with BrokerProcess(tmp_path_factory.mktemp("broker"), config=KEPT) as running:
+        yield running
 
 
 class Example(NamedTuple):

@@ -20,8 +20,8 @@ from penstock.admin.message_views import (
     known_events,
     message_view,
     sequence,
-    timeline,
 )
+from penstock.admin.trace_views import timeline
 from penstock.cli.message_text import excerpt_text, group_rows, message_lines, time_text, timeline_lines
 from penstock.cli.times import duration_ms, since_ms
 from penstock.codec.compression import Compression
@@ -170,20 +170,6 @@ def test_with_log_append_time_it_is_the_append_that_has_a_time() -> None:
     message.timestamp_type = "LogAppendTime"
     produced, appended, _ = known_events(message)
     assert (produced.at, appended.at) == (None, NOON)
-
-
-def test_sampled_events_take_their_places_in_the_timeline() -> None:
-    known = known_events(detail(stored(RECORD), GroupPosition("g", "Stable", 12, NOON_MS + 5000)))
-    sampled = [
-        TraceEvent("settled", NOON + timedelta(seconds=4), "group g", "trace", "acknowledged"),
-        TraceEvent("delivered", NOON + timedelta(seconds=2), "group g", "trace", "fetched"),
-        # The broker's clock is behind the producer's; what comes first is told first all the same.
-        TraceEvent("appended", NOON - timedelta(seconds=1), "penstock-0-0", "trace", "written"),
-    ]
-    order = [event.what for event in timeline(known, sampled)]
-    assert order[0] == "produced"
-    assert sorted(order[1:3]) == ["appended", "appended"]
-    assert order[3:] == ["committed", "delivered", "settled", "read"]
 
 
 # --- where a search goes on -------------------------------------------------------------------------

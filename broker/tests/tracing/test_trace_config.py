@@ -18,7 +18,10 @@ from penstock.process.tracing import make_exporter, resource
 from penstock.runtime.data_folder import FORMAT, Meta
 from penstock.service.api import ConfigOperation
 from penstock.telemetry.counters import Counters
+from penstock.testing.otlp_receiver import OtlpReceiver
 from penstock.testing.simulated_shard import CONTEXT
+from penstock.tracing import attributes as names
+from penstock.tracing.span import Attribute, Kind, Span
 from trace_scene import TraceScene
 
 META = Meta(FORMAT, "cluster", 0, uuid.UUID(int=1), uuid.UUID(int=2), 1)
@@ -139,3 +142,29 @@ async def test_a_broker_that_traces_nothing_has_no_tracing(tmp_path: Path) -> No
     assert on.data.tracing is not None
     assert on.groups.tracing is on.data.tracing.reading
     await on.stop()
+
+
+@pytest.mark.parametrize("collected", [False, True])
+async def test_events_are_kept_with_and_without_a_collector_and_each_takes_its_own(
+    tmp_path: Path, collected: bool
+) -> None:
+    def fail(error: BaseException) -> None:
+        raise AssertionError("the broker's log failed") from error
+
+    async with OtlpReceiver() as receiver:
+        endpoint = receiver.endpoint if collected else ""
+        broker = Broker(config(tmp_path, tracing_endpoint=endpoint, tracing_topic_enabled=True), fail)
+        await broker.start()
+        assert broker.data.tracing is not None
+        assert (broker.traces.kept, broker.traces.collector) == (True, endpoint)
+        said: dict[str, Attribute] = {
+            names.MESSAGING_OPERATION_NAME: names.DELIVER,
+            names.MESSAGING_DESTINATION_NAME: "orders",
+            names.MESSAGING_DESTINATION_PARTITION_ID: "0",
+        }
+        broker.data.tracing.end(Span("deliver orders", Kind.SERVER, 5, 6, 0, 1, said))
+        found = await broker.traces.find(CONTEXT, 5, None)
+        assert [record.what for record in found.records] == ["deliver"]
+        await broker.stop()
+        assert [span.name for span in receiver.spans] == ["deliver orders"] * collected
+    assert broker.counters.tracing.topic_written == 1

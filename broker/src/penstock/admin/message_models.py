@@ -23,6 +23,8 @@ Preview = Annotated[
     int, Meta(ge=0, le=PREVIEW_BYTES_MAX, description="How many bytes of key and value are shown.")
 ]
 
+TraceId = Annotated[str, Meta(pattern="^[0-9a-fA-F]{32}$")]
+
 
 class MessageQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """How much of a message is shown."""
@@ -56,11 +58,16 @@ class FindQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
 
 
 class TraceQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
-    """Which message's way is told."""
+    """Whose way is told: a message's (`topic`, `partition` and `offset`), or that of a trace (`id`)."""
 
-    topic: Annotated[Name, Meta(description="The message's topic.")]
-    partition: Annotated[PartitionNumber, Meta(description="Its partition.")]
-    offset: Annotated[OffsetNumber, Meta(description="Its offset.")]
+    id: Annotated[TraceId | None, Meta(description="The trace, as 32 hexadecimal digits.")] = None
+    topic: Annotated[Name | None, Meta(description="The message's topic.")] = None
+    partition: Annotated[PartitionNumber | None, Meta(description="Its partition.")] = None
+    offset: Annotated[OffsetNumber | None, Meta(description="Its offset.")] = None
+    before: Annotated[
+        OffsetNumber | None,
+        Meta(description="`next` of the answer before: searches events that were written earlier."),
+    ] = None
     preview: Preview = PREVIEW_BYTES_DEFAULT
 
 
@@ -163,20 +170,29 @@ class FoundMessages(Wire):
 
 
 class TraceEvent(Wire):
-    """One thing that happened to a message. `what`: produced, appended, committed, uncommitted, read, unread; more may come. `at` is
-    null where nobody noted the time; `who` did it, as far as that is known, and `detail` is a sentence. `source` is what knows it: message
-    (the producer's word), log, group, or trace (an event that was sampled as it happened)."""
+    """One thing that happened to a message. `what`: produced, received, repeated, refused, throttled, failover, abandoned, appended, committed,
+    uncommitted, delivered, settled, read, unread; more may come. `at` is null where nobody noted the time; `who` did it, as far as that is
+    known, and `detail` is a sentence. `source` is what knows it: message (the producer's word), log, group, or trace (an event that
+    was written as it happened, of the span `spanId`)."""
 
     what: str
     at: datetime | None
     who: str
     source: Literal["message", "log", "group", "trace"]
     detail: str
+    span_id: str = ""
 
 
 class Trace(Wire):
-    """A message and its way, in the order in which things happen. Not `sampled`: only what log and groups can still tell."""
+    """The way of a message, in the order in which things happened. `message` is null where `id` was asked for and no message, or more than
+    one batch, is known of it. `traceId` is the one to look up in a collector; `sampled`: events that were written as they happened are among
+    `events`; `note` says in sentences whether the message was followed, and what else is known of it. With `next`, events
+    of the trace that were written before those searched may be found; `unreadable` ones were left out."""
 
-    message: MessageDetail
+    message: MessageDetail | None
     events: list[TraceEvent]
     sampled: bool
+    trace_id: str = ""
+    note: str = ""
+    next: int | None = None
+    unreadable: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SEQUENCES: Final = 2**31
-
-_STAGES: Final = {"produced": 0, "appended": 1, "committed": 2, "uncommitted": 2}
-_LATER: Final = 3
 
 
 def instant(timestamp_ms: int) -> datetime | None:
@@ -147,14 +144,6 @@ def known_events(message: MessageDetail) -> list[TraceEvent]:
         _committed(message),
         *(_group_event(reading) for reading in message.groups),
     ]
-
-
-def timeline(*sources: Iterable[TraceEvent]) -> list[TraceEvent]:
-    """Events of several sources as one list. Clocks differ, so the steps that always follow each other stay in their order; what
-    comes after them goes by time, and what has none to the end, as it came."""
-    events = [event for source in sources for event in source]
-    last = datetime.max.replace(tzinfo=UTC)
-    return sorted(events, key=lambda event: (_STAGES.get(event.what, _LATER), event.at or last))
 
 
 def _produced(message: Message) -> TraceEvent:

@@ -17,12 +17,14 @@ from penstock.admin.message_models import (
     Trace,
     TraceQuery,
 )
-from penstock.admin.message_views import detail_view, group_reading, known_events, message_view, timeline
+from penstock.admin.message_views import detail_view, group_reading, message_view
+from penstock.admin.trace_views import batches, merged, note, note_of_id
 from penstock.listeners.http.content import timestamp_ms, utf8
 from penstock.listeners.http.fetch import OFFSET_MAX, PARTITION_MAX, parse_number
 from penstock.listeners.http.limits import GROUPS_SHOWN_MAX
 from penstock.listeners.http.problems import invalid
 from penstock.listeners.http.routes import Call, NoBody, NoQuery, Reply, Route, Routes
+from penstock.model.errors import ErrorCode, PenstockError
 from penstock.service.message_api import FindRequest
 
 if TYPE_CHECKING:
@@ -30,12 +32,16 @@ if TYPE_CHECKING:
 
     from penstock.listeners.http.services import HttpServices
     from penstock.service.context import RequestContext
+    from penstock.service.message_api import StoredMessage
+    from penstock.service.trace_api import FoundRecords
 
 MESSAGES = "/v1/topics/{topic}/messages"
 MESSAGE = "/v1/topics/{topic}/partitions/{partition}/messages/{offset}"
 VALUE = "/v1/topics/{topic}/partitions/{partition}/messages/{offset}/value"
 TRACES = "/v1/traces"
 OCTETS = "application/octet-stream"
+# Why a message that a trace is about cannot be shown any more.
+_GONE = (ErrorCode.OFFSET_OUT_OF_RANGE, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.CORRUPT_MESSAGE)
 
 
 class MessageRoutes:
@@ -43,6 +49,7 @@ class MessageRoutes:
 
     def __init__(self, services: HttpServices) -> None:
         self._messages = services.messages
+        self._traces = services.traces
         self._groups = services.groups
         self._broker = services.broker
 
@@ -84,17 +91,19 @@ class MessageRoutes:
             "GET",
             TRACES,
             "getTrace",
-            "The way of one message, as events: what message, log and groups can tell.",
+            "The way of one message, or of a trace, as events: those that were written, and what message, log and groups can tell.",
             self.trace,
             {200: Trace},
             TraceQuery,
             NoBody,
+            waits=True,
         )
         return [find, one, value, trace]
 
     async def get(self, call: Call[MessageQuery, NoBody]) -> Reply:
         """One message; 416 where the log does not have it, or has it no more."""
-        return Reply(await self._detail(call.context, *_place(call.path), call.query.preview))
+        stored = await self._messages.get(call.context, *_place(call.path))
+        return Reply(await self._detail(call.context, stored, call.query.preview))
 
     async def value(self, call: Call[NoQuery, NoBody]) -> Reply:
         """The bytes."""
@@ -106,16 +115,57 @@ class MessageRoutes:
         return Reply(stored.record.value, media_type=OCTETS, headers=headers)
 
     async def trace(self, call: Call[TraceQuery, NoBody]) -> Reply:
-        """The way of one message."""
+        """The way of one message, or of the message that a trace is about."""
         asked = call.query
-        detail = await self._detail(call.context, asked.topic, asked.partition, asked.offset, asked.preview)
-        return Reply(Trace(detail, timeline(known_events(detail)), sampled=False))
+        if asked.id is not None and (asked.topic, asked.partition, asked.offset) == (None, None, None):
+            return Reply(await self._trace_by_id(call, int(asked.id, 16)))
+        if asked.id is not None or asked.topic is None or asked.partition is None or asked.offset is None:
+            raise invalid("The query has either `id`, or `topic`, `partition` and `offset`.")
+        return Reply(await self._trace_of(call, asked.topic, asked.partition, asked.offset))
 
-    async def _detail(
-        self, context: RequestContext, topic: str, partition: int, offset: int, preview: int
-    ) -> MessageDetail:
-        stored = await self._messages.get(context, topic, partition, offset)
-        positions, count = await self._groups.positions_at(context, topic, partition, GROUPS_SHOWN_MAX)
+    async def _trace_of(
+        self, call: Call[TraceQuery, NoBody], topic: str, partition: int, offset: int
+    ) -> Trace:
+        stored = await self._messages.get(call.context, topic, partition, offset)
+        detail = await self._detail(call.context, stored, call.query.preview)
+        whose = self._traces.whose(stored)
+        found = await self._traces.find(call.context, whose.trace_id, call.query.before)
+        found.records = [record for record in found.records if record.holds(topic, partition, offset)]
+        return self._told(whose.trace_id, detail, found, note(whose, found, self._traces))
+
+    async def _trace_by_id(self, call: Call[TraceQuery, NoBody], trace_id: int) -> Trace:
+        found = await self._traces.find(call.context, trace_id, call.query.before)
+        places = batches(found.records) if found.records else {self._traces.place(trace_id)}
+        place = places.pop() if len(places) == 1 else None
+        if place is not None:
+            try:
+                stored = await self._messages.get(call.context, *place)
+            except PenstockError as error:
+                if error.code not in _GONE:
+                    raise
+            else:
+                whose = self._traces.whose(stored)
+                # Any number is the id of some offset; only that of a batch's first message is one's trace.
+                if whose.trace_id == trace_id:
+                    detail = await self._detail(call.context, stored, call.query.preview)
+                    return self._told(trace_id, detail, found, note(whose, found, self._traces))
+        return self._told(trace_id, None, found, note_of_id(trace_id, found, self._traces))
+
+    def _told(self, trace_id: int, message: MessageDetail | None, found: FoundRecords, said: str) -> Trace:
+        return Trace(
+            message,
+            merged(message, found.records),
+            sampled=bool(found.records),
+            trace_id=f"{trace_id:032x}",
+            note=said,
+            next=found.before,
+            unreadable=found.unreadable,
+        )
+
+    async def _detail(self, context: RequestContext, stored: StoredMessage, preview: int) -> MessageDetail:
+        positions, count = await self._groups.positions_at(
+            context, stored.topic, stored.partition, GROUPS_SHOWN_MAX
+        )
         readings = [group_reading(stored, position) for position in positions]
         return detail_view(message_view(stored, self._broker.status(), preview), stored, readings, count)
 

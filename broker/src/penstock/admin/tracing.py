@@ -26,6 +26,7 @@ RULES = "/v1/tracing/rules"
 RULE = "/v1/tracing/rules/{rule}"
 SETTING = "tracing.rules"
 ENDPOINT = "tracing.endpoint"
+TOPIC = "tracing.topic.enabled"
 
 
 class TracingRoutes:
@@ -69,8 +70,8 @@ class TracingRoutes:
     async def add(self, call: Call[NoQuery, TraceRuleRequest]) -> Reply:
         """One more rule; 400 where nothing is traced, where it names nothing, or where there are too many."""
         asked = call.body
-        if not self._value(call.context, ENDPOINT):
-            raise invalid(f"this cluster traces nothing: set {ENDPOINT} first")
+        if not self._value(call.context, ENDPOINT) and self._value(call.context, TOPIC) != "true":
+            raise invalid(f"this cluster traces nothing: set {ENDPOINT} or {TOPIC} first")
         now_ms = _now_ms()
         rule = Rule(
             secrets.token_hex(8), now_ms + asked.seconds * 1000, asked.topic, asked.message_id, asked.key

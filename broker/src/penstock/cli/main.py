@@ -25,7 +25,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "produce": "Write MESSAGES to TOPIC, or each line of standard input when there are none.",
     "consume": "Print the messages of TOPIC, oldest first, one per line.",
     "message": "Look at one message, or find those of a key.",
-    "trace": "Show the way of one message: produced, stored, committed, and which groups have read it.",
+    "trace": "Show the way of one message: produced, received, stored, committed, delivered, and who has read it.",
     "topic": "List, create, describe, alter and delete topics.",
     "group": "List, describe, declare, reset and delete consumer groups.",
     "config": "Show and change the settings of a running broker.",

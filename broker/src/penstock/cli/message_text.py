@@ -117,12 +117,11 @@ GROUP_COLUMNS = ["GROUP", "READ", "POSITION", "AHEAD", "LAG", "STATE", "COMMITTE
 def timeline_lines(events: Sequence[TraceEvent]) -> list[str]:
     """One event per line, its times and names under each other."""
     rows = [
-        (time_text(event.at), event.what, printable(event.who), printable(event.detail)) for event in events
+        (time_text(event.at), *(_one_line(printable(text)) for text in (event.what, event.who, event.detail)))
+        for event in events
     ]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
     return [
-        "  ".join(
-            [*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), _one_line(row[3])]
-        )
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]])
         for row in rows
     ]

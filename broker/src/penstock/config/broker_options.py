@@ -114,7 +114,12 @@ BROKER_OPTIONS = OptionTable(
            dynamic=True, minimum=1),
     Option("tracing.endpoint", "string", "",
            "Where spans are sent: the base URL of an OpenTelemetry collector (OTLP over HTTP), like http://collector:4318; empty:"
-           " nothing is traced."),
+           " nowhere."),
+    Option("tracing.topic.enabled", "boolean", False,
+           "Whether followed batches are told to the internal topic __trace, for penstock trace: with or without a collector."),
+    Option("tracing.topic.retention.ms", "long", 86_400_000, "retention.ms of __trace, where it sets none itself.", minimum=1000),
+    Option("tracing.topic.retention.bytes", "long", 256 * _MIB, "retention.bytes of __trace, where it sets none itself.",
+           minimum=_MIB),
     Option("tracing.sampling", "double", 0.01,
            "Part of the batches without a context that are followed; a context's own flag decides where there is one.",
            dynamic=True, minimum=0, maximum=1),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from penstock.config.options import Option, OptionTable
+from penstock.tracing.record import TRACE_TOPIC
 
 # The broker's setting that stands in where a topic has none of its own.
 BROKER_DEFAULTS = {
@@ -13,6 +16,20 @@ BROKER_DEFAULTS = {
     "min.insync.replicas": "min.insync.replicas",
     "penstock.tracing.sampling": "tracing.sampling",
 }
+
+# The broker's own topics, and the settings of the broker that stand in for these.
+OWN_TOPICS: Mapping[str, Mapping[str, str]] = {
+    TRACE_TOPIC: {
+        "retention.ms": "tracing.topic.retention.ms",
+        "retention.bytes": "tracing.topic.retention.bytes",
+    }
+}
+
+
+def broker_default(topic: str, option: str) -> str | None:
+    """The broker's setting that stands in where the topic sets nothing; None where the option has a default of its own."""
+    return OWN_TOPICS.get(topic, {}).get(option) or BROKER_DEFAULTS.get(option)
+
 
 TOPIC_OPTIONS = OptionTable(
     Option(

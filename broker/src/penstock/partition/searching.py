@@ -39,11 +39,13 @@ class SearchBounds(NamedTuple):
 
 
 class Match(NamedTuple):
-    """One record with the header of its batch, and how many bytes the batch's records have decompressed."""
+    """One record with the header of its batch, and how many bytes the batch's records have decompressed. `first` is the batch's
+    first record, where one message was asked for."""
 
     header: BatchHeader
     record: Record
     uncompressed_bytes: int
+    first: Record | None = None
 
 
 class Searched(msgspec.Struct):
@@ -118,7 +120,9 @@ def _is_wanted(record: Record, header: BatchHeader, wanted: Wanted) -> bool:
 def message_at(batch: memoryview, offset: int) -> Match | None:
     """The record of that offset; None when the batch holds none there. Raises CodecError."""
     header, body = open_batch(batch)
+    first = None
     for record in records_of(header, body):
+        first = first or record
         if record.offset == offset:
-            return Match(header, record, len(body))
+            return Match(header, record, len(body), first)
     return None

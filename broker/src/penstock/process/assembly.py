@@ -28,7 +28,7 @@ from penstock.process.group_ports import LoopClock, ShardPositions
 from penstock.process.opening import MemberOpening, broker_name, other_peers
 from penstock.process.peers import LeaderAddress, LeaderRequests, PeerListener, ServedRequests
 from penstock.process.queues import http_queues, kafka_queues, member_queues
-from penstock.process.tracing import make_exporter, make_tracing
+from penstock.process.tracing import make_exporter, make_trace_topic, make_tracing
 from penstock.raft.modes import mode_named
 from penstock.replication.comparing import ComparingOptions
 from penstock.runtime.data_folder import DataFolder
@@ -48,6 +48,8 @@ from penstock.service.measuring import Measuring
 from penstock.service.messages import FindLimits, MessageServiceImpl
 from penstock.service.settings import Settings
 from penstock.service.topics import BrokerIdentity, TopicServiceImpl
+from penstock.service.trace_topic import TraceTopic
+from penstock.service.traces import TraceServiceImpl, Tracing
 from penstock.telemetry.counters import Counters
 from penstock.telemetry.logs import fields
 from penstock.telemetry.samples import Queue
@@ -93,6 +95,7 @@ class Broker:
         self._queues: list[Queue] = []
         self._description: dict[str, object] = {}
         self._span_exporter: SpanExporter | None = None
+        self._trace_topic: TraceTopic | None = None
         self._serving = ServedRequests()
 
     @property
@@ -222,6 +225,8 @@ class Broker:
         self.member.begin_leading()
         self._take_settings()
         self.groups.start()
+        if self._trace_topic is not None:
+            self._trace_topic.led()
         self._leading.set()
 
     def _take_settings(self) -> None:
@@ -308,11 +313,21 @@ class Broker:
         )
 
     def _make_tracing(self, opened: OpenedShard) -> None:
-        exporter = self._span_exporter = make_exporter(self.config, opened.meta, self.counters)
-        if exporter is not None:
-            tracing = make_tracing(exporter, opened.shard, self._settings, self.clock, opened.meta)
+        config, meta, shard = self.config, opened.meta, opened.shard
+        exporter = self._span_exporter = make_exporter(config, meta, self.counters)
+        topic = self._trace_topic = make_trace_topic(config, meta, shard, self.topics)
+        tracing = make_tracing(exporter, topic, shard, self._settings, self.clock, meta)
+        if tracing is not None:
             self.data.tracing, self.groups.tracing = tracing, tracing.reading
+        if exporter is not None:
             exporter.start()
+        self.traces = TraceServiceImpl(
+            shard.machines.catalog,
+            self._settings,
+            self.clock,
+            self.messages,
+            Tracing(meta.cluster_id, config.text("tracing.endpoint"), topic),
+        )
 
     async def _listen(self, listener: Listener) -> None:
         running: RunningListener
@@ -363,6 +378,7 @@ class Broker:
             self.broker_service,
             self.counters,
             self.messages,
+            self.traces,
             self._measuring,
             LeaderAddress(broker_name(self.config, self.member.meta), self.member, self._view),
         )
@@ -418,6 +434,9 @@ class Broker:
         self.broker_service.stopping = True
         if self.member.mastership is not None:
             self.member.mastership.stopping = True
+        if self._trace_topic is not None:
+            # While it leads: what is told later is lost.
+            await self._trace_topic.settle()
         await self._hand_over()
         # The admin listener goes last, so that probes and people see the broker stopping.
         for _, running in sorted(self._listeners, key=lambda pair: pair[0].protocol == "admin"):
@@ -426,6 +445,8 @@ class Broker:
             task.cancel()
         await asyncio.gather(*self._pulses, return_exceptions=True)
         self.groups.stop()
+        if self._trace_topic is not None:
+            self._trace_topic.close()
         await self._measuring.close()
         if self._elector is not None:
             await self._elector.close()

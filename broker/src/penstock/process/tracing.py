@@ -1,6 +1,7 @@
-"""Tracing of a broker, where its configuration asks for it: what decides, what sends, and the resource that spans name.
+"""Tracing of a broker, where its configuration asks for it: what decides, what sends, what writes, and the resource that spans name.
 
-The OpenTelemetry libraries are imported here and nowhere else, and only where `tracing.endpoint` is set.
+The OpenTelemetry libraries are imported here and nowhere else, and only where `tracing.endpoint` is set. Events go to the
+collector, to the topic `__trace`, or to both, each with a queue of its own.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from penstock.runtime.data_folder import Meta
 from penstock.runtime.shard import Shard
 from penstock.service.followed import FollowedBatches
 from penstock.service.settings import Settings
+from penstock.service.topics import TopicServiceImpl
+from penstock.service.trace_topic import TraceTopic
 from penstock.service.tracing import BrokerTracing
 from penstock.telemetry.counters import Counters
 from penstock.telemetry.logs import fields
 from penstock.telemetry.span_exporter import SpanExporter, SpanSender
 from penstock.tracing import attributes as names
-from penstock.tracing.span import Attribute
+from penstock.tracing.record import TRACE_TOPIC
+from penstock.tracing.span import Attribute, Span
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +36,7 @@ SERVICE = "penstock-broker"
 
 
 def make_exporter(config: BrokerConfig, meta: Meta, counters: Counters) -> SpanExporter | None:
-    """None where nothing is to be traced. Raises OSError with a sentence where spans could never be sent."""
+    """None where no spans are to be sent. Raises OSError with a sentence where spans could never be sent."""
     endpoint = config.text("tracing.endpoint")
     if not endpoint:
         return None
@@ -41,13 +45,40 @@ def make_exporter(config: BrokerConfig, meta: Meta, counters: Counters) -> SpanE
     return exporter
 
 
+def make_trace_topic(
+    config: BrokerConfig, meta: Meta, shard: Shard, topics: TopicServiceImpl
+) -> TraceTopic | None:
+    """None where events are not to be kept."""
+    if not config.value("tracing.topic.enabled"):
+        return None
+    logger.info(
+        "keeping events of followed batches",
+        extra=fields(topic=TRACE_TOPIC, sampling=config.value("tracing.sampling")),
+    )
+    return TraceTopic(shard, lambda: topics.make_own(TRACE_TOPIC), broker_name(config, meta))
+
+
 def make_tracing(
-    exporter: SpanExporter, shard: Shard, settings: Settings, clock: Clock, meta: Meta
-) -> BrokerTracing:
-    """What the use-cases are given."""
+    exporter: SpanExporter | None,
+    topic: TraceTopic | None,
+    shard: Shard,
+    settings: Settings,
+    clock: Clock,
+    meta: Meta,
+) -> BrokerTracing | None:
+    """What the use-cases are given; None where nobody wants to know."""
+    takers = [taker.emit for taker in (exporter, topic) if taker is not None]
+    if not takers:
+        return None
     batches = FollowedBatches(settings, clock, shard.counters.tracing, meta.cluster_id, meta.shard_id)
     chance = random.Random()
-    return BrokerTracing(shard, batches, exporter.emit, time.time_ns, lambda: chance.getrandbits(64) or 1)
+
+    def both(span: Span) -> None:
+        for emit in takers:
+            emit(span)
+
+    emit = takers[0] if len(takers) == 1 else both
+    return BrokerTracing(shard, batches, emit, time.time_ns, lambda: chance.getrandbits(64) or 1)
 
 
 def resource(config: BrokerConfig, meta: Meta) -> dict[str, Attribute]:

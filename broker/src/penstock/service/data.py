@@ -96,6 +96,11 @@ class DataServiceImpl:
         if item.records is None:
             raise PenstockError(ErrorCode.INVALID_RECORD, "the request holds no record batch")
         settings = self._settings.topic(item.topic)
+        if settings.own:
+            raise PenstockError(
+                ErrorCode.INVALID_TOPIC_EXCEPTION,
+                f"topic {item.topic} is the brokers' own: clients may read it, and not write to it",
+            )
         if settings.min_in_sync > self._shard.in_sync_count:
             raise PenstockError(
                 ErrorCode.NOT_ENOUGH_REPLICAS,

@@ -208,10 +208,11 @@ class FollowedBatches:
         return found
 
     def _named_by_rule(self, settings: TopicSettings, seen: Seen) -> bool:
-        if not settings.trace_rules:
-            return False
-        now_ms = self._clock.now_ms()
-        return any(
-            rule.expires_at_ms > now_ms and rule.fits(seen.message_id, seen.key)
-            for rule in settings.trace_rules
-        )
+        return bool(settings.trace_rules) and named_by_rule(settings, seen, self._clock.now_ms())
+
+
+def named_by_rule(settings: TopicSettings, seen: Seen, now_ms: int) -> bool:
+    """Whether a rule of the topic names a batch whose first record says this."""
+    return any(
+        rule.expires_at_ms > now_ms and rule.fits(seen.message_id, seen.key) for rule in settings.trace_rules
+    )

@@ -68,8 +68,13 @@ class Looking:
         except CodecError:
             self._counters.unreadable += 1
             return NOTHING
-        message_id = next((value for name, value in headers if name in MESSAGE_ID_HEADERS), None)
-        return Seen(context_in(headers), text_of(message_id, MESSAGE_ID_BYTES_MAX), first.key)
+        return seen_in(first.key, headers)
+
+
+def seen_in(key: bytes | None, headers: tuple[tuple[str, bytes | None], ...]) -> Seen:
+    """What a first record says."""
+    message_id = next((value for name, value in headers if name in MESSAGE_ID_HEADERS), None)
+    return Seen(context_in(headers), text_of(message_id, MESSAGE_ID_BYTES_MAX), key)
 
 
 def text_of(value: bytes | None, bytes_max: int) -> str | None:

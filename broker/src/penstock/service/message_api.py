@@ -14,7 +14,8 @@ from penstock.service.context import RequestContext
 
 class StoredMessage(msgspec.Struct, frozen=True):
     """One record where it stands. `header` is its batch's, whose records have `uncompressed_bytes`; `epoch` is the shard's leadership
-    that appended it. The partition's bounds are as of the answer: offsets below `high_watermark` are committed."""
+    that appended it. The partition's bounds are as of the answer: offsets below `high_watermark` are committed. `first` is the batch's
+    first record, which decides about its trace; a search leaves it out."""
 
     topic: str
     partition: int
@@ -25,6 +26,7 @@ class StoredMessage(msgspec.Struct, frozen=True):
     log_start: int
     high_watermark: int
     end_offset: int
+    first: Record | None = None
 
     @property
     def committed(self) -> bool:

@@ -229,6 +229,7 @@ def _stored(place: Partition, match: Match) -> StoredMessage:
         place.log_start,
         place.high_watermark,
         place.end_offset,
+        match.first,
     )
 
 

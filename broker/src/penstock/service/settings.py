@@ -12,7 +12,7 @@ import msgspec
 from penstock.catalog.topics import Catalog
 from penstock.config.broker_options import BROKER_OPTIONS
 from penstock.config.options import Option, Value
-from penstock.config.topic_options import BROKER_DEFAULTS, TOPIC_OPTIONS
+from penstock.config.topic_options import OWN_TOPICS, TOPIC_OPTIONS, broker_default
 from penstock.replication.leaving import Demand
 from penstock.service.api import ConfigEntry
 from penstock.tracing.rules import Rule, parse_rules
@@ -22,7 +22,7 @@ from penstock.tracing.sampling import ratio_bound
 class TopicSettings(msgspec.Struct, frozen=True):
     """A topic's effective settings, as the data path needs them. -1 retention means no bound; `trace_bound` is the sampling
     ratio as `penstock.tracing.sampling` wants it, `trace_rules` are those that may name the topic's messages, and
-    `trace_rules_change` counts changes of all rules."""
+    `trace_rules_change` counts changes of all rules. `own`: the broker's own topic, to which clients do not write."""
 
     max_message_bytes: int
     log_append_time: bool
@@ -33,6 +33,7 @@ class TopicSettings(msgspec.Struct, frozen=True):
     trace_bound: int
     trace_rules: tuple[Rule, ...]
     trace_rules_change: int
+    own: bool
 
 
 class Settings:
@@ -104,7 +105,11 @@ class Settings:
         own = TOPIC_OPTIONS.parse(topic.config) if topic is not None else {}
 
         def value(option: str) -> Value:
-            return own[option] if option in own else self.broker(BROKER_DEFAULTS[option])
+            if option in own:
+                return own[option]
+            default = broker_default(name, option)
+            assert default is not None
+            return self.broker(default)
 
         return TopicSettings(
             max_message_bytes=int(value("max.message.bytes")),
@@ -112,10 +117,11 @@ class Settings:
             retention_ms=int(value("retention.ms")),
             retention_bytes=int(value("retention.bytes")),
             min_in_sync=int(value("min.insync.replicas")),
-            traced=bool(own.get("penstock.tracing", True)),
+            traced=name not in OWN_TOPICS and bool(own.get("penstock.tracing", True)),
             trace_bound=ratio_bound(float(value("penstock.tracing.sampling"))),
             trace_rules=tuple(rule for rule in self._rules if rule.topic in ("", name)),
             trace_rules_change=self._rules_change,
+            own=name in OWN_TOPICS,
         )
 
     # --- descriptions ----------------------------------------------------------------------------
@@ -147,15 +153,15 @@ class Settings:
         found.append((option.name, option.show(option.default), "default"))
         return found
 
-    def describe_topic(self, config: Mapping[str, str]) -> list[ConfigEntry]:
-        """Every topic setting with its value and where it comes from; `config` is what the topic sets."""
+    def describe_topic(self, name: str, config: Mapping[str, str]) -> list[ConfigEntry]:
+        """Every setting of a topic with its value and where it comes from; `config` is what the topic sets."""
         self._refresh()
         entries = []
         for option in TOPIC_OPTIONS.options.values():
             synonyms: list[tuple[str, str | None, str]] = []
             if option.name in config:
                 synonyms.append((option.name, config[option.name], "topic"))
-            broker_name = BROKER_DEFAULTS.get(option.name)
+            broker_name = broker_default(name, option.name)
             if broker_name is not None:
                 synonyms.extend(self._broker_synonyms(BROKER_OPTIONS[broker_name]))
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -20,7 +21,7 @@ from penstock.catalog.topics import (
 )
 from penstock.config.broker_options import BROKER_OPTIONS
 from penstock.config.options import OptionError, OptionTable
-from penstock.config.topic_options import TOPIC_OPTIONS
+from penstock.config.topic_options import OWN_TOPICS, TOPIC_OPTIONS
 from penstock.model.commands import Command
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.runtime.clock import Clock
@@ -109,7 +110,7 @@ class TopicServiceImpl:
         if topic is not None:
             return self._describe(topic)
         try:
-            if create and self._settings.broker("auto.create.topics.enable"):
+            if create and name not in OWN_TOPICS and self._settings.broker("auto.create.topics.enable"):
                 await self._create([NewTopic(name)])
                 return self._describe(self._catalog.topics.committed[name])
             self._catalog.require(name)
@@ -189,7 +190,13 @@ class TopicServiceImpl:
             await wait
         return outcomes
 
+    def make_own(self, name: str) -> asyncio.Future[None]:
+        """Makes one of the broker's own topics, with one partition; done when it is committed. Raises PenstockError."""
+        created = self._catalog.decide_create(name, os.urandom(16), 1, {}, self._clock.now_ms())
+        return self._shard.propose([created, *opened(partition_states(created.topic))])
+
     def _decide_create(self, new: NewTopic) -> TopicCreated:
+        _check_not_own(new.name)
         config = _checked(
             TOPIC_OPTIONS, {name: value for name, value in new.config.items() if value is not None}
         )
@@ -246,7 +253,7 @@ class TopicServiceImpl:
             topic_id=topic.topic_id,
             partitions=len(topic.partitions),
             replication_factor=self._identity.replicas(),
-            config=self._settings.describe_topic(topic.config),
+            config=self._settings.describe_topic(topic.name, topic.config),
         )
 
     async def delete_topics(
@@ -298,6 +305,7 @@ class TopicServiceImpl:
                         ErrorCode.INVALID_PARTITIONS,
                         f"a topic has at most {PARTITIONS_PER_TOPIC_MAX} partitions",
                     )
+                _check_not_own(name)
                 added = self._catalog.decide_grow(name, count)
                 self._check_shard_room(count - len(self._catalog.require(name).partitions))
                 if not validate_only:
@@ -357,11 +365,11 @@ class TopicServiceImpl:
                     place.epoch_base + self._shard.epoch,
                 )
             )
-        return self._summary(topic), details, self._settings.describe_topic(topic.config)
+        return self._summary(topic), details, self._settings.describe_topic(topic.name, topic.config)
 
     def describe_topic_config(self, context: RequestContext, name: str) -> list[ConfigEntry]:
         """See `TopicService.describe_topic_config`."""
-        return self._settings.describe_topic(self._catalog.require(name).config)
+        return self._settings.describe_topic(name, self._catalog.require(name).config)
 
     def describe_broker_config(self, context: RequestContext) -> list[ConfigEntry]:
         """See `TopicService.describe_broker_config`."""
@@ -409,6 +417,14 @@ class TopicServiceImpl:
 
 async def _ignore(_: str) -> None:
     return None
+
+
+def _check_not_own(name: str) -> None:
+    if name in OWN_TOPICS:
+        raise PenstockError(
+            ErrorCode.INVALID_TOPIC_EXCEPTION,
+            f"{name} is the brokers' own topic: they make it with one partition when they need it",
+        )
 
 
 def _altered(

@@ -137,6 +137,12 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
             "Spans that nobody got: the queue was full, or the collector did not take them.",
             "reason",
         ),
+        _counter("trace_events_written", "Events of followed batches that were written to __trace."),
+        _counter(
+            "trace_events_dropped",
+            "Events that were not written to __trace: the queue was full, or the log did not take them.",
+            "reason",
+        ),
         _counter("trace_batches_skipped", "Batches that were not followed because too many were already."),
         _counter("trace_looks", "Batches looked into for a context, by what came of it.", "result"),
     ),

@@ -75,4 +75,5 @@ class MemoryMessages:
             kept.log_start,
             end - self.uncommitted,
             end,
+            match.first,
         )

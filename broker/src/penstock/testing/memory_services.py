@@ -49,6 +49,7 @@ from penstock.telemetry.counters import Counters
 from penstock.telemetry.samples import GroupSample, Samples, TopicSample
 from penstock.testing.memory_messages import MemoryMessages
 from penstock.testing.memory_topics import BROKER_NAME, CLUSTER_ID, MemoryTopic, MemoryTopics
+from penstock.testing.memory_traces import MemoryTraces
 
 
 class MemoryData:
@@ -424,6 +425,7 @@ class MemoryServices:
         self.groups = MemoryGroups(self.topics)
         self.broker = MemoryBroker()
         self.messages = MemoryMessages(self.topics)
+        self.traces = MemoryTraces()
         self.counters = Counters()
         self.leader: LeaderHttp = AlwaysLeads()
 
@@ -437,6 +439,7 @@ class MemoryServices:
             broker=self.broker,
             counters=self.counters,
             messages=self.messages,
+            traces=self.traces,
             measured=MemoryMeasured(self.topics, self.groups),
             leader=self.leader,
         )

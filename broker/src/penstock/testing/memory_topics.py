@@ -73,6 +73,7 @@ class MemoryTopics:
         self.retention_ms: str | None = None
         self.trace_rules = ""
         self.trace_endpoint = "http://collector:4318"
+        self.trace_topic = False
         self.not_available = 0
 
     def get(self, name: str) -> MemoryTopic:
@@ -182,7 +183,7 @@ class MemoryTopics:
         return self._summary(topic), details, [entry]
 
     def describe_broker_config(self, context: RequestContext) -> list[ConfigEntry]:
-        """Two dynamic settings and two static ones."""
+        """Two dynamic settings and three static ones."""
         default = ("log.retention.ms", "604800000", "default")
         dynamic = ConfigEntry(
             "log.retention.ms",
@@ -203,7 +204,11 @@ class MemoryTopics:
         endpoint = ConfigEntry(
             "tracing.endpoint", self.trace_endpoint, "default", "string", "Where spans go.", read_only=True
         )
-        return [dynamic, static, rules, endpoint]
+        kept = str(self.trace_topic).lower()
+        topic = ConfigEntry(
+            "tracing.topic.enabled", kept, "default", "boolean", "Whether events are kept.", read_only=True
+        )
+        return [dynamic, static, rules, endpoint, topic]
 
     async def alter_topic_config(
         self,

@@ -30,6 +30,9 @@ _TRACE = b"penstock-trace"
 _SPANS = b"penstock-spans"
 _LOW = (1 << 64) - 1
 _HIGH = _LOW << 64
+# SplitMix64's factors, and what undoes a multiplication by them.
+_FACTOR_1, _FACTOR_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_INVERSE_1, _INVERSE_2 = pow(_FACTOR_1, -1, 1 << 64), pow(_FACTOR_2, -1, 1 << 64)
 SEED_BYTES = 16
 CLUSTER_ID_BYTES_MAX = 0xFFFF
 
@@ -52,9 +55,21 @@ def partition_seed(cluster_id: str, topic_id: bytes, partition: int) -> int:
 def derived_trace_id(seed: int, base_offset: int) -> int:
     """The trace id of a batch whose producer sent none: 128 bits, never 0."""
     low = (seed + base_offset) & _LOW
-    low = (low ^ low >> 30) * 0xBF58476D1CE4E5B9 & _LOW
-    low = (low ^ low >> 27) * 0x94D049BB133111EB & _LOW
+    low = (low ^ low >> 30) * _FACTOR_1 & _LOW
+    low = (low ^ low >> 27) * _FACTOR_2 & _LOW
     return seed & _HIGH | low ^ low >> 31 or 1
+
+
+def derived_offset(seed: int, trace_id: int) -> int | None:
+    """The base offset whose trace this would be in the partition with this seed: `derived_trace_id` backwards. None where it is
+    none of the partition's."""
+    if (trace_id ^ seed) & _HIGH:
+        return None
+    low = trace_id & _LOW
+    low = (low ^ low >> 31 ^ low >> 62) * _INVERSE_2 & _LOW
+    low = (low ^ low >> 27 ^ low >> 54) * _INVERSE_1 & _LOW
+    offset = ((low ^ low >> 30 ^ low >> 60) - seed) & _LOW
+    return offset if offset < 1 << 63 else None
 
 
 def derived_span_ids(seed: int, base_offset: int, epoch: int) -> SpanIds:

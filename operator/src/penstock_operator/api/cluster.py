@@ -146,7 +146,7 @@ class Http(Model, frozen=True, kw_only=True):
 
 
 class Tracing(Model, frozen=True, kw_only=True):
-    """OpenTelemetry traces of messages, sent by the brokers."""
+    """Following messages: OpenTelemetry traces that the brokers send, events that they keep, or both."""
 
     endpoint: Annotated[
         Text | None,
@@ -166,6 +166,12 @@ class Tracing(Model, frozen=True, kw_only=True):
             description="Share of batches without a context of their own that are traced, 0 to 1. Default: 0.01."
         ),
     ] = None
+    topic: Annotated[
+        bool,
+        Meta(
+            description="Keep the events of followed messages in the brokers' own topic __trace, for penstock trace. Default: false."
+        ),
+    ] = False
 
 
 class NetworkPolicy(Model, frozen=True, kw_only=True):

@@ -208,9 +208,10 @@ CLUSTER_RULES: Final = (
     Rule(
         name="cluster-tracing",
         path="spec.tracing",
-        cel="has(self.endpoint)",
-        message="tracing.endpoint is missing, so nothing would be traced: write the collector's address, or leave tracing out",
-        holds=lambda new, _: "endpoint" in new,
+        cel="has(self.endpoint) || (has(self.topic) && self.topic)",
+        message="tracing.endpoint is missing, so nothing would be traced: write the collector's address, or topic: true, or leave"
+        " tracing out",
+        holds=lambda new, _: "endpoint" in new or new.get("topic") is True,
     ),
     Rule(
         name="cluster-tracing-endpoint",

@@ -67,13 +67,16 @@ OWNED_BY_FIELDS: Final = {
     "log.disk.bytes": "spec.storage.size",
     "tracing.endpoint": "spec.tracing.endpoint",
     "tracing.sampling": "spec.tracing.sampling",
+    "tracing.topic.enabled": "spec.tracing.topic",
     TRACING_HEADERS: "spec.tracing.headersSecret",
     TRACING_RULES: "the broker's /v1/tracing/rules",
 }
 # What people switch on at a broker for a time: that no spec says so is no reason to take it back.
 OF_RUN_TIME: Final = frozenset({TRACING_RULES})
 # Fields that a spec can lose again; brokers are told nothing of them then, so that an older release understands its file.
-OPTIONAL: Final = frozenset({"tracing.endpoint", "tracing.sampling", TRACING_HEADERS})
+OPTIONAL: Final = frozenset(
+    {"tracing.endpoint", "tracing.sampling", "tracing.topic.enabled", TRACING_HEADERS}
+)
 
 
 class BrokerIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,12 +139,16 @@ def _master_settings(spec: MessageClusterSpec) -> dict[str, Any]:
 
 
 def _tracing_settings(spec: MessageClusterSpec) -> dict[str, Any]:
-    """Where spans go and of how many batches. The file of headers is where the Secret is mounted, which its pod knows."""
+    """Where events go and of how many batches. The file of headers is where the Secret is mounted, which its pod knows."""
     tracing = spec.tracing
-    if tracing is None or tracing.endpoint is None:
+    if tracing is None or (tracing.endpoint is None and not tracing.topic):
         return {}
-    sampling = {} if tracing.sampling is None else {"tracing.sampling": tracing.sampling}
-    return {"tracing.endpoint": tracing.endpoint, **sampling}
+    asked = {
+        "tracing.endpoint": tracing.endpoint,
+        "tracing.sampling": tracing.sampling,
+        "tracing.topic.enabled": tracing.topic or None,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def copies_to_keep(spec: MessageClusterSpec, whole: int) -> int | None:
