@@ -10,7 +10,7 @@ the one that both know, and one that knows less than the shard uses is refused b
 | 1 | the commands of the first replicated shards |
 | 2 | announcements say where HTTP listeners are bound; replicas compare hashes of their state |
 | 3 | the number of brokers that the shard should have stands in its log |
-| 4 | queue groups |
+| 4 | groups of mode `queue` lease their messages one by one |
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ FEATURE_LEVEL = 4
 HTTP_ANNOUNCED_LEVEL = 2
 STATE_HASHED_LEVEL = 2
 RESIZED_LEVEL = 3
-QUEUES_LEVEL = 4
 
 
 def level_to_raise(
