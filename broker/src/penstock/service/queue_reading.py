@@ -52,9 +52,10 @@ class Place(NamedTuple):
 
 class ReadRecords(msgspec.Struct):
     """What became of offsets that were asked for: `left` did not fit, `gone` are no longer in the log (or never were
-    messages), `unreadable` cannot be taken apart."""
+    messages), `unreadable` cannot be taken apart. `size_bytes` is that of the records, about."""
 
     found: list[Record] = []
+    size_bytes: int = 0
     left: list[int] = []
     gone: list[int] = []
     unreadable: list[int] = []
@@ -84,12 +85,12 @@ class QueueReader:
     async def read(self, place: Place, offsets: Iterable[int], bytes_max: int) -> ReadRecords:
         """The records at these offsets, which ascend, as far as they fit into `bytes_max` bytes of keys and values (the first
         comes whatever its size). Raises PenstockError where nothing can be read now."""
-        result, size = ReadRecords(), 0
+        result = ReadRecords()
         # Whoever waits for the same batch finds it taken apart.
         turn = self._turns.setdefault(place.key, asyncio.Lock())
         async with turn:
             for offset in offsets:
-                if result.found and size >= bytes_max:
+                if result.found and result.size_bytes >= bytes_max:
                     result.left.append(offset)
                     continue
                 batch = self._kept(place.key, offset) or await self._load(place, offset)
@@ -103,7 +104,7 @@ class QueueReader:
                     result.gone.append(offset)
                     continue
                 result.found.append(record)
-                size += _size(record)
+                result.size_bytes += _size(record)
         if not turn.locked() and self._turns.get(place.key) is turn:
             del self._turns[place.key]
         return result

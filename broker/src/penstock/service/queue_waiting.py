@@ -28,9 +28,9 @@ class LeaseKind(NamedTuple):
 
 
 class WaitingLease:
-    """One request for messages. It waits, then its grants are on their way to being committed, then `future` is done."""
+    """One request for messages. It waits, then what it was granted is on its way to being committed, then `future` is done."""
 
-    __slots__ = ("_error", "_granted", "_open", "future", "kind", "messages_max", "timer", "tried", "wait_ms")
+    __slots__ = ("future", "kind", "messages_max", "timer", "tried", "wait_ms")
 
     def __init__(self, kind: LeaseKind, messages_max: int, wait_ms: int) -> None:
         self.kind = kind
@@ -39,30 +39,16 @@ class WaitingLease:
         self.tried = False
         self.timer: TimerHandle | None = None
         self.future: asyncio.Future[list[Granted]] = asyncio.get_running_loop().create_future()
-        self._open = 0
-        self._granted: list[Granted] = []
-        self._error: PenstockError | None = None
 
-    def promise(self) -> None:
-        """One more grant is on its way."""
-        self._open += 1
-
-    def settle(self, granted: Granted, error: PenstockError | None) -> list[Granted]:
-        """A grant is committed, or not. What nobody waits for any more is returned, to be given back."""
-        self._open -= 1
-        if error is None:
-            self._granted.append(granted)
-        else:
-            self._error = error
-        if self._open:
+    def settle(self, hand: list[Granted], error: PenstockError | None) -> list[Granted]:
+        """Its grants are committed, or not. What nobody waits for any more is returned, to be given back."""
+        if error is not None:
+            self.fail(error)
             return []
         self.stop_timer()
         if self.future.done():
-            return self._granted
-        if self._granted or self._error is None:
-            self.future.set_result(self._granted)
-        else:
-            self.future.set_exception(self._error)
+            return hand
+        self.future.set_result(hand)
         return []
 
     def end(self) -> None:
