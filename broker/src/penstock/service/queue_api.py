@@ -53,18 +53,6 @@ class ReceiptResult(NamedTuple):
     message: str = ""
 
 
-class QueueStatus(msgspec.Struct):
-    """A queue group in numbers. `lag` is what is not settled, `oldest_ms` the timestamp of the oldest of it (None: not known,
-    or nothing is left), `dead_letters` how many there ever were."""
-
-    in_flight: int = 0
-    waiting: int = 0
-    dead_letters: int = 0
-    lag: int = 0
-    oldest_ms: int | None = None
-    window_full: bool = False
-
-
 class QueueService(Protocol):
     """Leasing and settling. Every answer is given once what it says is committed; each raises PenstockError where the whole
     request cannot be served."""
