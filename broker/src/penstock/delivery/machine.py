@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
-import msgspec
-
 from penstock.delivery.commands import (
     QueueBuried,
     QueueCommand,
