@@ -14,61 +14,7 @@ from penstock.model.errors import ErrorCode, PenstockError
 from penstock.service.context import RequestContext
 from penstock.service.group_api import GroupService, JoinRequest, JoinResult, OffsetToCommit, SyncRequest
 from penstock.service.groups import ConsumerGroups
-
-
-class FakeTimer:
-    def __init__(self, at_ms: float, callback: Callable[[], None]) -> None:
-        self.at_ms = at_ms
-        self.callback: Callable[[], None] | None = callback
-
-    def cancel(self) -> None:
-        self.callback = None
-
-
-class FakeClock:
-    """Time moves in `advance` alone; wall and monotonic time differ by a constant."""
-
-    WALL_MS = 1_700_000_000_000
-
-    def __init__(self) -> None:
-        self.ms = 0.0
-        self.timers: list[FakeTimer] = []
-
-    def now_ms(self) -> int:
-        return self.WALL_MS + int(self.ms)
-
-    def monotonic_ms(self) -> int:
-        return int(self.ms)
-
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> FakeTimer:
-        timer = FakeTimer(self.ms + seconds * 1000, callback)
-        self.timers.append(timer)
-        return timer
-
-    @property
-    def pending(self) -> list[FakeTimer]:
-        return [timer for timer in self.timers if timer.callback is not None]
-
-    async def advance(self, ms: float) -> None:
-        end = self.ms + ms
-        while True:
-            await settle()
-            due = min(self.pending, key=lambda timer: timer.at_ms, default=None)
-            if due is None or due.at_ms > end:
-                break
-            self.ms = max(self.ms, due.at_ms)
-            callback, due.callback = due.callback, None
-            self.timers.remove(due)
-            assert callback is not None
-            callback()
-        self.ms = end
-        await settle()
-
-
-async def settle() -> None:
-    """Lets everything that is ready run."""
-    for _ in range(10):
-        await asyncio.sleep(0)
+from penstock.testing.virtual_time import FakeClock
 
 
 class FakeLog:
@@ -127,6 +73,9 @@ class FakePositions:
 
     def high_watermark(self, topic: str, partition: int) -> int:
         return self.topics[topic][partition][1]
+
+    async def timestamp_at(self, topic: str, partition: int, offset: int) -> int:
+        return -1
 
     async def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int:
         if self.on_lookup is not None:

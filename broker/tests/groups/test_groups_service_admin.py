@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from groups_harness import assignment
-from groups_service_fakes import CONTEXT, NO_QUORUM, House, at, settle
+from groups_service_fakes import CONTEXT, NO_QUORUM, House, at
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.service.group_api import LeavingMember, OffsetReset, StartPosition
+from penstock.testing.virtual_time import settle
 
 EARLIEST, LATEST = StartPosition(at="earliest"), StartPosition(at="latest")
 

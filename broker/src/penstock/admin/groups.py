@@ -31,8 +31,8 @@ from penstock.service.group_api import StartPosition
 
 if TYPE_CHECKING:
     from penstock.listeners.http.services import HttpServices
-    from penstock.service.group_api import QueueDetail
     from penstock.service.context import RequestContext
+    from penstock.service.group_api import QueueDetail
 
 GROUPS = "/v1/groups"
 GROUP = "/v1/groups/{group}"
@@ -106,9 +106,7 @@ class GroupRoutes:
         group, asked = call.path["group"], call.body
         start = start_position("start", asked.start)
         settings = queue_settings(asked)
-        created = await self._groups.declare(
-            call.context, group, asked.mode, asked.topics, start, settings
-        )
+        created = await self._groups.declare(call.context, group, asked.mode, asked.topics, start, settings)
         return Reply(await self._detail(call.context, group), status=201 if created else 200)
 
     async def reset(self, call: Call[NoQuery, GroupReset]) -> Reply:

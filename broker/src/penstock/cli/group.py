@@ -132,10 +132,15 @@ def _show_queue(queue: QueueGroup) -> None:
     "--max-deliveries", type=int, help="Queue: how often a message is handed out before it is given up [16]."
 )
 @click.option(
-    "--backoff", type=DURATION, metavar="DURATION", help="Queue: how long a message waits that failed once [10s]."
+    "--backoff",
+    type=DURATION,
+    metavar="DURATION",
+    help="Queue: how long a message waits that failed once [10s].",
 )
 @click.option("--backoff-max", type=DURATION, metavar="DURATION", help="Queue: the longest such wait [2h].")
-@click.option("--dead-letters", metavar="TOPIC", help="Queue: where messages go that are given up [NAME.dlq].")
+@click.option(
+    "--dead-letters", metavar="TOPIC", help="Queue: where messages go that are given up [NAME.dlq]."
+)
 @admin_server_option
 @json_option
 def declare(
@@ -162,9 +167,7 @@ def declare(
     body: dict[str, Any] = {"mode": mode, "topics": list(topics), "start": position("--start", start)}
     body |= _given(
         lease=_given(durationMs=lease, maxInFlight=max_in_flight),
-        retry=_given(
-            maxDeliveries=max_deliveries, backoff=_given(initialMs=backoff, maxMs=backoff_max)
-        ),
+        retry=_given(maxDeliveries=max_deliveries, backoff=_given(initialMs=backoff, maxMs=backoff_max)),
         deadLetter=_given(topicName=dead_letters),
     )
     answer = run_async(_request(admin, "PUT", path("groups", name), body))

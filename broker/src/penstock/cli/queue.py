@@ -18,14 +18,12 @@ from penstock.listeners.http.queue_models import LeasedMessage, LeaseReply, Rece
 EXIT_REFUSED: Final = 1
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[int]):
     """A duration such as 30s or 5m, as milliseconds."""
 
     name = "duration"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Fails with a sentence."""
         if isinstance(value, int):
             return value
@@ -44,7 +42,12 @@ DURATION: Final = Duration()
     "--max", "most", type=click.IntRange(1, 1000), default=1, show_default=True, help="Messages at most."
 )
 @click.option(
-    "--wait", type=DURATION, default="0s", show_default=True, metavar="DURATION", help="How long to wait for one."
+    "--wait",
+    type=DURATION,
+    default="0s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long to wait for one.",
 )
 @click.option(
     "--for",
@@ -89,9 +92,7 @@ def lease(
 
 async def _post(server: str, group: str, what: str, body: object, wait_seconds: float = 0) -> bytes:
     async with HttpClient(server) as client:
-        return await client.request(
-            "POST", path("groups", group, what), body=body, wait_seconds=wait_seconds
-        )
+        return await client.request("POST", path("groups", group, what), body=body, wait_seconds=wait_seconds)
 
 
 def _line(message: LeasedMessage) -> str:

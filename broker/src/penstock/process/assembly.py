@@ -23,7 +23,7 @@ from penstock.listeners.http.services import HttpServices
 from penstock.listeners.kafka.limits import KafkaLimits
 from penstock.listeners.kafka.server import KafkaListener
 from penstock.listeners.kafka.services import KafkaServices
-from penstock.model.commands import Command
+from penstock.model.commands import Command, StateMachine
 from penstock.process.electing import make_elector
 from penstock.process.group_ports import LoopClock, ShardPositions
 from penstock.process.opening import MemberOpening, broker_name, other_peers
@@ -113,7 +113,7 @@ class Broker:
         self._folder = DataFolder(self.config.data)
         self._threads = Threads(asyncio.get_running_loop())
         self._groups_machine, self._queues_machine = GroupsMachine(), QueuesMachine()
-        machines = [self._groups_machine, self._queues_machine]
+        machines: list[StateMachine] = [self._groups_machine, self._queues_machine]
         opening = MemberOpening(
             self.config, self._folder, self._threads, self.counters, machines, self._on_fatal
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from penstock.runtime.clock import Clock
 from penstock.partition.partition import Partition
+from penstock.runtime.clock import Clock
 from penstock.runtime.shard import Shard
 from penstock.service.cluster import ClusterView
 from penstock.service.positions import PositionLookup

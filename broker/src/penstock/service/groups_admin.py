@@ -245,7 +245,9 @@ class GroupAdministration:
     def _queue_positions(self, group: str) -> list[PartitionPosition]:
         """Up to where everything is settled, and how many messages are not."""
         found = []
-        for queue in sorted(self._registry.queues.queues(group), key=lambda each: (each.topic, each.partition)):
+        for queue in sorted(
+            self._registry.queues.queues(group), key=lambda each: (each.topic, each.partition)
+        ):
             count = self._positions.partition_count(queue.topic)
             if count is None or queue.partition >= count:
                 continue

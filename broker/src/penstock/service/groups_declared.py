@@ -252,9 +252,7 @@ class GroupDeclarations:
         return resolved
 
 
-def _moved(
-    group: str, mode: str, now_ms: int, positions: Mapping[TopicPartition, int]
-) -> list[Command]:
+def _moved(group: str, mode: str, now_ms: int, positions: Mapping[TopicPartition, int]) -> list[Command]:
     """The commands that put a group to these positions."""
     if mode == QUEUE_MODE:
         return [

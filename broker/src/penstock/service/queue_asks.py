@@ -14,9 +14,7 @@ from penstock.delivery.deciding import Receipt
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.service.queue_api import ReceiptResult
 
-LOST = (
-    "The message is not held under this receipt: its lease ran out, or it was settled or given back before. Lease again."
-)
+LOST = "The message is not held under this receipt: its lease ran out, or it was settled or given back before. Lease again."
 UNKNOWN = "This is no receipt of a message of this group: send one as it came with the message."
 
 

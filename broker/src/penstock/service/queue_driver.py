@@ -158,11 +158,7 @@ class QueueDriver:
             return
         settings = self._house.settings(self.group)
         if settings is None:
-            gone = PenstockError(
-                ErrorCode.GROUP_ID_NOT_FOUND, f"The queue group {self.group!r} was deleted."
-            )
-            self.stop(gone)
-            return
+            return  # The group is being deleted, and then this is stopped.
         now_ms = self._house.time.now_ms()
         if self._time_came:
             self._expire(settings, now_ms)
@@ -252,9 +248,7 @@ class QueueDriver:
                 accepted.append(asked)
         return accepted
 
-    def _decided(
-        self, verb: Verb, accepted: Sequence[Asked], commands: Sequence[QueueCommand]
-    ) -> Outcome:
+    def _decided(self, verb: Verb, accepted: Sequence[Asked], commands: Sequence[QueueCommand]) -> Outcome:
         def done(error: PenstockError | None) -> None:
             for asked in accepted:
                 if error is None:
@@ -294,6 +288,8 @@ class QueueDriver:
             if error is None:
                 self._house.counters.expired += messages
                 self._on_dying()
+                # More may have run out than one decision takes.
+                self._time_came = True
 
         return done
 

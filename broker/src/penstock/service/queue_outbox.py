@@ -18,7 +18,7 @@ import msgspec
 
 from penstock.codec.records import BatchOptions, Record, build_batch
 from penstock.delivery.commands import QueueBuried, QueueProducerAssigned
-from penstock.delivery.machine import DeadLetter
+from penstock.delivery.messages import DeadLetter
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.service.api import AppendResult, DataService, NewTopic, ProduceBatches, TopicService
 from penstock.service.context import RequestContext
@@ -126,7 +126,7 @@ class Outbox:
     async def _write(self, topic: str, batches: Sequence[tuple[bytes, bytes]]) -> int:
         """How many, from the first on, are committed. Raises PenstockError when not even one is. Each is (the batch, the same
         without what may make it too large)."""
-        writes: list[Awaitable[list[AppendResult]]] = []
+        writes: list[asyncio.Future[list[AppendResult]]] = []
         for batch, smaller in batches:
             write = self._produce(topic, batch)
             if _refusal(write) is ErrorCode.MESSAGE_TOO_LARGE:
@@ -157,7 +157,9 @@ class Outbox:
         return (
             build_batch([_buried(self._group, letter, original, problem)], 0, options),
             build_batch(
-                [_buried(self._group, letter, None, "the message is larger than the topic allows")], 0, options
+                [_buried(self._group, letter, None, "the message is larger than the topic allows")],
+                0,
+                options,
             ),
         )
 

@@ -109,8 +109,13 @@ class QueueGroups:
     def changed(self, group: str) -> None:
         """The group was declared, reset or deleted, and that is committed."""
         found = self._groups.get(group)
-        if found is not None:
+        if found is None:
+            return
+        if self._house.settings(group) is not None:
             found.driver.resume()
+        else:
+            del self._groups[group]
+            found.stop(PenstockError(ErrorCode.GROUP_ID_NOT_FOUND, f"The queue group {group!r} was deleted."))
 
     def topic_dropped(self, topic: str) -> list[Command]:
         """The commands that go with the end of a topic."""
@@ -129,7 +134,6 @@ class QueueGroups:
         if not self._leads:
             raise _elsewhere()
         if self._house.settings(name) is None:
-            self._groups.pop(name, None)
             declared = self._house.groups.declared(name)
             if declared is None:
                 raise PenstockError(
@@ -186,9 +190,7 @@ class QueueGroups:
                 receipt = encode_receipt(part.place.key, record.offset, part.lease_id)
                 count = deliveries[record.offset]
                 messages.append(
-                    LeasedMessage(
-                        receipt, part.place.topic, part.place.number, record, count, part.until_ms
-                    )
+                    LeasedMessage(receipt, part.place.topic, part.place.number, record, count, part.until_ms)
                 )
             if read.left:
                 left.append(part._replace(messages=[(offset, 0) for offset in read.left]))
@@ -199,9 +201,7 @@ class QueueGroups:
         return messages
 
     def _give_up(self, driver: QueueDriver, part: Granted, verb: Verb, offsets: Iterable[int]) -> None:
-        driver.settle_silently(
-            verb, [(part.place.key, Receipt(offset, part.lease_id)) for offset in offsets]
-        )
+        driver.settle_silently(verb, [(part.place.key, Receipt(offset, part.lease_id)) for offset in offsets])
 
     # --- settling --------------------------------------------------------------------------------
 
@@ -275,7 +275,7 @@ def _elsewhere() -> PenstockError:
     )
 
 
-def _seen(done: asyncio.Future[object]) -> None:
+def _seen(done: asyncio.Future[None]) -> None:
     """Nobody else looks at the outcome: what failed is tried again by those whom it concerns."""
     if not done.cancelled():
         done.exception()

@@ -104,9 +104,7 @@ class QueueRoutes:
 
     async def acknowledge(self, call: Call[NoQuery, ReceiptsBody]) -> Reply:
         """A result per receipt, once it is committed."""
-        return _reply(
-            await self._queues.acknowledge(call.context, call.path["group"], call.body.receipts)
-        )
+        return _reply(await self._queues.acknowledge(call.context, call.path["group"], call.body.receipts))
 
     async def release(self, call: Call[NoQuery, ReceiptsBody]) -> Reply:
         """A result per receipt, once it is committed."""
