@@ -7,10 +7,12 @@ import itertools
 from collections.abc import Awaitable, Callable, Sequence
 
 from groups_harness import SETTINGS, subscription
+from penstock.delivery.machine import QueuesMachine
 from penstock.groups.machine import GroupsMachine
 from penstock.groups.settings import GroupSettings
-from penstock.model.commands import Command
+from penstock.model.commands import Command, StateMachine
 from penstock.model.errors import ErrorCode, PenstockError
+from penstock.replication.features import FEATURE_LEVEL
 from penstock.service.context import RequestContext
 from penstock.service.group_api import GroupService, JoinRequest, JoinResult, OffsetToCommit, SyncRequest
 from penstock.service.groups import ConsumerGroups
@@ -20,8 +22,9 @@ from penstock.testing.virtual_time import FakeClock
 class FakeLog:
     """Stages at once; commits at once too, or when `commit` is called while `held`."""
 
-    def __init__(self, machine: GroupsMachine) -> None:
-        self.machine = machine
+    def __init__(self, machine: GroupsMachine, queues: QueuesMachine | None = None) -> None:
+        self._queues = queues or QueuesMachine()
+        self._groups = machine
         self.held = False
         self.refusal: PenstockError | None = None
         self.late_refusal: PenstockError | None = None
@@ -39,17 +42,20 @@ class FakeLog:
         entries = []
         for command in commands:
             self._index += 1
-            self.machine.stage(self._index, command)
+            self._machine(command).stage(self._index, command)
             entries.append((self._index, command))
         self._waiting.append((entries, done))
         if not self.held:
             self.commit()
         return done
 
+    def _machine(self, command: Command) -> StateMachine:
+        return self._queues if type(command) in self._queues.commands else self._groups
+
     def commit(self) -> None:
         for entries, done in self._waiting:
             for index, command in entries:
-                self.machine.apply(index, command)
+                self._machine(command).apply(index, command)
                 self.commands.append(command)
             done.set_result(None)
         self._waiting.clear()
@@ -95,12 +101,21 @@ class House:
 
     def __init__(self, settings: GroupSettings = SETTINGS, machine: GroupsMachine | None = None) -> None:
         self.machine = machine or GroupsMachine()
-        self.log = FakeLog(self.machine)
+        self.queues = QueuesMachine()
+        self.log = FakeLog(self.machine, self.queues)
+        self.level = FEATURE_LEVEL
         self.clock = FakeClock()
         self.positions = FakePositions(t=[(0, 100), (10, 50)], u=[(0, 5)])
         counter = itertools.count(1)
         self.groups = ConsumerGroups(
-            self.machine, self.log, self.clock, self.positions, lambda: f"n{next(counter)}", settings
+            self.machine,
+            self.log,
+            self.clock,
+            self.positions,
+            lambda: f"n{next(counter)}",
+            settings,
+            self.queues,
+            lambda: self.level,
         )
         self.service: GroupService = self.groups
         self.groups.start()

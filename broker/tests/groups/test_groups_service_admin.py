@@ -190,7 +190,7 @@ async def test_position_committed_during_the_look_up_wins() -> None:
     ("group", "mode", "topics", "start", "code"),
     [
         ("", "stream", ["t"], LATEST, ErrorCode.INVALID_GROUP_ID),
-        ("g", "queue", ["t"], LATEST, ErrorCode.INVALID_REQUEST),
+        ("g", "broadcast", ["t"], LATEST, ErrorCode.INVALID_REQUEST),
         ("g", "stream", ["t", "x"], LATEST, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
         ("g", "stream", ["t"], StartPosition(), ErrorCode.INVALID_REQUEST),
         ("g", "stream", ["t"], StartPosition(at="middle"), ErrorCode.INVALID_REQUEST),

@@ -305,7 +305,7 @@ class StartAt(Asked):
     offset: Annotated[int, Meta(ge=0, le=2**63 - 1)] | UnsetType = UNSET
 
 
-class Backoff(Asked):
+class Backoff(Asked, frozen=True):
     """How long a failed message waits: `initialMs` * `factor`^(deliveries - 1), at most `maxMs`, and up to the part `jitter`
     longer."""
 

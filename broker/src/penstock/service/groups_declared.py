@@ -6,6 +6,7 @@ partitions and are waited for; what is written is decided afterwards, in one ste
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import UNSET
@@ -24,6 +25,10 @@ from penstock.service.queue_ports import QUEUE_MODE
 
 MODES = ("stream", QUEUE_MODE)
 """What a group can be declared as in this release."""
+
+LEVEL_LOOKS_MAX = 40
+LEVEL_LOOK_SECONDS = 0.05
+"""How often, and at what distance, a feature level is looked for that may just be being reached."""
 
 
 class GroupDeclarations:
@@ -44,6 +49,8 @@ class GroupDeclarations:
     ) -> bool:
         """See `GroupService.declare`."""
         self._check_declaration(group, mode, topics, start)
+        if mode == QUEUE_MODE:
+            await self._level_reached()
         settings = self._queue_settings(group, mode, topics, queue)
         wanted = tuple(dict.fromkeys(topics))
         missing = [
@@ -77,6 +84,13 @@ class GroupDeclarations:
             await self._registry.propose(commands)
             self._registry.on_queue_changed(group)
         return before is None
+
+    async def _level_reached(self) -> None:
+        """A shard that was just founded reaches its level in a moment."""
+        for _ in range(LEVEL_LOOKS_MAX):
+            if self._registry.level() >= QUEUE_LEVEL:
+                return
+            await asyncio.sleep(LEVEL_LOOK_SECONDS)
 
     def _has_position(self, group: str, mode: str, topic: str, partition: int) -> bool:
         if mode != QUEUE_MODE:
