@@ -93,12 +93,14 @@ def grant(
     wanted = request.messages_max - len(again)
     first = queue.next_fresh
     fresh = high_watermark - first
-    room = min(settings.in_flight_max - queue.in_flight, queue.floor + SPAN_MAX - first)
-    count = max(min(wanted, fresh, room), 0)
     ranges = ranges_of(again)
-    if count:
-        ranges = (*ranges, (first, first + count - 1))
-    window_full = count < min(wanted, fresh)
+    window_full = False
+    if wanted > 0 and fresh > 0:
+        room = min(settings.in_flight_max - queue.group_in_flight, queue.floor + SPAN_MAX - first)
+        count = min(wanted, fresh, room)
+        window_full = room < min(wanted, fresh)
+        if count > 0:
+            ranges = (*ranges, (first, first + count - 1))
     if not ranges:
         return Grant(None, {}, window_full)
     redelivered = {offset: queue.messages[offset].deliveries + 1 for offset in again}
@@ -109,14 +111,14 @@ def grant(
 
 def settle(queue: Queue, receipts: Iterable[Receipt], now_ms: int) -> Decision:
     """The holders are done with these."""
-    held, busy, refused = _judged(queue, receipts)
+    held, busy, refused = _judged(queue, receipts, now_ms)
     place = (queue.group, queue.topic, queue.partition, now_ms)
     return Decision([QueueSettled(*place, ranges) for ranges in _parts(held)], busy, refused)
 
 
 def release(queue: Queue, receipts: Iterable[Receipt], now_ms: int) -> Decision:
     """The holders give these back untried: they do not count as delivered and are due at once."""
-    held, busy, refused = _judged(queue, receipts)
+    held, busy, refused = _judged(queue, receipts, now_ms)
     place = (queue.group, queue.topic, queue.partition, now_ms)
     return Decision([QueueReturned(*place, RELEASED, 0, ranges) for ranges in _parts(held)], busy, refused)
 
@@ -126,14 +128,14 @@ def reject(
 ) -> Decision:
     """The holders failed with these. They come again after the back-off, or `delay_ms` where the holder says so; they go
     to the dead letters without `retry`, and when they were granted as often as the settings allow."""
-    held, busy, refused = _judged(queue, receipts)
+    held, busy, refused = _judged(queue, receipts, failing.now_ms)
     deliveries_max = failing.settings.deliveries_max if retry else 0
     return Decision(_failed(queue, held, REJECTED, failing, deliveries_max, delay_ms), busy, refused)
 
 
 def extend(queue: Queue, receipts: Iterable[Receipt], duration_ms: int, now_ms: int) -> Decision:
     """The leases of these last `duration_ms` from now, be it longer or shorter than before."""
-    held, busy, refused = _judged(queue, receipts)
+    held, busy, refused = _judged(queue, receipts, now_ms)
     place = (queue.group, queue.topic, queue.partition, now_ms)
     return Decision([QueueExtended(*place, duration_ms, ranges) for ranges in _parts(held)], busy, refused)
 
@@ -152,8 +154,12 @@ def move_start(queue: Queue, log_start: int, now_ms: int) -> tuple[QueueStartMov
     return command, queue.unsettled(log_start)
 
 
-def _judged(queue: Queue, receipts: Iterable[Receipt]) -> tuple[list[int], list[Receipt], list[Receipt]]:
+def _judged(
+    queue: Queue, receipts: Iterable[Receipt], now_ms: int
+) -> tuple[list[int], list[Receipt], list[Receipt]]:
     """(offsets that are held under these leases, ascending; receipts of busy ones; refused receipts)."""
+    # What comes of it may end after a time, and in a new leadership nothing may have asked for the timers yet.
+    queue.timers(now_ms)
     held: list[int] = []
     busy: list[Receipt] = []
     refused: list[Receipt] = []

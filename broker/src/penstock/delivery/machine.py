@@ -199,7 +199,9 @@ class QueuesMachine:
                 )
 
     def _add_queue(self, queue: Queue) -> None:
-        self._queues.setdefault(queue.group, {})[queue.topic, queue.partition] = queue
+        queues = self._queues.setdefault(queue.group, {})
+        queues[queue.topic, queue.partition] = queue
+        queue.group_queues = queues.values()
         # What is on its way from the place counts, be it from before the group or the topic was dropped and made anew.
         queue.dying = sum(
             letter.topic == queue.topic and letter.partition == queue.partition

@@ -16,7 +16,7 @@ they are committed or dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -64,6 +64,7 @@ class Queue:
         "dying",
         "fresh_from",
         "group",
+        "group_queues",
         "messages",
         "moving",
         "partition",
@@ -75,6 +76,8 @@ class Queue:
         self.group = group
         self.topic = topic
         self.partition = partition
+        # All queues of the group, this one too: they share the window.
+        self.group_queues: Collection[Queue] = (self,)
         self.messages: dict[int, Open] = {}
         self.settled = SettledSet(floor)
         self.fresh_from = floor
@@ -117,8 +120,13 @@ class Queue:
 
     @property
     def in_flight(self) -> int:
-        """What counts for the window: open messages, those that an entry in flight grants, and dying ones."""
+        """Open messages, those that an entry in flight grants, and dying ones."""
         return len(self.messages) + max(self._fresh_from_staged - self.fresh_from, 0) + self.dying
+
+    @property
+    def group_in_flight(self) -> int:
+        """The same of the whole group, which is what counts for the window."""
+        return sum(queue.in_flight for queue in self.group_queues)
 
     @property
     def open_count(self) -> int:

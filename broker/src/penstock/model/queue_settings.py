@@ -43,8 +43,8 @@ class QueueSettings(msgspec.Struct, frozen=True, gc=False):
     lease_ms: int = 30_000
     """How long a lease lasts that does not say so itself."""
     in_flight_max: int = 10_000
-    """Messages of one partition that are leased, wait to come again, or are on their way to the dead letters. No new one
-    is granted beyond it."""
+    """Messages of the group, in all partitions, that are leased, wait to come again, or are on their way to the dead
+    letters. No new one is granted beyond it."""
     deliveries_max: int = 16
     """After so many grants a message that fails again goes to the dead letters."""
     backoff: Backoff = Backoff()
