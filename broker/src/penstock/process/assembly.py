@@ -292,7 +292,7 @@ class Broker:
         )
         self.groups.registry.on_queue_changed = self.queues.changed
         self.topics.goes_with_topic = self.queues.topic_dropped
-        self._queues = member_queues(self.member)
+        self._queues = member_queues(self.member, self.queues)
         self._measuring = Measuring(shard, self.groups.registry, self._queues, self.clock)
         self.topics.on_topic_deleted = self.groups.topic_deleted
         self.topics.on_settings_changed = self._take_settings
