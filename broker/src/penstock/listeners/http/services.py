@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from penstock.service.api import BrokerService, DataService, TopicService
     from penstock.service.group_api import GroupService
     from penstock.service.message_api import MessageService
+    from penstock.service.queue_api import QueueService
     from penstock.telemetry.counters import Counters
     from penstock.telemetry.samples import Samples
 
@@ -78,4 +79,5 @@ class HttpServices:
     counters: Counters
     messages: MessageService
     measured: Measured
+    queues: QueueService
     leader: LeaderHttp = field(default_factory=AlwaysLeads)
