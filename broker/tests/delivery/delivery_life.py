@@ -57,7 +57,8 @@ class QueueLife(RuleBasedStateMachine):
         partition=PARTITION,
         which=WHICH,
         chance=CHANCES,
-        retry=st.sampled_from([True, True, False]),
+        retry=st.booleans(),
+        both=st.booleans(),
         delay_ms=st.sampled_from([None, None, 0, 400]),
         commits=COMMITS,
     )
@@ -67,10 +68,12 @@ class QueueLife(RuleBasedStateMachine):
         which: list[int],
         chance: float,
         retry: bool,
+        both: bool,
         delay_ms: int | None,
         commits: int,
     ) -> None:
-        self.world.reject(partition, self.chosen(partition, which), chance, retry, delay_ms)
+        for place in range(PARTITIONS) if both else [partition]:
+            self.world.reject(place, self.chosen(place, which), chance, retry, delay_ms)
         self.world.commit(commits)
 
     @rule(elapsed_ms=st.sampled_from([0, 100, 300, 5_000]), chance=CHANCES, commits=COMMITS)
@@ -114,4 +117,5 @@ class QueueLife(RuleBasedStateMachine):
         self.world.check()
 
     def teardown(self) -> None:
-        self.world.drain()
+        if self.world.sound:
+            self.world.drain()
