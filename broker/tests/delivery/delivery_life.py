@@ -48,9 +48,21 @@ class QueueLife(RuleBasedStateMachine):
         self.world.release(partition, self.chosen(partition, which))
         self.world.commit(commits)
 
-    @rule(partition=PARTITION, which=WHICH, duration_ms=DURATIONS, commits=COMMITS)
-    def extend(self, partition: int, which: list[int], duration_ms: int, commits: int) -> None:
+    @rule(
+        partition=PARTITION,
+        which=WHICH,
+        duration_ms=DURATIONS,
+        commits=COMMITS,
+        elapsed_ms=st.sampled_from([0, 300]),
+    )
+    def extend(
+        self, partition: int, which: list[int], duration_ms: int, commits: int, elapsed_ms: int
+    ) -> None:
         self.world.extend(partition, self.chosen(partition, which), duration_ms)
+        self.world.commit(commits)
+        # About the time at which it would have ended.
+        self.world.true_ms += elapsed_ms
+        self.world.expire(partition, 0.0)
         self.world.commit(commits)
 
     @rule(
