@@ -48,16 +48,29 @@ class QueueLife(RuleBasedStateMachine):
         self.world.release(partition, self.chosen(partition, which))
         self.world.commit(commits)
 
-    @rule(partition=PARTITION, which=WHICH, duration_ms=DURATIONS, commits=COMMITS)
-    def extend(self, partition: int, which: list[int], duration_ms: int, commits: int) -> None:
+    @rule(
+        partition=PARTITION,
+        which=WHICH,
+        duration_ms=DURATIONS,
+        commits=COMMITS,
+        elapsed_ms=st.sampled_from([0, 300]),
+    )
+    def extend(
+        self, partition: int, which: list[int], duration_ms: int, commits: int, elapsed_ms: int
+    ) -> None:
         self.world.extend(partition, self.chosen(partition, which), duration_ms)
+        self.world.commit(commits)
+        # About the time at which it would have ended.
+        self.world.true_ms += elapsed_ms
+        self.world.expire(partition, 0.0)
         self.world.commit(commits)
 
     @rule(
         partition=PARTITION,
         which=WHICH,
         chance=CHANCES,
-        retry=st.sampled_from([True, True, False]),
+        retry=st.booleans(),
+        both=st.booleans(),
         delay_ms=st.sampled_from([None, None, 0, 400]),
         commits=COMMITS,
     )
@@ -67,10 +80,12 @@ class QueueLife(RuleBasedStateMachine):
         which: list[int],
         chance: float,
         retry: bool,
+        both: bool,
         delay_ms: int | None,
         commits: int,
     ) -> None:
-        self.world.reject(partition, self.chosen(partition, which), chance, retry, delay_ms)
+        for place in range(PARTITIONS) if both else [partition]:
+            self.world.reject(place, self.chosen(place, which), chance, retry, delay_ms)
         self.world.commit(commits)
 
     @rule(elapsed_ms=st.sampled_from([0, 100, 300, 5_000]), chance=CHANCES, commits=COMMITS)
@@ -114,4 +129,5 @@ class QueueLife(RuleBasedStateMachine):
         self.world.check()
 
     def teardown(self) -> None:
-        self.world.drain()
+        if self.world.sound:
+            self.world.drain()

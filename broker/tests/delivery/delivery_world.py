@@ -67,6 +67,8 @@ class World:
         self.dead_topic: list[tuple[int, int, int]] = []
         self.buried = 0
         self.lease_id = 0
+        # Whether the machines and the models have seen the same entries: not after something failed between them.
+        self.sound = True
         for partition in range(PARTITIONS):
             self.propose([QueuePositionSet(GROUP, TOPIC, partition, self.now_ms, 0)])
         self.commit(len(self.in_flight))
@@ -93,6 +95,7 @@ class World:
 
     def commit(self, count: int) -> None:
         """The oldest entries in flight are committed, and every replica applies them."""
+        self.sound = False
         for _ in range(min(count, len(self.in_flight))):
             index, command, decided = self.in_flight.popleft()
             self.committed = index
@@ -106,6 +109,7 @@ class World:
                 self.deliver(index, command)
             elif isinstance(command, QueueBuried):
                 self.buried = max(self.buried, command.end_sequence)
+        self.sound = True
 
     def deliver(self, index: int, command: QueueGranted) -> None:
         """A grant is committed: the client is told."""

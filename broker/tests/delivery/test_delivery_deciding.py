@@ -247,10 +247,17 @@ def test_what_falls_below_the_start_is_lost() -> None:
     assert granted.command.ranges == ((6, 6),)
     scene.commit()
     assert (scene.queue.floor, scene.queue.open_count) == (6, 1)
+    # What waits above a start that is moving is not held back by what waits below.
+    scene.propose(*deciding.release(scene.queue, [Receipt(6, 2)], scene.now_ms).commands)
+    assert scene.granted(3, 1).ranges == ((7, 7),)
+    scene.propose(*deciding.release(scene.queue, [Receipt(7, 3)], scene.now_ms).commands)
+    scene.commit()
+    scene.propose(QueueStartMoved(*PLACE, 1_000, 7))
+    assert scene.granted(4, 1).ranges == ((7, 7),)
     # A start that went on already, in an entry of an earlier leader.
     scene.propose(QueueStartMoved(*PLACE, 1_000, 3))
     scene.commit()
-    assert scene.queue.floor == 6
+    assert scene.queue.floor == 7
 
 
 def test_nothing_is_decided_while_the_position_is_being_set() -> None:

@@ -105,7 +105,7 @@ def an_extended_lease_ends_as_before(patch: pytest.MonkeyPatch) -> None:
     """A timer ends whatever its messages have become."""
 
     def due(
-        self: Timers, now_ms: int, messages: Mapping[int, Open], busy: Mapping[int, int], limit: int
+        self: Timers, now_ms: int, limit: int, messages: Mapping[int, Open], is_busy: Callable[[int], bool]
     ) -> list[int]:
         found = set()
         while self._heap and self._heap[0].at_ms <= now_ms:
@@ -113,7 +113,7 @@ def an_extended_lease_ends_as_before(patch: pytest.MonkeyPatch) -> None:
                 found |= {
                     offset
                     for offset in range(first, last + 1)
-                    if offset in messages and messages[offset].held and offset not in busy
+                    if offset in messages and messages[offset].held and not is_busy(offset)
                 }
         return sorted(found)[:limit]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, Final
 
 import click
@@ -195,4 +194,4 @@ def _settle(server: str, group: str, what: str, body: object, done: str, as_json
             assert not isinstance(each.error, msgspec.UnsetType)
             click.echo(f"{printable(each.receipt)}: {each.error.detail}", err=True)
     if refused:
-        sys.exit(EXIT_REFUSED)
+        raise click.exceptions.Exit(EXIT_REFUSED)

@@ -150,11 +150,11 @@ class Queue:
 
     def due_leases(self, now_ms: int, limit: int) -> list[int]:
         """Messages whose leases ran out."""
-        return self._free(self.timers(now_ms).leases.due(now_ms, self.messages, self._busy, limit))
+        return self.timers(now_ms).leases.due(now_ms, limit, self.messages, self.is_busy)
 
     def due_waits(self, now_ms: int, limit: int) -> list[int]:
         """Messages whose wait is over, the longest due first."""
-        return self._free(self.timers(now_ms).waits.due(now_ms, self.messages, self._busy, limit))
+        return self.timers(now_ms).waits.due(now_ms, limit, self.messages, self.is_busy)
 
     def next_expiry_ms(self, now_ms: int) -> int | None:
         """When the next lease runs out, None while nothing is held."""
@@ -169,13 +169,6 @@ class Queue:
         if self._timers is None:
             self._timers = QueueTimers.begun(self.messages, now_ms)
         return self._timers
-
-    def _free(self, offsets: list[int]) -> list[int]:
-        if self.moving:
-            return []
-        if self._start_staged:
-            return [offset for offset in offsets if offset >= self._start_staged]
-        return offsets
 
     # --- entries in flight ---------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ very `Open`. Deciding looks at timers and leaves them; they go when what they st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
@@ -55,7 +55,7 @@ class Timers:
             heappop(heap)
         return None
 
-    def due(self, now_ms: int, messages: Messages, busy: Mapping[int, int], limit: int) -> list[int]:
+    def due(self, now_ms: int, limit: int, messages: Messages, is_busy: Callable[[int], bool]) -> list[int]:
         """At most `limit` offsets that are due and not busy, the longest due first."""
         found: list[int] = []
         kept: list[_Timer] = []
@@ -68,7 +68,7 @@ class Timers:
             kept.append(
                 timer if len(live) == count_in(timer.ranges) else timer._replace(ranges=ranges_of(live))
             )
-            free = [offset for offset in live if offset not in busy] if busy else live
+            free = [offset for offset in live if not is_busy(offset)]
             found += free[: limit - len(found)]
         for timer in kept:
             heappush(heap, timer)
