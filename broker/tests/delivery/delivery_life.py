@@ -12,7 +12,7 @@ from penstock.delivery.deciding import Receipt
 PARTITION = st.sampled_from([0, 0, 0, PARTITIONS - 1])
 DURATIONS = st.sampled_from([200, 5_000])
 CHANCES = st.sampled_from([0.0, 0.999])
-COMMITS = st.sampled_from([100, 100, 1, 0])
+COMMITS = st.sampled_from([100, 0, 1, 0])
 WHICH = st.lists(st.integers(0, 7), min_size=1, max_size=5)
 
 
@@ -70,7 +70,7 @@ class QueueLife(RuleBasedStateMachine):
         which=WHICH,
         chance=CHANCES,
         retry=st.booleans(),
-        both=st.booleans(),
+        apart=st.booleans(),
         delay_ms=st.sampled_from([None, None, 0, 400]),
         commits=COMMITS,
     )
@@ -80,12 +80,12 @@ class QueueLife(RuleBasedStateMachine):
         which: list[int],
         chance: float,
         retry: bool,
-        both: bool,
+        apart: bool,
         delay_ms: int | None,
         commits: int,
     ) -> None:
-        for place in range(PARTITIONS) if both else [partition]:
-            self.world.reject(place, self.chosen(place, which), chance, retry, delay_ms)
+        for numbers in [[number] for number in which] if apart else [which]:
+            self.world.reject(partition, self.chosen(partition, numbers), chance, retry, delay_ms)
         self.world.commit(commits)
 
     @rule(elapsed_ms=st.sampled_from([0, 100, 300, 5_000]), chance=CHANCES, commits=COMMITS)
@@ -104,9 +104,21 @@ class QueueLife(RuleBasedStateMachine):
     def commit(self, count: int) -> None:
         self.world.commit(count)
 
-    @rule(kept=st.integers(0, 5), skew_ms=st.sampled_from([-100_000, 0, 100_000]), same=st.booleans())
-    def change_leader(self, kept: int, skew_ms: int, same: bool) -> None:
+    @rule(
+        kept=st.integers(0, 2),
+        skew_ms=st.sampled_from([100_000, 0, -100_000]),
+        same=st.booleans(),
+        amid=st.sampled_from(["release", "lease", "nothing"]),
+        which=WHICH,
+    )
+    def change_leader(self, kept: int, skew_ms: int, same: bool, amid: str, which: list[int]) -> None:
+        if amid == "release":
+            self.world.release(0, self.chosen(0, which))
+        elif amid == "lease":
+            self.world.lease(0, 3, 1_000)
         self.world.change_leader(kept, skew_ms, same=same)
+        for partition in range(PARTITIONS):
+            self.world.expire(partition, 0.0)
 
     @rule(
         kind=st.sampled_from(["reseed", "start", "position"]),

@@ -42,7 +42,7 @@ PARTITIONS = 2
 SETTINGS = QueueSettings(
     lease_ms=1_000,
     in_flight_max=6,
-    deliveries_max=3,
+    deliveries_max=2,
     backoff=Backoff(initial_ms=100, factor=2.0, max_ms=300, jitter=0.5),
 )
 DRAIN_ROUNDS_MAX = 300
@@ -193,7 +193,9 @@ class World:
         """Holders failed."""
         failing = self.failing(chance)
         decision = reject(self.queue(partition), receipts, failing, retry=retry, delay_ms=delay_ms)
-        self.check_failed(partition, decision.commands, deliveries_max=3 if retry else 0)
+        self.check_failed(
+            partition, decision.commands, deliveries_max=SETTINGS.deliveries_max if retry else 0
+        )
         self.judge(partition, receipts, decision)
 
     def expire(self, partition: int, chance: float) -> None:
@@ -208,7 +210,7 @@ class World:
         commands = expire(self.queue(partition), self.failing(chance))
         named = {offset for command in commands for offset, _ in self.models[partition].named(command)}
         assert overdue <= named, "leases outlast their duration"
-        self.check_failed(partition, commands, deliveries_max=3)
+        self.check_failed(partition, commands, deliveries_max=SETTINGS.deliveries_max)
         self.propose(commands)
 
     def move_start(self, partition: int, start: int) -> None:
@@ -306,7 +308,13 @@ class World:
         assert count <= SETTINGS.in_flight_max, f"{count} messages are in flight"
 
     def check(self) -> None:
-        """Both replicas hold what the models say, and nothing is lost."""
+        """Both replicas hold what the models say, nothing is lost, and only what is in flight is busy."""
+        for partition in range(PARTITIONS):
+            queue = self.queue(partition)
+            if not self.in_flight:
+                assert not queue.moving
+                assert not any(queue.is_busy(offset) for offset in queue.messages)
+                assert queue.next_fresh == queue.fresh_from
         assert self.leader.snapshot() == self.follower.snapshot()
         for replica in (self.leader, self.follower):
             letters = list(replica.outbox(GROUP, DEAD_TOPIC))

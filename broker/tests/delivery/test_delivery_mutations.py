@@ -23,7 +23,7 @@ from penstock.delivery.queue import Queue
 from penstock.delivery.settled import SettledSet
 from penstock.delivery.timers import QueueTimers, Timers
 
-EXAMPLES_MAX = 400
+EXAMPLES_MAX = 1_000
 STEPS = 40
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
@@ -261,6 +261,7 @@ MUTATIONS: list[Mutation] = [
 ]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
 def test_the_life_of_queues_notices_a_broken_rule(
     mutation: Mutation, monkeypatch: pytest.MonkeyPatch
