@@ -48,6 +48,7 @@ class FakeShard:
         self.groups: dict[str, dict[str, Any]] = {}
         self.dynamic: dict[str, Any] = {}
         self.resets: list[tuple[str, dict[str, Any]]] = []
+        self.declarations: list[tuple[str, dict[str, Any]]] = []
         self.requests: list[tuple[str, str]] = []  # writes only
         self.hand_overs: list[tuple[str, str]] = []
         self.refuses_hand_over = False
@@ -135,6 +136,10 @@ class FakeBroker:
     @property
     def resets(self) -> list[tuple[str, dict[str, Any]]]:
         return self.shard.resets
+
+    @property
+    def declarations(self) -> list[tuple[str, dict[str, Any]]]:
+        return self.shard.declarations
 
     @property
     def requests(self) -> list[tuple[str, str]]:
@@ -368,10 +373,15 @@ class FakeBroker:
             return _unknown_topic(missing[0])
         group = self.groups.setdefault(
             name,
-            {"name": name, "mode": "stream", "state": "Empty", "members": [], "offsets": [], "lag": 0},
+            {"name": name, "mode": body["mode"], "state": "Empty", "members": [], "offsets": [], "lag": 0},
         )
+        if group["mode"] != body["mode"]:
+            return _problem(409, "INCONSISTENT_GROUP_PROTOCOL", f"group {name} has mode {group['mode']}")
         group |= {"topics": body["topics"], "declared": True}
         group.setdefault("start", body["start"])
+        self.declarations.append((name, body))
+        if body["mode"] == "queue":
+            group["queue"] = group.get("queue", QUEUE_WITHOUT_MESSAGES) | _queue_settings(body)
         return web.json_response(group)
 
     async def _reset_group(self, request: web.Request) -> web.Response:
@@ -402,6 +412,21 @@ def _problem(status: int, code: str, detail: str) -> web.Response:
 
 def _unknown_topic(name: str) -> web.Response:
     return _problem(404, "UNKNOWN_TOPIC_OR_PARTITION", f"there is no topic {name}")
+
+
+QUEUE_WITHOUT_MESSAGES = {
+    "inFlight": 0, "waiting": 0, "deadLetters": 0, "oldestMessageAgeMs": None, "windowFull": False
+}  # fmt: skip
+
+
+def _queue_settings(declaration: dict[str, Any]) -> dict[str, Any]:
+    """What a broker shows of a queue group's settings: not how long failed messages wait."""
+    return {
+        "deadLetterTopic": declaration["deadLetter"]["topicName"],
+        "leaseMs": declaration["lease"]["durationMs"],
+        "maxInFlight": declaration["lease"]["maxInFlight"],
+        "maxDeliveries": declaration["retry"]["maxDeliveries"],
+    }
 
 
 def _unknown_group(name: str) -> web.Response:

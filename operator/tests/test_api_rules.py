@@ -132,3 +132,76 @@ def test_api_server_takes_tracing_as_the_twin_does(crds: Any) -> None:
         assert check_resource(document) == []
         done = crds.kubectl("apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(document))
         assert done.returncode == 0, done.stderr
+
+
+QUEUES: list[dict[str, Any]] = [
+    {},
+    {"retry": {}, "lease": {}, "deadLetter": {"topicName": "payments.v1.failed"}},
+    {"retry": {"maxDeliveries": 1, "backoff": {"initial": "0s", "factor": 1, "max": "0s", "jitter": 0}}},
+    {
+        "retry": {
+            "maxDeliveries": 1000,
+            "backoff": {"initial": "24h", "factor": 100, "max": "24h", "jitter": 1},
+        }
+    },
+    {"retry": {"backoff": {"initial": "1h59m60s", "max": "7200000ms"}}},
+    {"retry": {"backoff": {"initial": "1.5s", "max": "1500ms"}}},
+    {"lease": {"duration": "1ms", "maxInFlight": 1}},
+    {"lease": {"duration": "12h", "maxInFlight": 100_000}},
+    {"lease": {"duration": "11.5h30m"}},
+]
+"""What a queue group may say, at the edges of what it may."""
+
+NO_QUEUES: list[dict[str, Any]] = [
+    {"retry": {"maxDeliveries": 0}},
+    {"retry": {"maxDeliveries": 1001}},
+    {"retry": {"backoff": {"factor": 0.5}}},
+    {"retry": {"backoff": {"factor": 101}}},
+    {"retry": {"backoff": {"jitter": 1.1}}},
+    {"retry": {"backoff": {"initial": "24h1ms", "max": "24h1ms"}}},
+    {"retry": {"backoff": {"initial": "1.501s", "max": "1500ms"}}},
+    {"retry": {"backoff": {"max": "9s"}}},
+    {"lease": {"duration": "0s"}},
+    {"lease": {"duration": "12.001h"}},
+    {"lease": {"duration": "1d"}},
+    {"lease": {"duration": "999999h"}},
+    {"lease": {"maxInFlight": 0}},
+    {"lease": {"maxInFlight": 100_001}},
+    {"deadLetter": {"topicName": "payments.v1"}},
+    {"deadLetter": {"topicName": ".."}},
+    {"deadLetter": {"topicName": "a b"}},
+    {"deadLetter": {"topicName": ""}},
+    {"deadLetter": {}},
+    {"ordering": "key"},
+    {"filter": {"tags": "paid"}},
+    {"groupName": "g" * 246},
+]
+"""What it may not say, just beyond."""
+
+
+def queue_group(settings: dict[str, Any]) -> dict[str, Any]:
+    """A queue group with these settings."""
+    return {
+        "apiVersion": "penstock.io/v1alpha1",
+        "kind": "ConsumerGroup",
+        "metadata": {"name": "billing"},
+        "spec": {"clusterRef": {"name": "orders"}, "topics": ["payments.v1"], "mode": "queue", **settings},
+    }
+
+
+@pytest.mark.parametrize("settings", QUEUES)
+def test_twin_takes_a_queue_group(settings: dict[str, Any]) -> None:
+    assert check_resource(queue_group(settings)) == []
+
+
+@pytest.mark.parametrize("settings", NO_QUEUES)
+def test_twin_refuses_a_queue_group(settings: dict[str, Any]) -> None:
+    assert check_resource(queue_group(settings))
+
+
+@pytest.mark.kube
+def test_api_server_takes_and_refuses_queue_groups_as_the_twin_does(crds: Any) -> None:
+    for settings in QUEUES + NO_QUEUES:
+        document = queue_group(settings)
+        done = crds.kubectl("apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(document))
+        assert (done.returncode == 0) == (settings in QUEUES), (settings, done.stderr)

@@ -36,7 +36,7 @@ async def test_every_call_reaches_the_leader_from_any_guess(guess: str | None) -
         await admin.alter_topic("a", 2, {})
         shard.lead("orders-0-1")
         assert (await admin.topic("a") or {})["partitions"] == 2
-        await admin.declare_group("g", "stream", ["a"], {"at": "latest"})
+        await admin.declare_group("g", {"mode": "stream", "topics": ["a"], "start": {"at": "latest"}})
         assert (await admin.group("g") or {})["topics"] == ["a"]
         shard.lead("orders-0-2")
         assert "offsets" in await admin.reset_group("g", {"at": "earliest"}, False)

@@ -148,6 +148,45 @@ async def test_cluster_topic_and_group_become_ready(
             assert all(word in shown.stdout for word in words), shown.stdout
         shown = server.kubectl("-n", namespace, "get", "penstock")
         assert shown.stdout.count("\n") > 6, shown.stdout
+
+
+async def test_a_queue_group_is_declared_and_shows_its_messages(
+    kube: AioKubeApi, namespace: str, shard: FakeShard, server: KubeApiServer
+) -> None:
+    async with operator(kube, namespace, shard) as live:
+        reference = {"clusterRef": {"name": "orders"}}
+        await live.create("MessageCluster", "orders", {"mode": "Raft"})
+        await live.create("Topic", "payments", reference)
+        queue = {"mode": "queue", "lease": {"duration": "1m"}, "retry": {"backoff": {"initial": "500ms"}}}
+        await live.create("ConsumerGroup", "billing", {**reference, "topics": ["payments"], **queue})
+        await live.until("ConsumerGroup", "billing", is_ready, "the group")
+        [(name, declaration)] = shard.declarations
+        assert (name, declaration["lease"]["durationMs"]) == ("billing", 60_000)
+        assert declaration["retry"]["backoff"]["initialMs"] == 500
+
+        shard.groups["billing"]["queue"] |= {"inFlight": 7, "deadLetters": 2, "oldestMessageAgeMs": 125_000}
+        await live.until(
+            "ConsumerGroup",
+            "billing",
+            lambda group: group["status"].get("oldestMessageAge") == "2m",
+            "what is in flight",
+        )
+        shown = server.kubectl("-n", namespace, "get", "cg", "-o", "wide").stdout
+        header, row = shown.splitlines()
+        assert header.split() == [
+            *("NAME", "CLUSTER", "GROUP", "STATE", "MEMBERS", "LAG", "READY", "REASON", "AGE"),
+            *("MODE", "IN", "FLIGHT", "DEAD", "LETTERS", "OLDEST"),
+        ]
+        assert row.split()[-4:] == ["queue", "7", "2", "2m"]
+
+        # Nothing waiting leaves no age behind.
+        shard.groups["billing"]["queue"] |= {"inFlight": 0, "oldestMessageAgeMs": None}
+        await live.until(
+            "ConsumerGroup",
+            "billing",
+            lambda group: "oldestMessageAge" not in group["status"],
+            "that nothing is left",
+        )
         # Scaling goes through the same checks.
         refused = server.kubectl("-n", namespace, "scale", "mc", "orders", "--replicas=2")
         assert "mode Raft needs an odd number of brokers" in refused.stderr

@@ -121,7 +121,7 @@ async def test_the_age_is_that_of_the_oldest_message_that_was_not_read(scene: Sc
     assert (await scene.group("billing")).lag_seconds == 125
     await scene.commit("billing", "orders", 0, 3)
     await scene.commit("billing", "orders", 1, 1)
-    assert (await scene.group("billing"))[3:] == (0, 0)
+    assert (await scene.group("billing"))[3:5] == (0, 0)
 
 
 async def test_nothing_is_said_where_the_age_is_not_known(scene: Scene) -> None:
@@ -131,7 +131,7 @@ async def test_nothing_is_said_where_the_age_is_not_known(scene: Scene) -> None:
     await scene.commit("billing", "orders", 0, 0)
     assert (await scene.group("billing")).lag_seconds == 300
     await scene.commit("billing", "orders", 1, 0)
-    assert (await scene.group("billing"))[3:] == (2, None)
+    assert (await scene.group("billing"))[3:5] == (2, None)
 
 
 async def test_a_clock_that_is_ahead_makes_nothing_younger_than_now(scene: Scene) -> None:
@@ -139,7 +139,7 @@ async def test_a_clock_that_is_ahead_makes_nothing_younger_than_now(scene: Scene
     await scene.produce("orders", 0, 10)
     await scene.commit("billing", "orders", 0, 0)
     scene.clock.now = NOW_MS - 60_000
-    assert (await scene.group("billing"))[3:] == (1, 0)
+    assert (await scene.group("billing"))[3:5] == (1, 0)
 
 
 async def test_positions_below_the_log_start_and_of_topics_that_are_gone(scene: Scene) -> None:
@@ -150,12 +150,12 @@ async def test_positions_below_the_log_start_and_of_topics_that_are_gone(scene: 
         await scene.produce("gone", 0, age_s)
     await scene.commit("billing", "orders", 0, 0)
     await scene.broker.data.delete_records(CONTEXT, [("orders", 0, 1)], 1000)
-    assert (await scene.group("billing"))[3:] == (2, 200)
+    assert (await scene.group("billing"))[3:5] == (2, 200)
     await scene.commit("late", "gone", 0, 0)
     await scene.commit("late", "orders", 0, 2)
-    assert (await scene.group("late"))[3:] == (4, 300)
+    assert (await scene.group("late"))[3:5] == (4, 300)
     await scene.broker.topics.delete_topics(CONTEXT, ["gone"])
-    assert (await scene.group("late"))[3:] == (1, 100)
+    assert (await scene.group("late"))[3:5] == (1, 100)
 
 
 async def test_what_only_an_index_file_knows_is_loaded_once(

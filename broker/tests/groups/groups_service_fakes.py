@@ -7,75 +7,24 @@ import itertools
 from collections.abc import Awaitable, Callable, Sequence
 
 from groups_harness import SETTINGS, subscription
+from penstock.delivery.machine import QueuesMachine
 from penstock.groups.machine import GroupsMachine
 from penstock.groups.settings import GroupSettings
-from penstock.model.commands import Command
+from penstock.model.commands import Command, StateMachine
 from penstock.model.errors import ErrorCode, PenstockError
+from penstock.replication.features import FEATURE_LEVEL
 from penstock.service.context import RequestContext
 from penstock.service.group_api import GroupService, JoinRequest, JoinResult, OffsetToCommit, SyncRequest
 from penstock.service.groups import ConsumerGroups
-
-
-class FakeTimer:
-    def __init__(self, at_ms: float, callback: Callable[[], None]) -> None:
-        self.at_ms = at_ms
-        self.callback: Callable[[], None] | None = callback
-
-    def cancel(self) -> None:
-        self.callback = None
-
-
-class FakeClock:
-    """Time moves in `advance` alone; wall and monotonic time differ by a constant."""
-
-    WALL_MS = 1_700_000_000_000
-
-    def __init__(self) -> None:
-        self.ms = 0.0
-        self.timers: list[FakeTimer] = []
-
-    def now_ms(self) -> int:
-        return self.WALL_MS + int(self.ms)
-
-    def monotonic_ms(self) -> int:
-        return int(self.ms)
-
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> FakeTimer:
-        timer = FakeTimer(self.ms + seconds * 1000, callback)
-        self.timers.append(timer)
-        return timer
-
-    @property
-    def pending(self) -> list[FakeTimer]:
-        return [timer for timer in self.timers if timer.callback is not None]
-
-    async def advance(self, ms: float) -> None:
-        end = self.ms + ms
-        while True:
-            await settle()
-            due = min(self.pending, key=lambda timer: timer.at_ms, default=None)
-            if due is None or due.at_ms > end:
-                break
-            self.ms = max(self.ms, due.at_ms)
-            callback, due.callback = due.callback, None
-            self.timers.remove(due)
-            assert callback is not None
-            callback()
-        self.ms = end
-        await settle()
-
-
-async def settle() -> None:
-    """Lets everything that is ready run."""
-    for _ in range(10):
-        await asyncio.sleep(0)
+from penstock.testing.virtual_time import FakeClock
 
 
 class FakeLog:
     """Stages at once; commits at once too, or when `commit` is called while `held`."""
 
-    def __init__(self, machine: GroupsMachine) -> None:
-        self.machine = machine
+    def __init__(self, machine: GroupsMachine, queues: QueuesMachine | None = None) -> None:
+        self._queues = queues or QueuesMachine()
+        self._groups = machine
         self.held = False
         self.refusal: PenstockError | None = None
         self.late_refusal: PenstockError | None = None
@@ -93,17 +42,20 @@ class FakeLog:
         entries = []
         for command in commands:
             self._index += 1
-            self.machine.stage(self._index, command)
+            self._machine(command).stage(self._index, command)
             entries.append((self._index, command))
         self._waiting.append((entries, done))
         if not self.held:
             self.commit()
         return done
 
+    def _machine(self, command: Command) -> StateMachine:
+        return self._queues if type(command) in self._queues.commands else self._groups
+
     def commit(self) -> None:
         for entries, done in self._waiting:
             for index, command in entries:
-                self.machine.apply(index, command)
+                self._machine(command).apply(index, command)
                 self.commands.append(command)
             done.set_result(None)
         self._waiting.clear()
@@ -128,6 +80,9 @@ class FakePositions:
     def high_watermark(self, topic: str, partition: int) -> int:
         return self.topics[topic][partition][1]
 
+    async def timestamp_at(self, topic: str, partition: int, offset: int) -> int:
+        return -1
+
     async def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int:
         if self.on_lookup is not None:
             await self.on_lookup()
@@ -146,12 +101,21 @@ class House:
 
     def __init__(self, settings: GroupSettings = SETTINGS, machine: GroupsMachine | None = None) -> None:
         self.machine = machine or GroupsMachine()
-        self.log = FakeLog(self.machine)
+        self.queues = QueuesMachine()
+        self.log = FakeLog(self.machine, self.queues)
+        self.level = FEATURE_LEVEL
         self.clock = FakeClock()
         self.positions = FakePositions(t=[(0, 100), (10, 50)], u=[(0, 5)])
         counter = itertools.count(1)
         self.groups = ConsumerGroups(
-            self.machine, self.log, self.clock, self.positions, lambda: f"n{next(counter)}", settings
+            self.machine,
+            self.log,
+            self.clock,
+            self.positions,
+            lambda: f"n{next(counter)}",
+            settings,
+            self.queues,
+            lambda: self.level,
         )
         self.service: GroupService = self.groups
         self.groups.start()

@@ -8,12 +8,13 @@ import msgspec
 import pytest
 
 from groups_harness import SETTINGS, subscription
-from groups_service_fakes import CONTEXT, NO_QUORUM, House, at, settle
+from groups_service_fakes import CONTEXT, NO_QUORUM, House, at
 from penstock.groups.commands import GroupGeneration, GroupOffsets
 from penstock.groups.machine import GroupsMachine
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.service.group_api import JoinRequest, LeavingMember, OffsetToCommit, SyncRequest
 from penstock.service.groups import ConsumerGroups
+from penstock.testing.virtual_time import settle
 
 
 async def test_join_and_sync_over_virtual_time() -> None:

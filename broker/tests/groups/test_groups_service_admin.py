@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from groups_harness import assignment
-from groups_service_fakes import CONTEXT, NO_QUORUM, House, at, settle
+from groups_service_fakes import CONTEXT, NO_QUORUM, House, at
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.service.group_api import LeavingMember, OffsetReset, StartPosition
+from penstock.testing.virtual_time import settle
 
 EARLIEST, LATEST = StartPosition(at="earliest"), StartPosition(at="latest")
 
@@ -189,7 +190,7 @@ async def test_position_committed_during_the_look_up_wins() -> None:
     ("group", "mode", "topics", "start", "code"),
     [
         ("", "stream", ["t"], LATEST, ErrorCode.INVALID_GROUP_ID),
-        ("g", "queue", ["t"], LATEST, ErrorCode.INVALID_REQUEST),
+        ("g", "broadcast", ["t"], LATEST, ErrorCode.INVALID_REQUEST),
         ("g", "stream", ["t", "x"], LATEST, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
         ("g", "stream", ["t"], StartPosition(), ErrorCode.INVALID_REQUEST),
         ("g", "stream", ["t"], StartPosition(at="middle"), ErrorCode.INVALID_REQUEST),

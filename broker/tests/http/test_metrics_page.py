@@ -83,6 +83,7 @@ async def scraped(tmp_path: Path) -> str:
                 {"mode": "stream", "topics": ["orders"], "start": {"at": "earliest"}},
                 201,
             ),
+            ("PUT", f"{admin}/v1/groups/mails", {"mode": "queue", "topics": ["orders"]}, 201),
         ]
         for method, url, body, status in asked:
             async with session.request(method, url, json=body) as answer:

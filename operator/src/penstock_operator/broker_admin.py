@@ -95,10 +95,9 @@ class HttpBrokerAdmin:
         """The group, or None."""
         return await self._call_or_none("GET", f"/v1/groups/{quote(name, safe='')}")
 
-    async def declare_group(self, name: str, mode: str, topics: list[str], start: dict[str, Any]) -> None:
-        """Make a group, or change its topics."""
-        body = {"mode": mode, "topics": topics, "start": start}
-        await self._call("PUT", f"/v1/groups/{quote(name, safe='')}", body)
+    async def declare_group(self, name: str, declaration: dict[str, Any]) -> None:
+        """Make a group, or change its topics and settings: `{mode, topics, start}`, for queues `{retry, deadLetter, lease}` too."""
+        await self._call("PUT", f"/v1/groups/{quote(name, safe='')}", declaration)
 
     async def reset_group(self, name: str, to: dict[str, Any], force: bool) -> dict[str, Any]:
         """Move a group's offsets."""

@@ -52,9 +52,9 @@ class LeaderAdmin:
         """See `ports.BrokerAdmin`."""
         return await self._ask(lambda leader: leader.group(name))
 
-    async def declare_group(self, name: str, mode: str, topics: list[str], start: dict[str, Any]) -> None:
+    async def declare_group(self, name: str, declaration: dict[str, Any]) -> None:
         """See `ports.BrokerAdmin`."""
-        await self._ask(lambda leader: leader.declare_group(name, mode, topics, start))
+        await self._ask(lambda leader: leader.declare_group(name, declaration))
 
     async def reset_group(self, name: str, to: dict[str, Any], force: bool) -> dict[str, Any]:
         """See `ports.BrokerAdmin`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
@@ -15,17 +16,23 @@ from penstock.admin.models import (
     GroupMember,
     GroupOffset,
     GroupReset,
+    Lease,
+    QueueGroup,
     ResetOffset,
     ResetResult,
+    Retry,
     StartAt,
 )
 from penstock.listeners.http.problems import invalid, refuse_error
 from penstock.listeners.http.routes import Call, NoBody, NoQuery, Reply, Route, Routes
+from penstock.model import queue_settings as queue_backoff
+from penstock.model.queue_settings import QueueSettings
 from penstock.service.group_api import StartPosition
 
 if TYPE_CHECKING:
     from penstock.listeners.http.services import HttpServices
     from penstock.service.context import RequestContext
+    from penstock.service.group_api import QueueDetail
 
 GROUPS = "/v1/groups"
 GROUP = "/v1/groups/{group}"
@@ -57,7 +64,7 @@ class GroupRoutes:
             "PUT",
             GROUP,
             "declareGroup",
-            "Declares a group; positions that are not committed yet are committed at `start`. 201 when it is new.",
+            "Declares a group; where it has no position yet, it begins at `start`. 201 when it is new.",
             self.declare,
             {200: GroupDetail, 201: GroupDetail},
             NoQuery,
@@ -98,7 +105,8 @@ class GroupRoutes:
         """Declares a group; 201 when it is new, 409 when it has another mode, 404 for an unknown topic."""
         group, asked = call.path["group"], call.body
         start = start_position("start", asked.start)
-        created = await self._groups.declare(call.context, group, asked.mode, asked.topics, start)
+        settings = queue_settings(asked)
+        created = await self._groups.declare(call.context, group, asked.mode, asked.topics, start, settings)
         return Reply(await self._detail(call.context, group), status=201 if created else 200)
 
     async def reset(self, call: Call[NoQuery, GroupReset]) -> Reply:
@@ -160,7 +168,42 @@ class GroupRoutes:
             ],
             lag=overview.lag,
             declared=overview.declared,
+            queue=None if detail.queue is None else _queue(name, detail.queue),
         )
+
+
+def _queue(name: str, detail: QueueDetail) -> QueueGroup:
+    settings, oldest_ms = detail.settings, detail.oldest_ms
+    return QueueGroup(
+        in_flight=detail.in_flight,
+        waiting=detail.waiting,
+        dead_letters=detail.dead_letters,
+        oldest_message_age_ms=None if oldest_ms is None else max(int(time.time() * 1000) - oldest_ms, 0),
+        window_full=detail.window_full,
+        dead_letter_topic=settings.dead_topic(name),
+        lease_ms=settings.lease_ms,
+        max_in_flight=settings.in_flight_max,
+        max_deliveries=settings.deliveries_max,
+    )
+
+
+def queue_settings(asked: GroupDeclaration) -> QueueSettings | None:
+    """How a queue group is declared; None where nothing of it was said. Refuses what this release does not have."""
+    if asked.ordering != "none":
+        raise invalid(f"`ordering: {asked.ordering}` is not available in this release; leave it out.")
+    if asked.filter is not None:
+        raise invalid("`filter` is not available in this release; leave it out.")
+    if asked.retry is None and asked.dead_letter is None and asked.lease is None:
+        return None
+    retry, lease = asked.retry or Retry(), asked.lease or Lease()
+    backoff = retry.backoff
+    return QueueSettings(
+        lease_ms=lease.duration_ms,
+        in_flight_max=lease.max_in_flight,
+        deliveries_max=retry.max_deliveries,
+        backoff=queue_backoff.Backoff(backoff.initial_ms, backoff.factor, backoff.max_ms, backoff.jitter),
+        dead_letter_topic=None if asked.dead_letter is None else asked.dead_letter.topic_name,
+    )
 
 
 _NOT_DELETED = {

@@ -305,12 +305,55 @@ class StartAt(Asked):
     offset: Annotated[int, Meta(ge=0, le=2**63 - 1)] | UnsetType = UNSET
 
 
+class Backoff(Asked):
+    """How long a failed message waits: `initialMs` * `factor`^(deliveries - 1), at most `maxMs`, and up to the part `jitter`
+    longer."""
+
+    initial_ms: int = 10_000
+    factor: float = 2.0
+    max_ms: int = 2 * 3_600_000
+    jitter: float = 0.1
+
+
+class Retry(Asked):
+    """How often a message is handed out before it is given up, and when again."""
+
+    max_deliveries: int = 16
+    backoff: Backoff = msgspec.field(default_factory=Backoff)
+
+
+class DeadLetter(Asked):
+    """Where messages go that are given up; GROUP.dlq when left out."""
+
+    topic_name: Name | None = None
+
+
+class Lease(Asked):
+    """How long a message is held by whoever does not say, and how many of a partition may be in flight."""
+
+    duration_ms: int = 30_000
+    max_in_flight: int = 10_000
+
+
+class GroupFilter(Asked):
+    """Which messages a group wants. Not available in this release."""
+
+    tags: str | None = None
+    sql: str | None = None
+
+
 class GroupDeclaration(Asked):
-    """A group as it should be: positions that are not committed yet are committed at `start`."""
+    """A group as it should be: where it has no position yet, it begins at `start`. `retry`, `deadLetter` and `lease` are for mode
+    queue."""
 
     topics: Annotated[list[Name], Meta(max_length=1000)]
     mode: Literal["stream", "queue", "broadcast"] = "stream"
     start: StartAt = msgspec.field(default_factory=lambda: StartAt(at="latest"))
+    retry: Retry | None = None
+    dead_letter: DeadLetter | None = None
+    lease: Lease | None = None
+    ordering: Literal["none", "key"] = "none"
+    filter: GroupFilter | None = None
 
 
 class GroupReset(Asked):
@@ -356,6 +399,22 @@ class GroupOffset(Wire):
     lag: int
 
 
+class QueueGroup(Wire):
+    """A queue group in numbers: messages that members hold, that wait to be handed out again, and that ever went to the
+    dead-letter topic; the age of the oldest message that is not settled, where it is known. `windowFull`: a partition's
+    `maxInFlight` is reached, and nothing new of it is handed out before some of that is settled."""
+
+    in_flight: int
+    waiting: int
+    dead_letters: int
+    oldest_message_age_ms: int | None
+    window_full: bool
+    dead_letter_topic: str
+    lease_ms: int
+    max_in_flight: int
+    max_deliveries: int
+
+
 class GroupDetail(Wire):
     """A group; `coordinator` is a node id, `topics` are the declared ones."""
 
@@ -370,6 +429,7 @@ class GroupDetail(Wire):
     offsets: list[GroupOffset]
     lag: int
     declared: bool
+    queue: QueueGroup | None = None
 
 
 class ResetOffset(Wire):

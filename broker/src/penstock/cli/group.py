@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from penstock.admin.models import GroupDetail, GroupList, ResetResult
+from penstock.admin.models import GroupDetail, GroupList, QueueGroup, ResetResult
 from penstock.cli.common import admin_server_option, decoded, json_option, position, run_async
 from penstock.cli.output import show_json, show_table
+from penstock.cli.queue import DURATION
 from penstock.client.http import HttpClient, path
 
 
@@ -65,6 +68,8 @@ def describe(name: str, admin: str, as_json: bool) -> None:
     found = decoded(answer, GroupDetail)
     declared = f"  declared for {', '.join(found.topics)}" if found.declared and found.topics else ""
     click.echo(f"{found.name}  {found.mode}  {found.state}  lag {found.lag}{declared}")
+    if found.queue is not None:
+        _show_queue(found.queue)
     if found.members:
         show_table(
             ["MEMBER", "CLIENT", "HOST", "ASSIGNED"],
@@ -90,6 +95,18 @@ def describe(name: str, admin: str, as_json: bool) -> None:
         )
 
 
+def _show_queue(queue: QueueGroup) -> None:
+    age = queue.oldest_message_age_ms
+    click.echo(
+        f"in flight {queue.in_flight}  waiting {queue.waiting}  dead letters {queue.dead_letters}"
+        f" ({queue.dead_letter_topic})" + ("" if age is None else f"  oldest {age / 1000:.1f} s")
+    )
+    if queue.window_full:
+        click.echo(
+            f"nothing new is handed out: {queue.max_in_flight} messages of a partition are in flight, which is the most"
+        )
+
+
 @group.command()
 @click.argument("name")
 @click.option(
@@ -102,22 +119,67 @@ def describe(name: str, admin: str, as_json: bool) -> None:
     metavar="WHERE",
     help="Where partitions begin that have no position yet: earliest, latest, an offset or a time.",
 )
-@click.option("--mode", default="stream", show_default=True, help="How the group consumes.")
+@click.option(
+    "--mode",
+    type=click.Choice(["stream", "queue"]),
+    default="stream",
+    show_default=True,
+    help="Members read partitions by offset (stream), or lease messages and acknowledge each (queue).",
+)
+@click.option("--lease", type=DURATION, metavar="DURATION", help="Queue: how long a lease lasts [30s].")
+@click.option("--max-in-flight", type=int, help="Queue: messages of a partition in flight at most [10000].")
+@click.option(
+    "--max-deliveries", type=int, help="Queue: how often a message is handed out before it is given up [16]."
+)
+@click.option(
+    "--backoff",
+    type=DURATION,
+    metavar="DURATION",
+    help="Queue: how long a message waits that failed once [10s].",
+)
+@click.option("--backoff-max", type=DURATION, metavar="DURATION", help="Queue: the longest such wait [2h].")
+@click.option(
+    "--dead-letters", metavar="TOPIC", help="Queue: where messages go that are given up [NAME.dlq]."
+)
 @admin_server_option
 @json_option
-def declare(name: str, topics: tuple[str, ...], start: str, mode: str, admin: str, as_json: bool) -> None:
+def declare(
+    name: str,
+    topics: tuple[str, ...],
+    start: str,
+    mode: str,
+    lease: int | None,
+    max_in_flight: int | None,
+    max_deliveries: int | None,
+    backoff: int | None,
+    backoff_max: int | None,
+    dead_letters: str | None,
+    admin: str,
+    as_json: bool,
+) -> None:
     """Set up the group NAME before its consumers come, with the position that they begin at.
 
     \b
-    Example:
+    Examples:
       penstock group declare billing --topic payments --start earliest
+      penstock group declare mails --topic orders --mode queue --lease 1m --max-deliveries 5
     """
-    body = {"mode": mode, "topics": list(topics), "start": position("--start", start)}
+    body: dict[str, Any] = {"mode": mode, "topics": list(topics), "start": position("--start", start)}
+    body |= _given(
+        lease=_given(durationMs=lease, maxInFlight=max_in_flight),
+        retry=_given(maxDeliveries=max_deliveries, backoff=_given(initialMs=backoff, maxMs=backoff_max)),
+        deadLetter=_given(topicName=dead_letters),
+    )
     answer = run_async(_request(admin, "PUT", path("groups", name), body))
     if as_json:
         show_json(answer)
     else:
         click.echo(f"group {name} declared for {', '.join(decoded(answer, GroupDetail).topics)}")
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """What was said; the broker knows the rest."""
+    return {name: value for name, value in values.items() if value is not None and value != {}}
 
 
 @group.command()

@@ -24,6 +24,11 @@ COMMANDS: Final[Mapping[str, str]] = {
     "broker-config": "List every setting of a broker with its default.",
     "produce": "Write MESSAGES to TOPIC, or each line of standard input when there are none.",
     "consume": "Print the messages of TOPIC, oldest first, one per line.",
+    "lease": "Take messages of the queue group GROUP: nobody else gets them until the lease ends.",
+    "ack": "Say that leased messages of GROUP are done: the group never gets them again.",
+    "reject": "Say that leased messages of GROUP failed: they are tried again later, or given up.",
+    "release": "Give leased messages of GROUP back untried: others may have them at once.",
+    "extend": "Hold leased messages of GROUP for longer.",
     "message": "Look at one message, or find those of a key.",
     "trace": "Show the way of one message: produced, received, stored, committed, delivered, and who has read it.",
     "topic": "List, create, describe, alter and delete topics.",
@@ -86,6 +91,11 @@ def _own(name: str) -> click.Command:
             from penstock.cli.consume import consume
 
             return consume
+        case "lease" | "ack" | "reject" | "release" | "extend":
+            from penstock.cli import queue
+
+            command: click.Command = getattr(queue, name)
+            return command
         case "message":
             from penstock.cli.message import message
 

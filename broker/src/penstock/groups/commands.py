@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from penstock.model.commands import Command
+from penstock.model.queue_settings import QueueSettings
 
 
 class MemberRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -65,7 +66,9 @@ class GroupMemberReplaced(Command, frozen=True, tag="group.member.replaced"):
 
 
 class GroupDeclared(Command, frozen=True, tag="group.declared"):
-    """A resource or the admin API declared the group. Exactly one of the three start fields is set."""
+    """A resource or the admin API declared the group. Exactly one of the three start fields is set. `queue` is set for mode
+    `queue` alone; left out, it takes no place, so that releases that know it and those that do not write, and hash, the
+    same state."""
 
     group: str
     time_ms: int
@@ -74,6 +77,7 @@ class GroupDeclared(Command, frozen=True, tag="group.declared"):
     start_at: str | None = None
     start_timestamp_ms: int | None = None
     start_offset: int | None = None
+    queue: QueueSettings | msgspec.UnsetType = msgspec.UNSET
 
 
 class GroupDeleted(Command, frozen=True, tag="group.deleted"):

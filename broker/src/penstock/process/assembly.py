@@ -15,6 +15,7 @@ import msgspec
 from penstock import __version__
 from penstock.admin.listener import AdminHttpListener
 from penstock.config.broker_config import BrokerConfig, Listener
+from penstock.delivery.machine import QueuesMachine
 from penstock.groups.machine import GroupsMachine
 from penstock.groups.settings import GroupSettings
 from penstock.listeners.http.listener import DataHttpListener
@@ -22,11 +23,12 @@ from penstock.listeners.http.services import HttpServices
 from penstock.listeners.kafka.limits import KafkaLimits
 from penstock.listeners.kafka.server import KafkaListener
 from penstock.listeners.kafka.services import KafkaServices
-from penstock.model.commands import Command
+from penstock.model.commands import Command, StateMachine
 from penstock.process.electing import make_elector
 from penstock.process.group_ports import LoopClock, ShardPositions
 from penstock.process.opening import MemberOpening, broker_name, other_peers
 from penstock.process.peers import LeaderAddress, LeaderRequests, PeerListener, ServedRequests
+from penstock.process.queue_groups import make_queues
 from penstock.process.queues import http_queues, kafka_queues, member_queues
 from penstock.process.tracing import make_exporter, make_trace_topic, make_tracing
 from penstock.raft.modes import mode_named
@@ -113,9 +115,10 @@ class Broker:
         """Raises DataFolderError, LogDamagedError or OSError with a sentence when it cannot serve."""
         self._folder = DataFolder(self.config.data)
         self._threads = Threads(asyncio.get_running_loop())
-        self._groups_machine = GroupsMachine()
+        self._groups_machine, self._queues_machine = GroupsMachine(), QueuesMachine()
+        machines: list[StateMachine] = [self._groups_machine, self._queues_machine]
         opening = MemberOpening(
-            self.config, self._folder, self._threads, self.counters, [self._groups_machine], self._on_fatal
+            self.config, self._folder, self._threads, self.counters, machines, self._on_fatal
         )
         opened = await opening.open()
         self._shard = opened.shard
@@ -227,6 +230,7 @@ class Broker:
         self.groups.start()
         if self._trace_topic is not None:
             self._trace_topic.led()
+        self.queues.start()
         self._leading.set()
 
     def _take_settings(self) -> None:
@@ -246,6 +250,7 @@ class Broker:
 
     def _stopped_leading(self) -> None:
         self.groups.stop()
+        self.queues.stop()
         self._leading.clear()
 
     def _advertised_listeners(self) -> dict[str, str]:
@@ -285,8 +290,15 @@ class Broker:
             ShardPositions(shard, view),
             lambda: secrets.token_hex(16),
             self._group_settings(),
+            self._queues_machine,
+            lambda: shard.machines.members.level,
         )
-        self._queues = member_queues(self.member)
+        self.queues = make_queues(
+            shard, self._queues_machine, self._groups_machine, self.clock, self.data, self.topics
+        )
+        self.groups.registry.on_queue_changed = self.queues.changed
+        self.topics.goes_with_topic = self.queues.topic_dropped
+        self._queues = member_queues(self.member, self.queues)
         self._measuring = Measuring(shard, self.groups.registry, self._queues, self.clock)
         self.topics.on_topic_deleted = self.groups.topic_deleted
         self.topics.on_settings_changed = self._take_settings
@@ -380,6 +392,7 @@ class Broker:
             self.messages,
             self.traces,
             self._measuring,
+            self.queues,
             LeaderAddress(broker_name(self.config, self.member.meta), self.member, self._view),
         )
         running: DataHttpListener | AdminHttpListener
@@ -447,6 +460,7 @@ class Broker:
         self.groups.stop()
         if self._trace_topic is not None:
             self._trace_topic.close()
+        self.queues.stop()
         await self._measuring.close()
         if self._elector is not None:
             await self._elector.close()

@@ -10,17 +10,19 @@ from penstock.runtime.links import PENDING_BYTES_MAX
 from penstock.runtime.member import ShardMember
 from penstock.runtime.peer_requests import OPEN_MAX
 from penstock.runtime.shipping import WAITING_MAX
+from penstock.service.queues import QueueGroups
 from penstock.telemetry.samples import Queue
 
 
-def member_queues(member: ShardMember) -> list[Queue]:
-    """Of the log, and between the brokers. Of what waits for peers, the fullest peer's is shown."""
+def member_queues(member: ShardMember, groups: QueueGroups) -> list[Queue]:
+    """Of the log, between the brokers, and of queue groups. Of what waits for peers, the fullest peer's is shown."""
     links, requests, shipping = member.links, member.requests, member.shipping
     return [
         *member.shard.queues(),
         Queue("requests_for_leader", "items", lambda: requests.open, OPEN_MAX),
         Queue("messages_for_entries", "items", lambda: shipping.waiting, WAITING_MAX),
         Queue("frames_for_peer", "bytes", lambda: links.pending_bytes, PENDING_BYTES_MAX),
+        Queue("leases_for_messages", "items", lambda: groups.waiting_count),
     ]
 
 

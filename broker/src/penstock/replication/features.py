@@ -10,6 +10,7 @@ the one that both know, and one that knows less than the shard uses is refused b
 | 1 | the commands of the first replicated shards |
 | 2 | announcements say where HTTP listeners are bound; replicas compare hashes of their state |
 | 3 | the number of brokers that the shard should have stands in its log |
+| 4 | groups of mode `queue` lease their messages one by one |
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 # The highest level that this release knows.
-FEATURE_LEVEL = 3
+FEATURE_LEVEL = 4
 # Level by level, what came with it.
 HTTP_ANNOUNCED_LEVEL = 2
 STATE_HASHED_LEVEL = 2

@@ -35,7 +35,7 @@ class Checkpoints:
         await self._seal_segments()
         index = self._shard.commit_index
         if index > self.covered_index:
-            frozen = {m.name: (m.version, m.freeze()) for m in self._shard.machines.all()}
+            frozen = {m.name: (m.version, m.freeze()) for m in self._shard.machines.written()}
             await self._write(
                 lambda: self._snapshots.save({n: (v, encode()) for n, (v, encode) in frozen.items()}, index)
             )

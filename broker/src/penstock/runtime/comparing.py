@@ -125,7 +125,7 @@ class StateComparison:
         self._stop_if_different()
         if not self._comparing.begin(index, self._clock.monotonic_ms()):
             return
-        frozen = [(f"{each.name}/{each.version}", each.freeze()) for each in self._shard.machines.all()]
+        frozen = [(f"{each.name}/{each.version}", each.freeze()) for each in self._shard.machines.written()]
         hashing = self._shard.threads.background(partial(_hash, frozen))
         hashing.add_done_callback(partial(self._hashed, self._life))
 

@@ -29,6 +29,16 @@ class Machines(msgspec.Struct):
         """Every machine, in the order in which they are restored."""
         return [self.members, self.catalog, self.partitions, self.producers, *self.others]
 
+    def written(self) -> list[StateMachine]:
+        """Those whose state is written and compared: not one that no entry can have reached at the shard's feature level. So a
+        broker may go back to a release that does not know it, and be sent the state by one that does."""
+        level = max(self.members.level, 1)
+        return [
+            machine
+            for machine in self.all()
+            if any(command.feature_level <= level for command in machine.commands)
+        ]
+
     def restore(self, snapshots: Mapping[str, Snapshot]) -> None:
         """Replaces every machine's state. Raises ReleaseTooOldError, LogDamagedError."""
         machines = self.all()

@@ -28,7 +28,7 @@ async def replica_digest(shard: Shard, first: int | None, last: int | None) -> R
             f"the log holds committed entries {log.first_index} to {commit}, not {first} to {last}",
         )
     # Frozen in one turn of the loop, so all of them are as of the same entry.
-    frozen = {machine.name: machine.freeze() for machine in shard.machines.all()}
+    frozen = {machine.name: machine.freeze() for machine in shard.machines.written()}
     entries = ""
     try:
         if first <= last:

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from penstock.model.errors import ErrorCode
+from penstock.model.queue_settings import QueueSettings
 from penstock.service.context import RequestContext
 
 
@@ -156,6 +157,18 @@ class GroupPosition(msgspec.Struct):
     commit_ms: int
 
 
+class QueueDetail(msgspec.Struct):
+    """What the admin view shows of a queue group beside its lag. `settings` are in effect; `oldest_ms` is the timestamp of the
+    oldest message that is not settled (None: there is none, or it is not known), `dead_letters` how many there ever were."""
+
+    settings: QueueSettings
+    in_flight: int = 0
+    waiting: int = 0
+    dead_letters: int = 0
+    oldest_ms: int | None = None
+    window_full: bool = False
+
+
 class GroupDetail(msgspec.Struct):
     """The admin view of one group. `assignments` per member id: topic to partitions."""
 
@@ -166,6 +179,7 @@ class GroupDetail(msgspec.Struct):
     members: list[MemberDescription]
     assignments: dict[str, dict[str, list[int]]]
     positions: list[PartitionPosition]
+    queue: QueueDetail | None = None
 
 
 class OffsetReset(msgspec.Struct):
@@ -248,9 +262,16 @@ class GroupService(Protocol):
         ...
 
     async def declare(
-        self, context: RequestContext, group: str, mode: str, topics: Sequence[str], start: StartPosition
+        self,
+        context: RequestContext,
+        group: str,
+        mode: str,
+        topics: Sequence[str],
+        start: StartPosition,
+        queue: QueueSettings | None = None,
     ) -> bool:
-        """Declares a group; positions that are not committed yet are committed at `start`. True when it is new."""
+        """Declares a group; where it has no position yet, it begins at `start`. `queue` is for mode queue alone. True when the
+        group is new."""
         ...
 
     async def reset(

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from penstock.delivery.machine import QueuesMachine
 from penstock.groups.commands import OffsetEntry
 from penstock.groups.machine import GroupsMachine, offsets_committed
 from penstock.groups.requests import Join, Leaving, Sync
 from penstock.groups.settings import GroupSettings
 from penstock.model.errors import ErrorCode, PenstockError
+from penstock.model.queue_settings import QueueSettings
+from penstock.replication.features import FEATURE_LEVEL
 from penstock.service.context import RequestContext
 from penstock.service.deliver_trace import DeliverTracing
 from penstock.service.group_api import (
@@ -40,6 +43,8 @@ from penstock.service.ports import Clock, CommandLog, Positions
 
 GROUP_KEY = 0
 TRANSACTION_KEY = 1
+OLDEST_LOOKED_MAX = 100
+"""Partitions of a queue group that are looked at for its oldest message."""
 
 
 class ConsumerGroups:
@@ -56,8 +61,12 @@ class ConsumerGroups:
         positions: Positions,
         new_suffix: Callable[[], str],
         settings: GroupSettings | None = None,
+        queues: QueuesMachine | None = None,
+        level: Callable[[], int] = lambda: FEATURE_LEVEL,
     ) -> None:
-        self._registry = GroupRegistry(machine, log, clock, positions, settings or GroupSettings())
+        self._registry = GroupRegistry(
+            machine, log, clock, positions, settings or GroupSettings(), queues or QueuesMachine(), level
+        )
         self._machine = machine
         self._clock = clock
         self._positions = positions
@@ -187,6 +196,9 @@ class ConsumerGroups:
         error = ErrorCode.INVALID_GROUP_ID if not group else self._registry.refusal(group)
         if error is not ErrorCode.NONE:
             return error
+        if self._registry.is_queue(group):
+            # Its messages are leased: nobody is assigned partitions.
+            return ErrorCode.INCONSISTENT_GROUP_PROTOCOL
         if group in self._registry.resetting:
             return ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
         if group not in self._registry.live and request.member_id:
@@ -242,6 +254,8 @@ class ConsumerGroups:
         self, group: str, generation: int, member_id: str, instance_id: str | None
     ) -> ErrorCode:
         error = self._registry.refusal(group)
+        if error is ErrorCode.NONE and self._registry.is_queue(group):
+            error = ErrorCode.INCONSISTENT_GROUP_PROTOCOL
         if error is not ErrorCode.NONE:
             return error
         if group in self._registry.live:
@@ -312,7 +326,21 @@ class ConsumerGroups:
 
     async def detail(self, context: RequestContext, group: str) -> GroupDetail:
         """See `GroupService.detail`."""
-        return self._administration.detail(context.listener, group)
+        detail = self._administration.detail(context.listener, group)
+        if detail.queue is not None:
+            detail.queue.oldest_ms = await self._oldest_ms(detail)
+        return detail
+
+    async def _oldest_ms(self, detail: GroupDetail) -> int | None:
+        """The timestamp of the oldest message that is not settled, where that can be told."""
+        oldest: int | None = None
+        behind = [position for position in detail.positions if position.lag]
+        for position in behind[:OLDEST_LOOKED_MAX]:
+            offset = max(position.offset, self._positions.log_start(position.topic, position.partition))
+            if offset < position.high_watermark:
+                found = await self._positions.timestamp_at(position.topic, position.partition, offset)
+                oldest = found if oldest is None else min(oldest, found)
+        return oldest if oldest is None or oldest >= 0 else None
 
     async def positions_at(
         self, context: RequestContext, topic: str, partition: int, groups_max: int
@@ -321,10 +349,16 @@ class ConsumerGroups:
         return await self._administration.positions_at(topic, partition, groups_max)
 
     async def declare(
-        self, context: RequestContext, group: str, mode: str, topics: Sequence[str], start: StartPosition
+        self,
+        context: RequestContext,
+        group: str,
+        mode: str,
+        topics: Sequence[str],
+        start: StartPosition,
+        queue: QueueSettings | None = None,
     ) -> bool:
         """See `GroupService.declare`."""
-        return await self._declarations.declare(group, mode, topics, start)
+        return await self._declarations.declare(group, mode, topics, start, queue)
 
     async def reset(
         self,

@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from penstock.delivery.commands import QueueGroupDropped
 from penstock.groups.classic import ClassicGroup
 from penstock.groups.commands import GroupDeleted
 from penstock.groups.consumer_protocol import CONSUMER, decode_assignment
 from penstock.groups.expiry import subscriptions
 from penstock.groups.machine import offsets_deleted
 from penstock.groups.states import GroupState
+from penstock.model.commands import Command
 from penstock.model.errors import ErrorCode, PenstockError
+from penstock.model.queue_settings import QueueSettings
 from penstock.service.group_api import (
     GroupDescription,
     GroupDetail,
@@ -23,6 +26,7 @@ from penstock.service.group_api import (
     GroupPosition,
     MemberDescription,
     PartitionPosition,
+    QueueDetail,
 )
 from penstock.service.groups_driver import coordinator_error
 from penstock.service.groups_registry import GroupRegistry
@@ -95,7 +99,20 @@ class GroupAdministration:
             members=_members(live, with_bytes=True) if live is not None else [],
             assignments=_assignments(live) if live is not None else {},
             positions=self._partition_positions(group),
+            queue=self._queue(group) if self._registry.is_queue(group) else None,
         )
+
+    def _queue(self, group: str) -> QueueDetail:
+        declared = self._machine.declared(group)
+        settings = (declared.queue if declared is not None else None) or QueueSettings()
+        queues, detail = self._registry.queues, QueueDetail(settings)
+        for queue in queues.queues(group):
+            counts = queue.counts()
+            detail.in_flight += counts.held
+            detail.waiting += counts.waiting
+            detail.window_full = detail.window_full or queue.in_flight >= settings.in_flight_max
+        detail.dead_letters = queues.next_sequence(group, settings.dead_topic(group))
+        return detail
 
     async def positions_at(
         self, topic: str, partition: int, groups_max: int
@@ -127,10 +144,15 @@ class GroupAdministration:
         if state is not GroupState.EMPTY:
             return ErrorCode.NON_EMPTY_GROUP
         self._registry.forget(group, ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        now_ms = self._registry.clock.now_ms()
+        commands: list[Command] = [GroupDeleted(group, now_ms)]
+        if self._registry.is_queue(group):
+            commands.append(QueueGroupDropped(group, now_ms))
         try:
-            await self._registry.propose([GroupDeleted(group, self._registry.clock.now_ms())])
+            await self._registry.propose(commands)
         except PenstockError as failure:
             return coordinator_error(failure)
+        self._registry.on_queue_changed(group)
         return ErrorCode.NONE
 
     async def delete_offsets(
@@ -199,6 +221,8 @@ class GroupAdministration:
 
     def _partition_positions(self, group: str) -> list[PartitionPosition]:
         """Committed positions of partitions that exist. A position that was never valid lags by the whole partition."""
+        if self._registry.is_queue(group):
+            return self._queue_positions(group)
         found = []
         for (topic, partition), stored in sorted(self._machine.offsets(group), key=lambda item: item[0]):
             count = self._positions.partition_count(topic)
@@ -215,6 +239,22 @@ class GroupAdministration:
                     high_watermark,
                     max(high_watermark - start, 0),
                 )
+            )
+        return found
+
+    def _queue_positions(self, group: str) -> list[PartitionPosition]:
+        """Up to where everything is settled, and how many messages are not."""
+        found = []
+        for queue in sorted(
+            self._registry.queues.queues(group), key=lambda each: (each.topic, each.partition)
+        ):
+            count = self._positions.partition_count(queue.topic)
+            if count is None or queue.partition >= count:
+                continue
+            high_watermark = self._positions.high_watermark(queue.topic, queue.partition)
+            lag = queue.unsettled(high_watermark)
+            found.append(
+                PartitionPosition(queue.topic, queue.partition, queue.floor, "", high_watermark, lag)
             )
         return found
 

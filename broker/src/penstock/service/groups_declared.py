@@ -6,18 +6,29 @@ partitions and are waited for; what is written is decided afterwards, in one ste
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 
+from msgspec import UNSET
+
+from penstock.catalog.topics import check_topic_name
+from penstock.delivery.commands import QUEUE_LEVEL, QueuePositionSet
 from penstock.groups.commands import GroupDeclared, OffsetEntry
 from penstock.groups.machine import TopicPartition, offsets_committed
 from penstock.groups.states import GroupState
 from penstock.model.commands import Command
 from penstock.model.errors import ErrorCode, PenstockError
+from penstock.model.queue_settings import QueueSettings, why_refused
 from penstock.service.group_api import OffsetReset, StartPosition
 from penstock.service.groups_registry import GroupRegistry
+from penstock.service.queue_ports import QUEUE_MODE
 
-MODES = ("stream",)
+MODES = ("stream", QUEUE_MODE)
 """What a group can be declared as in this release."""
+
+LEVEL_LOOKS_MAX = 40
+LEVEL_LOOK_SECONDS = 0.05
+"""How often, and at what distance, a feature level is looked for that may just be being reached."""
 
 
 class GroupDeclarations:
@@ -28,14 +39,24 @@ class GroupDeclarations:
         self._machine = registry.machine
         self._positions = registry.positions
 
-    async def declare(self, group: str, mode: str, topics: Sequence[str], start: StartPosition) -> bool:
+    async def declare(
+        self,
+        group: str,
+        mode: str,
+        topics: Sequence[str],
+        start: StartPosition,
+        queue: QueueSettings | None = None,
+    ) -> bool:
         """See `GroupService.declare`."""
         self._check_declaration(group, mode, topics, start)
+        if mode == QUEUE_MODE:
+            await self._level_reached()
+        settings = self._queue_settings(group, mode, topics, queue)
         wanted = tuple(dict.fromkeys(topics))
         missing = [
             (topic, partition)
             for topic, partition in self._partitions(wanted)
-            if self._machine.offset(group, topic, partition) is None
+            if not self._has_position(group, mode, topic, partition)
         ]
         positions = await self._resolve(missing, start)
         self._registry.check(group)
@@ -49,18 +70,78 @@ class GroupDeclarations:
             start.at,
             start.timestamp_ms,
             start.offset,
+            UNSET if settings is None else settings,
         )
         commands: list[Command] = [declared] if declared != before else []
         # Somebody may have committed while times were looked up; then that holds.
-        entries = [
-            OffsetEntry(topic, partition, offset)
+        missed = {
+            (topic, partition): offset
             for (topic, partition), offset in positions.items()
-            if self._machine.offset(group, topic, partition) is None
-        ]
-        commands.extend(offsets_committed(group, now_ms, entries))
+            if not self._has_position(group, mode, topic, partition)
+        }
+        commands.extend(_moved(group, mode, now_ms, missed))
         if commands:
             await self._registry.propose(commands)
+            self._registry.on_queue_changed(group)
         return before is None
+
+    async def _level_reached(self) -> None:
+        """A shard that was just founded reaches its level in a moment."""
+        for _ in range(LEVEL_LOOKS_MAX):
+            if self._registry.level() >= QUEUE_LEVEL:
+                return
+            await asyncio.sleep(LEVEL_LOOK_SECONDS)
+
+    def _has_position(self, group: str, mode: str, topic: str, partition: int) -> bool:
+        if mode != QUEUE_MODE:
+            return self._machine.offset(group, topic, partition) is not None
+        queues = self._registry.queues
+        return queues.queue(group, topic, partition) is not None or queues.is_moving(group, topic, partition)
+
+    def _queue_settings(
+        self, group: str, mode: str, topics: Sequence[str], given: QueueSettings | None
+    ) -> QueueSettings | None:
+        """How a queue group is declared; None for another mode. Raises PenstockError."""
+        if mode != QUEUE_MODE:
+            if given is not None:
+                raise PenstockError(
+                    ErrorCode.INVALID_REQUEST,
+                    f"retry, deadLetter and lease are for mode {QUEUE_MODE!r}, not {mode!r}: leave them out.",
+                )
+            return None
+        level = self._registry.level()
+        if level < QUEUE_LEVEL:
+            raise PenstockError(
+                ErrorCode.UNSUPPORTED_VERSION,
+                f"The shard uses feature level {level}; queue groups need {QUEUE_LEVEL}, which it reaches when every broker"
+                " was upgraded: try again then.",
+            )
+        settings = given or QueueSettings()
+        reason = why_refused(settings)
+        if reason is not None:
+            raise PenstockError(ErrorCode.INVALID_REQUEST, f"{reason}.")
+        self._check_dead_topic(settings.dead_topic(group), topics, settings)
+        if self._machine.declared(group) is None and self._registry.state(group) is not GroupState.DEAD:
+            raise PenstockError(
+                ErrorCode.INCONSISTENT_GROUP_PROTOCOL,
+                f"Group {group!r} has members or positions of mode 'stream': use another name, or delete it first.",
+            )
+        return settings
+
+    def _check_dead_topic(self, name: str, topics: Sequence[str], settings: QueueSettings) -> None:
+        try:
+            check_topic_name(name)
+        except PenstockError as error:
+            hint = "" if settings.dead_letter_topic else " Give another name with deadLetter.topicName."
+            raise PenstockError(
+                ErrorCode.INVALID_REQUEST,
+                f"Dead letters cannot go to the topic {name[:100]!r}: {error.sentence}.{hint}",
+            ) from error
+        if name in topics:
+            raise PenstockError(
+                ErrorCode.INVALID_REQUEST,
+                f"Dead letters of the group cannot go to {name!r}, which it works through itself: choose another topic.",
+            )
 
     def _check_declaration(self, group: str, mode: str, topics: Sequence[str], start: StartPosition) -> None:
         self._registry.check(group)
@@ -103,12 +184,11 @@ class GroupDeclarations:
             positions = await self._resolve(partitions, to)
             self._registry.check(group)
             resets = self._resets(group, positions)
-            entries = [
-                OffsetEntry(topic, partition, offset) for (topic, partition), offset in positions.items()
-            ]
-            if entries:
-                now_ms = self._registry.clock.now_ms()
-                await self._registry.propose(offsets_committed(group, now_ms, entries))
+            mode = QUEUE_MODE if self._registry.is_queue(group) else "stream"
+            commands = _moved(group, mode, self._registry.clock.now_ms(), positions)
+            if commands:
+                await self._registry.propose(commands)
+                self._registry.on_queue_changed(group)
             return resets
         finally:
             self._registry.resetting.discard(group)
@@ -155,9 +235,16 @@ class GroupDeclarations:
     def _resets(self, group: str, positions: dict[TopicPartition, int]) -> list[OffsetReset]:
         resets = []
         for (topic, partition), offset in positions.items():
-            stored = self._machine.offset(group, topic, partition)
-            resets.append(OffsetReset(topic, partition, -1 if stored is None else stored.offset, offset))
+            resets.append(OffsetReset(topic, partition, self._position(group, topic, partition), offset))
         return resets
+
+    def _position(self, group: str, topic: str, partition: int) -> int:
+        """Where the group stands, -1 where nowhere."""
+        if self._registry.is_queue(group):
+            queue = self._registry.queues.queue(group, topic, partition)
+            return -1 if queue is None else queue.floor
+        stored = self._machine.offset(group, topic, partition)
+        return -1 if stored is None else stored.offset
 
     async def _resolve(
         self, partitions: Sequence[TopicPartition], start: StartPosition
@@ -177,6 +264,17 @@ class GroupDeclarations:
                 offset = first
             resolved[topic, partition] = end if offset is None else min(max(offset, first), end)
         return resolved
+
+
+def _moved(group: str, mode: str, now_ms: int, positions: Mapping[TopicPartition, int]) -> list[Command]:
+    """The commands that put a group to these positions."""
+    if mode == QUEUE_MODE:
+        return [
+            QueuePositionSet(group, topic, partition, now_ms, offset)
+            for (topic, partition), offset in positions.items()
+        ]
+    entries = [OffsetEntry(topic, partition, offset) for (topic, partition), offset in positions.items()]
+    return offsets_committed(group, now_ms, entries)
 
 
 def _check_start(start: StartPosition) -> None:

@@ -7,8 +7,9 @@ longer is.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
+from penstock.delivery.machine import QueuesMachine
 from penstock.groups.classic import ClassicGroup
 from penstock.groups.machine import GroupsMachine
 from penstock.groups.settings import GroupSettings
@@ -17,6 +18,7 @@ from penstock.model.commands import Command
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.service.groups_driver import GroupDriver
 from penstock.service.ports import Clock, CommandLog, Positions
+from penstock.service.queue_ports import QUEUE_MODE
 
 
 class GroupRegistry:
@@ -29,8 +31,16 @@ class GroupRegistry:
         clock: Clock,
         positions: Positions,
         settings: GroupSettings,
+        queues: QueuesMachine,
+        level: Callable[[], int],
     ) -> None:
         self.machine = machine
+        self.queues = queues
+        """Where groups of mode queue stand."""
+        self.level = level
+        """The shard's feature level."""
+        self.on_queue_changed: Callable[[str], None] = lambda group: None
+        """Told of a queue group that was declared, moved or deleted, once that is committed."""
         self.clock = clock
         self.positions = positions
         self.settings = settings
@@ -81,6 +91,11 @@ class GroupRegistry:
             raise PenstockError(
                 error, "This broker does not coordinate groups now: ask again, or ask the shard's leader."
             )
+
+    def is_queue(self, group: str) -> bool:
+        """Whether the group was declared to lease its messages."""
+        declared = self.machine.declared(group)
+        return declared is not None and declared.mode == QUEUE_MODE
 
     def state(self, group: str) -> GroupState:
         """The live state; Empty for one that only has positions, Dead for one that nobody knows."""

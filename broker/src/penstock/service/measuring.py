@@ -111,7 +111,8 @@ class Measuring:
                 continue  # It was deleted since the names were listed.
             driver = self._registry.live.get(name)
             members = 0 if driver is None else len(driver.group.roster)
-            found.append((GroupSample(name, state.value, members, unread.messages), unread))
+            sample = GroupSample(name, state.value, members, unread.messages, open=self._open(name))
+            found.append((sample, unread))
         await self._timestamps.load()
         groups = []
         for group, unread in found:
@@ -124,6 +125,9 @@ class Measuring:
     async def _unread(self, name: str) -> _Unread:
         """Of all partitions in which the group has a position."""
         unread = _Unread(self._clock.now_ms())
+        if self._registry.is_queue(name):
+            await self._unsettled(name, unread)
+            return unread
         positions = list(self._registry.machine.offsets(name))
         for first in range(0, len(positions), STEPS_PER_TURN):
             some = positions[first : first + STEPS_PER_TURN]
@@ -136,13 +140,32 @@ class Measuring:
                 messages = partition.high_watermark - offset
                 if messages > 0:
                     unread.messages += messages
-                    timestamp = self._timestamps.look_up(partition, offset)
-                    if timestamp is None:
-                        unread.missing.append((partition, offset))
-                    else:
-                        unread.oldest = min(unread.oldest, timestamp)
+                    self._look_up(unread, partition, offset)
             await self._step(len(some))
         return unread
+
+    async def _unsettled(self, name: str, unread: _Unread) -> None:
+        """The same of a queue group: what is not settled yet, whoever holds it."""
+        for queue in list(self._registry.queues.queues(name)):
+            await self._step()
+            partition = self._shard.table.get(queue.topic, queue.partition)
+            messages = 0 if partition is None else queue.unsettled(partition.high_watermark)
+            if partition is None or messages <= 0:
+                continue
+            unread.messages += messages
+            self._look_up(unread, partition, max(queue.floor, partition.log_start))
+
+    def _look_up(self, unread: _Unread, partition: Partition, offset: int) -> None:
+        timestamp = self._timestamps.look_up(partition, offset)
+        if timestamp is None:
+            unread.missing.append((partition, offset))
+        else:
+            unread.oldest = min(unread.oldest, timestamp)
+
+    def _open(self, name: str) -> int | None:
+        if not self._registry.is_queue(name):
+            return None
+        return sum(queue.open_count for queue in self._registry.queues.queues(name))
 
     def _age(self, unread: _Unread) -> float | None:
         """Seconds of the oldest; 0 for nothing, None where one is not known, or a batch has no timestamp."""

@@ -53,6 +53,10 @@ class Positions(Protocol):
         """The first offset whose timestamp is at least the given one, -1 when there is none."""
         ...
 
+    async def timestamp_at(self, topic: str, partition: int, offset: int) -> int:
+        """The largest timestamp of the batch that holds a committed offset, -1 where it has none. Raises PenstockError."""
+        ...
+
     def coordinator(self, listener: str, group: str) -> tuple[int, str, int] | None:
         """(node id, host, port) as clients of the listener reach the group's coordinator; None while unknown."""
         ...

@@ -67,6 +67,8 @@ class TopicServiceImpl:
         self._identity = identity
         # Told of topics that are gone, after the fact; the groups drop their positions.
         self.on_topic_deleted: Callable[[str], Awaitable[None]] = _ignore
+        # Commands of others that belong to the end of a topic.
+        self.goes_with_topic: Callable[[str], list[Command]] = lambda name: []
         # Told after dynamic settings changed.
         self.on_settings_changed: Callable[[], None] = lambda: None
 
@@ -290,7 +292,12 @@ class TopicServiceImpl:
     def _decide_delete(self, name: str) -> list[Command]:
         topic = self._catalog.require(name)
         keys = tuple(place.key for place in topic.partitions)
-        return [TopicDeleted(name), PartitionsDropped(keys), PartitionProducersDropped(keys)]
+        return [
+            TopicDeleted(name),
+            PartitionsDropped(keys),
+            PartitionProducersDropped(keys),
+            *self.goes_with_topic(name),
+        ]
 
     async def create_partitions(
         self, context: RequestContext, counts: Sequence[tuple[str, int]], *, validate_only: bool = False

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.telemetry.histograms import DELAY_BOUNDS_S, REQUEST_BOUNDS_S, Histogram
+from penstock.telemetry.queue_counters import QueueCounters
 from penstock.telemetry.trace_counters import TraceCounters
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Counters:
         "loop_stall_seconds_max",
         "messages_in",
         "produce_refused",
+        "queues",
         "state_disputes",
         "state_hashes",
         "tracing",
@@ -128,6 +130,7 @@ class Counters:
         self.forked_entries = 0
         self.forked_messages = 0
         self.tracing = TraceCounters()
+        self.queues = QueueCounters()
 
     def protocol(self, name: str) -> ProtocolCounters:
         """The counters of one protocol (`kafka`, `http`, `admin`); listeners of one protocol share them."""

@@ -130,6 +130,20 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
             "group",
         ),
     ),
+    "Queue groups": (
+        _counter("queue_leased", "Messages handed out, each time."),
+        _counter("queue_acknowledged", "Messages that a member was done with."),
+        _counter("queue_rejected", "Messages that a member said it failed with, each time."),
+        _counter("queue_released", "Messages that were given back untried, each time."),
+        _counter("queue_expired", "Messages whose lease ran out, each time."),
+        _counter("queue_dead_lettered", "Messages written to a dead-letter topic."),
+        _counter("queue_lost", "Messages that retention took before they were settled."),
+        _gauge(
+            "queue_open",
+            "Messages of a queue group that members hold, or that wait to be handed out again. Leader only.",
+            "group",
+        ),
+    ),
     "Tracing": (
         _counter("spans_exported", "Spans that the collector took."),
         _counter(

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from penstock.telemetry.counters import Counters, ProtocolCounters
 from penstock.telemetry.families import Families
+from penstock.telemetry.queue_counters import QueueCounters
 from penstock.telemetry.samples import (
     DISK_STATES,
     BrokerSample,
@@ -65,6 +66,7 @@ class _SnapshotCollector(Collector):
         _queues(families, snapshot.samples.queues)
         _topics(families, snapshot.samples.topics)
         _groups(families, snapshot.samples.groups)
+        _queue_groups(families, snapshot.counters.queues)
         _tracing(families, snapshot.counters.tracing)
         yield from families.all()
 
@@ -151,6 +153,11 @@ def _queues(families: Families, queues: Sequence[QueueSample]) -> None:
             families.put(limit, queue.limit, queue.name)
 
 
+def _queue_groups(families: Families, counters: QueueCounters) -> None:
+    for name in counters.__slots__:
+        families.put(f"queue_{name}", getattr(counters, name))
+
+
 def _tracing(families: Families, counters: TraceCounters) -> None:
     families.put("spans_exported", counters.exported)
     families.put("spans_dropped", counters.queue_full, "queue_full")
@@ -183,6 +190,8 @@ def _groups(families: Families, groups: Sequence[GroupSample]) -> None:
         families.put("group_lag", group.lag, group.name)
         if group.lag_seconds is not None:
             families.put("group_lag_seconds", group.lag_seconds, group.name)
+        if group.open is not None:
+            families.put("queue_open", group.open, group.name)
 
 
 S = TypeVar("S")
@@ -215,6 +224,7 @@ def _all_topics(topics: Sequence[TopicSample]) -> TopicSample:
 
 def _all_groups(groups: Sequence[GroupSample]) -> GroupSample:
     """The oldest message of all of them; not known where one's is not."""
+    held = [group.open for group in groups if group.open is not None]
     ages = [group.lag_seconds for group in groups if group.lag_seconds is not None]
     return GroupSample(
         OTHER,
@@ -222,4 +232,5 @@ def _all_groups(groups: Sequence[GroupSample]) -> GroupSample:
         sum(group.members for group in groups),
         sum(group.lag for group in groups),
         max(ages) if len(ages) == len(groups) else None,
+        sum(held) if held else None,
     )

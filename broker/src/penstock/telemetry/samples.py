@@ -28,13 +28,14 @@ class TopicSample(NamedTuple):
 
 class GroupSample(NamedTuple):
     """One group's numbers. `lag_seconds` is the age of the oldest message that it has not read: 0 when it has read all,
-    None where that is not known."""
+    None where that is not known; `open` what a queue group has in flight, None for another one."""
 
     name: str
     state: str
     members: int
     lag: int
     lag_seconds: float | None = None
+    open: int | None = None
 
 
 class MemberSample(NamedTuple):

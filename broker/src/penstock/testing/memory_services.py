@@ -14,6 +14,7 @@ from typing import cast
 from penstock.codec.records import read_records, split_batches
 from penstock.listeners.http.services import AlwaysLeads, HttpServices, LeaderHttp
 from penstock.model.errors import ErrorCode, PenstockError
+from penstock.model.queue_settings import QueueSettings
 from penstock.model.record_batch import parse_header
 from penstock.replication.election_status import ElectionStatus
 from penstock.replication.recovery import Recovery
@@ -43,11 +44,13 @@ from penstock.service.group_api import (
     MemberDescription,
     OffsetReset,
     PartitionPosition,
+    QueueDetail,
     StartPosition,
 )
 from penstock.telemetry.counters import Counters
 from penstock.telemetry.samples import GroupSample, Samples, TopicSample
 from penstock.testing.memory_messages import MemoryMessages
+from penstock.testing.memory_queues import MemoryQueues
 from penstock.testing.memory_topics import BROKER_NAME, CLUSTER_ID, MemoryTopic, MemoryTopics
 from penstock.testing.memory_traces import MemoryTraces
 
@@ -178,6 +181,7 @@ class MemoryGroup:
         self.offsets: dict[tuple[str, int], int] = {}
         self.members: list[MemberDescription] = []
         self.assignments: dict[str, dict[str, list[int]]] = {}
+        self.queue: QueueDetail | None = None
 
 
 class MemoryGroups:
@@ -241,6 +245,7 @@ class MemoryGroups:
             members=found.members,
             assignments=found.assignments,
             positions=self._positions(found),
+            queue=found.queue,
         )
 
     async def positions_at(
@@ -261,7 +266,13 @@ class MemoryGroups:
         return partition.log_start if start.at == "earliest" else partition.high_watermark
 
     async def declare(
-        self, context: RequestContext, group: str, mode: str, topics: Sequence[str], start: StartPosition
+        self,
+        context: RequestContext,
+        group: str,
+        mode: str,
+        topics: Sequence[str],
+        start: StartPosition,
+        queue: QueueSettings | None = None,
     ) -> bool:
         """Declares a group."""
         for topic in topics:
@@ -272,6 +283,7 @@ class MemoryGroups:
             sentence = f"The group {group!r} has the mode {found.mode}, which cannot be changed to {mode}."
             raise PenstockError(ErrorCode.INCONSISTENT_GROUP_PROTOCOL, sentence)
         found.topics = sorted({*found.topics, *topics})
+        found.queue = None if mode != "queue" else QueueDetail(queue or QueueSettings())
         for topic in topics:
             for number in range(len(self.topics.get(topic).partitions)):
                 found.offsets.setdefault((topic, number), self._start(topic, number, start))
@@ -427,6 +439,7 @@ class MemoryServices:
         self.messages = MemoryMessages(self.topics)
         self.traces = MemoryTraces()
         self.counters = Counters()
+        self.queues = MemoryQueues()
         self.leader: LeaderHttp = AlwaysLeads()
 
     @property
@@ -441,6 +454,7 @@ class MemoryServices:
             messages=self.messages,
             traces=self.traces,
             measured=MemoryMeasured(self.topics, self.groups),
+            queues=self.queues,
             leader=self.leader,
         )
 

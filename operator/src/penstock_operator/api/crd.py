@@ -105,6 +105,17 @@ KINDS: Final = (
             *_READY_COLUMNS,
             _AGE_COLUMN,
         ),
+        wide_columns=(
+            ("Mode", "string", ".spec.mode", "How messages reach the group; none is stream"),
+            ("In flight", "integer", ".status.inFlight", "Mode queue: messages that members hold"),
+            ("Dead letters", "integer", ".status.deadLetters", "Mode queue: messages that failed for good"),
+            (
+                "Oldest",
+                "string",
+                ".status.oldestMessageAge",
+                "Mode queue: age of the oldest unsettled message",
+            ),
+        ),
     ),
 )
 

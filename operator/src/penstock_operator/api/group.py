@@ -15,7 +15,6 @@ from penstock_operator.api.common import (
     Model,
     Position,
     ReclaimPolicy,
-    Text,
 )
 
 
@@ -28,33 +27,73 @@ class Reset(Position, frozen=True, kw_only=True):
     force: Annotated[bool, Meta(description="Also while members are active. Default: false.")] = False
 
 
-class Backoff(Model, frozen=True, kw_only=True):
-    """Waiting times between deliveries."""
+DEAD_LETTER_SUFFIX = ".dlq"
+RETRY_INITIAL_DEFAULT = "10s"
+RETRY_MAX_DEFAULT = "2h"
 
-    initial: Duration = "10s"
-    factor: Annotated[float, Meta(ge=1, le=100)] = 2
-    max: Duration = "2h"
-    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.1
+
+class Backoff(Model, frozen=True, kw_only=True):
+    """Waiting times before a failed message is delivered again."""
+
+    initial: Annotated[Duration, Meta(description="After the first delivery; at most max. Default: 10s.")] = (
+        RETRY_INITIAL_DEFAULT
+    )
+    factor: Annotated[
+        float, Meta(ge=1, le=100, description="How many times longer after each further one. Default: 2.")
+    ] = 2
+    max: Annotated[Duration, Meta(description="The longest, at most 24h. Default: 2h.")] = RETRY_MAX_DEFAULT
+    jitter: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="Up to this part longer, so that what failed together does not come back together. Default: 0.1.",
+        ),
+    ] = 0.1
 
 
 class Retry(Model, frozen=True, kw_only=True):
-    """Redelivery in queue groups. Not available in this release."""
+    """Mode queue: when failed messages are delivered again."""
 
-    max_deliveries: Annotated[int, Meta(ge=1)] = 16
+    max_deliveries: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000,
+            description="After so many deliveries a message that fails again goes to the dead letters. Default: 16.",
+        ),
+    ] = 16
     backoff: Backoff = Backoff()
 
 
 class DeadLetter(Model, frozen=True, kw_only=True):
-    """Where messages go after the last try. Not available in this release."""
+    """Mode queue: where messages go that failed for good."""
 
-    topic_name: Text
+    topic_name: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=249,
+            description="Name on the wire; the topic is made when it is needed. Default: the group's name and .dlq.",
+        ),
+    ]
 
 
 class DeliveryLease(Model, frozen=True, kw_only=True):
-    """How long a member holds a message of a queue group. Not available in this release."""
+    """Mode queue: how long, and how many, messages are held."""
 
-    duration: Duration = "30s"
-    max_in_flight: Annotated[int, Meta(ge=1)] = 10_000
+    duration: Annotated[
+        Duration, Meta(description="How long a member holds a message that it does not extend. Default: 30s.")
+    ] = "30s"
+    max_in_flight: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Messages of one partition that are held or wait to be delivered again; none is delivered beyond it."
+            " Default: 10000.",
+        ),
+    ] = 10_000
 
 
 class Filter(Model, frozen=True, kw_only=True):

@@ -34,7 +34,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     message: str
     progressing: bool = False  # whether it is expected to become ready without anybody's help
-    facts: dict[str, Any] | None = None  # what status says besides conditions; None keeps what it said
+    facts: dict[str, Any] | None = (
+        None  # what status says besides conditions; None keeps what it said, and a fact that is None goes
+    )
 
 
 def dependent_status(
@@ -65,10 +67,9 @@ def dependent_status(
     ]
     facts = {
         key: value for key, value in old_status.items() if key not in ("observedGeneration", "conditions")
-    }
+    } | (verdict.facts or {})
     return {
-        **facts,
-        **(verdict.facts or {}),
+        **{key: value for key, value in facts.items() if value is not None},
         "observedGeneration": generation,
         "conditions": merge_conditions(statements, old_status.get("conditions", []), generation, now),
     }

@@ -34,9 +34,10 @@ class GroupDependent:
         """Declare and reset until the broker's group is what the spec says."""
         done: dict[str, Any] = {}
         why = ""
+        told = False
         for _ in range(STEPS_MAX):
             seen = await _look(resource, admin)
-            action = plan_group(resource, seen)
+            action = plan_group(resource, seen, told)
             if action is None:
                 assert seen is not None  # a missing group always has a plan
                 facts, message = group_facts(resource, seen)
@@ -45,13 +46,14 @@ class GroupDependent:
             logger.info("acting", extra={"object": resource.wire_name, "why": why})
             if not isinstance(action, ResetGroup):
                 try:
-                    await admin.declare_group(resource.wire_name, action.mode, action.topics, action.start)
+                    await admin.declare_group(resource.wire_name, action.declaration)
                 except AdminError as error:
                     if error.code != "UNKNOWN_TOPIC_OR_PARTITION":
                         raise
                     # Usual when a Topic and its group are applied together: the group waits for the topic.
                     message = f"waits for its topics: {error.detail}"
                     return Verdict(ready=False, reason="TopicNotFound", message=message, progressing=True)
+                told = True
                 continue
             try:
                 answer = await admin.reset_group(resource.wire_name, action.to, action.force)

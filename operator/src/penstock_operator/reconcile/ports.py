@@ -80,8 +80,8 @@ class BrokerAdmin(Protocol):
     async def group(self, name: str) -> Any | None:
         """The group as the broker reports it; None when there is none."""
 
-    async def declare_group(self, name: str, mode: str, topics: list[str], start: dict[str, Any]) -> None:
-        """Make a group, or change its topics."""
+    async def declare_group(self, name: str, declaration: dict[str, Any]) -> None:
+        """Make a group, or change its topics and settings: `{mode, topics, start}`, for queues `{retry, deadLetter, lease}` too."""
 
     async def reset_group(self, name: str, to: dict[str, Any], force: bool) -> dict[str, Any]:
         """Move a group's offsets."""

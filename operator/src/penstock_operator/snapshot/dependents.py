@@ -35,6 +35,19 @@ class TopicSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return sorted(int(number) for number in numbers if number.isdecimal())
 
 
+class QueueSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the broker says of a queue group beside the rest: its settings, as far as it shows them, and its messages."""
+
+    in_flight: int = 0
+    dead_letters: int = 0
+    oldest_message_age_ms: int | None = None
+    window_full: bool = False
+    dead_letter_topic: str = ""
+    lease_ms: int = 0
+    max_in_flight: int = 0
+    max_deliveries: int = 0
+
+
 class GroupSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Answer of `GET /v1/groups/{name}`."""
 
@@ -45,6 +58,7 @@ class GroupSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     members: list[dict[str, Any]] = msgspec.field(default_factory=list)
     lag: int = 0
     declared: bool = False
+    queue: QueueSeen | None = None
 
 
 def parse_topic(answer: Any) -> TopicSeen:

@@ -137,3 +137,20 @@ DECODE_INLINE_RECORDS_MAX: Final = 2000
 
 ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
 """Bytes of keys and values in one answer, after decompression (a first message that is larger comes whole)."""
+
+# --- queue groups -----------------------------------------------------------------------------------
+
+LEASE_MESSAGES_MAX: Final = 1000
+"""Messages that one request leases."""
+
+LEASE_WAIT_MS_MAX: Final = 30_000
+"""Longest wait of a lease for messages: shorter than LEADER_ANSWER_SECONDS."""
+
+RECEIPTS_MAX: Final = 1000
+"""Receipts in one request."""
+
+RECEIPT_LENGTH_MAX: Final = 200
+"""Characters of what a client may send as a receipt."""
+
+MEMBER_LENGTH_MAX: Final = 100
+"""Characters of a member's name."""

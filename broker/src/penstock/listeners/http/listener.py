@@ -11,6 +11,7 @@ from penstock.listeners.http.leader_proxy import LeaderProxy
 from penstock.listeners.http.limits import DATA_BODY_BYTES_MAX
 from penstock.listeners.http.openapi import with_openapi
 from penstock.listeners.http.produce import ProduceRoutes
+from penstock.listeners.http.queues import QueueRoutes
 from penstock.listeners.http.server import HttpServer
 from penstock.listeners.http.topics import DataTopicRoutes
 
@@ -30,12 +31,13 @@ class DataHttpListener:
         self._leader = LeaderProxy(services.leader, name, counters)
         self.routes = with_openapi(
             "Penstock data API",
-            "Produce and read messages over HTTP. Any broker answers. Errors are problem documents (RFC 9457).",
+            "Produce, read and lease messages over HTTP. Any broker answers. Errors are problem documents (RFC 9457).",
             [
                 *DataTopicRoutes(services).routes(),
                 *self._produce.routes(),
                 *BrowseRoutes(services).routes(),
                 *FetchRoutes(services).routes(),
+                *QueueRoutes(services).routes(),
             ],
         )
         self._application = application = HttpApplication(

@@ -88,6 +88,7 @@ HTTP_STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.THROTTLING_QUOTA_EXCEEDED: 429,
     ErrorCode.PRODUCER_FENCED: 409,
     ErrorCode.UNKNOWN_TOPIC_ID: 404,
+    ErrorCode.INVALID_RECORD_STATE: 409,
 }
 """The one table. A test holds that every code but NONE is in it."""
 

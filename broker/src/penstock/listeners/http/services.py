@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from penstock.service.api import BrokerService, DataService, TopicService
     from penstock.service.group_api import GroupService
     from penstock.service.message_api import MessageService
+    from penstock.service.queue_api import QueueService
     from penstock.service.trace_api import TraceService
     from penstock.telemetry.counters import Counters
     from penstock.telemetry.samples import Samples
@@ -80,4 +81,5 @@ class HttpServices:
     messages: MessageService
     traces: TraceService
     measured: Measured
+    queues: QueueService
     leader: LeaderHttp = field(default_factory=AlwaysLeads)

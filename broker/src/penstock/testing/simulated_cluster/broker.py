@@ -14,11 +14,13 @@ from typing import cast
 
 import msgspec
 
+from penstock.delivery.machine import QueuesMachine
 from penstock.groups.machine import GroupsMachine
 from penstock.log.disk import Disk
 from penstock.log.errors import DataFolderError
 from penstock.log.recovery import LogOptions
 from penstock.process.group_ports import ShardPositions
+from penstock.process.queue_groups import make_queues
 from penstock.raft.modes import RAFT
 from penstock.raft.state import Mode
 from penstock.replication.comparing import ComparingOptions
@@ -217,14 +219,14 @@ class SimulatedBroker:
             index_cache_bytes_max=2048,
             pending_bytes_max=1 << 20,
         )
-        self.groups_machine = GroupsMachine()
+        self.groups_machine, self.queues_machine = GroupsMachine(), QueuesMachine()
         self.opened: OpenedShard = open_shard(
             self.folder,
             meta,
             options,
             cast(Threads, self.threads),
             Counters(),
-            [self.groups_machine],
+            [self.groups_machine, self.queues_machine],
             self._fatal,
         )
         self.settings = Settings(self.shard.machines.catalog, {})
@@ -299,9 +301,11 @@ class SimulatedBroker:
     def _began_leading(self) -> None:
         self.member.begin_leading()
         self.groups.start()
+        self.queues.start()
 
     def _stopped_leading(self) -> None:
         self.groups.stop()
+        self.queues.stop()
 
     def _make_services(self) -> None:
         shard = self.shard
@@ -322,7 +326,22 @@ class SimulatedBroker:
             self.clock,
             ShardPositions(shard, view),
             lambda: f"{self.chance.getrandbits(64):016x}",
+            None,
+            self.queues_machine,
+            lambda: shard.machines.members.level,
         )
+        self.queues = make_queues(
+            shard,
+            self.queues_machine,
+            self.groups_machine,
+            self.clock,
+            self.data,
+            self.topics,
+            lambda: self.chance.getrandbits(62) + 1,
+            self.chance.random,
+        )
+        self.groups.registry.on_queue_changed = self.queues.changed
+        self.topics.goes_with_topic = self.queues.topic_dropped
 
     # --- ends ------------------------------------------------------------------------------------
 

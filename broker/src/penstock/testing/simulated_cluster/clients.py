@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import msgspec
@@ -123,6 +123,11 @@ class Clients:
                     return
             except (PenstockError, Unanswered):
                 return
+
+    def employ(self, work: Coroutine[Any, Any, None]) -> None:
+        """Somebody else works beside them."""
+        with self.loop.running():
+            self._tasks.append(self.loop.create_task(work))
 
     @property
     def done(self) -> bool:

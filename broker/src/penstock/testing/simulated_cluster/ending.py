@@ -11,6 +11,7 @@ from penstock.service.api import FetchPartition
 from penstock.testing.simulated_cluster.broker import CONTEXT, SimulatedBroker
 from penstock.testing.simulated_cluster.checks import Violation
 from penstock.testing.simulated_cluster.clients import TOPIC
+from penstock.testing.simulated_cluster.queue_members import check_queue
 
 if TYPE_CHECKING:
     from penstock.testing.simulated_cluster.world import World
@@ -101,6 +102,8 @@ async def _read_back(leader: SimulatedBroker, world: World) -> None:
                 f"partition {number} ends at {partition.high_watermark}, {len(values)} are committed"
             )
         await _check_values(leader, number, values)
+    if world.shape.queue_members:
+        await check_queue(leader, clients, world.queue_book)
     _, positions = await leader.groups.fetch_offsets(CONTEXT, "g", None)
     found_positions = {position.partition: position.offset for position in positions}
     for number, (offset, tried) in clients.positions.items():

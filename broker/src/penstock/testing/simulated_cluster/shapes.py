@@ -42,6 +42,8 @@ class Shape(msgspec.Struct, frozen=True):
     operator: bool = False
     # Whether there should be more brokers, or fewer, now and then.
     resizes: bool = False
+    # Members of a queue group over the topic, beside everybody else.
+    queue_members: int = 0
 
 
 def shape_of(seed: int) -> Shape:

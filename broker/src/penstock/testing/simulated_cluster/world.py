@@ -34,6 +34,7 @@ from penstock.testing.simulated_cluster.ending import check_end, is_settled
 from penstock.testing.simulated_cluster.faults import Fault, apply, plan
 from penstock.testing.simulated_cluster.leases import Leases, short
 from penstock.testing.simulated_cluster.network import LATENCY_SECONDS_MAX, Disorder, Network
+from penstock.testing.simulated_cluster.queue_members import QueueBook, QueueMember
 from penstock.testing.simulated_cluster.recording import recorded
 from penstock.testing.simulated_cluster.resizing import BROKERS_MAX, Resizing
 from penstock.testing.simulated_cluster.shapes import Shape, shape_of
@@ -95,6 +96,7 @@ class World(Observer):
         )
         if self.leases is None:
             self.clients.lease_in_doubt = lambda: self.agenda.now < self.network.last_cut + LEASE_SECONDS_MAX
+        self.queue_book = QueueBook()
         self.events: deque[tuple[float, str, tuple[Any, ...]]] = deque(maxlen=EVENTS_KEPT)
         self.faults_are_over = False
         self._grown = not self.shape.grows
@@ -168,6 +170,8 @@ class World(Observer):
         for broker in self.brokers[:first]:
             # A release of the time before, until it is restarted.
             broker.feature_level = release.choice((FEATURE_LEVEL - 1, FEATURE_LEVEL))
+            if self.shape.queue_members:
+                broker.feature_level = FEATURE_LEVEL
             self._start(broker)
         self.agenda.at(1.0, self._formed)
         if self.shape.grows:
@@ -175,6 +179,8 @@ class World(Observer):
         if self.shape.resizes:
             self.agenda.at(FAULTS_BEGIN, self.resizing.look)
         self.clients.start()
+        for _ in range(self.shape.queue_members):
+            self.clients.employ(QueueMember(self.clients, self.queue_book).run())
 
     def _formed(self) -> None:
         """The operator writes down that the shard exists, once it does."""
