@@ -124,7 +124,8 @@ class Expected:
 
     def _of_reading(self, message: Sent, read: Read) -> dict[str, Row]:
         key, client = message.key, read.client
-        came, application = f"{key} recv by {client}", {"service.name": client}
+        came = f"{key} recv by {client}"
+        application: dict[str, object] = {"service.name": client}
         processed = self._instrumented("process") | {
             "messaging.kafka.partition": 0,
             "messaging.message.id": f"{self.topic}.0.{message.offset}",
@@ -177,7 +178,7 @@ class Expected:
         )
 
     def _refused(self, message: Sent) -> Row:
-        said = {"error.type": OneOf(*REFUSALS), "penstock.message": Text()}
+        said: dict[str, object] = {"error.type": OneOf(*REFUSALS), "penstock.message": Text()}
         return Row(
             f"receive {self.topic}",
             "SERVER",

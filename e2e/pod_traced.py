@@ -55,7 +55,7 @@ class ProducerApplication:
     def __init__(self, settings: dict[str, Any], topic: str, provider: TracerProvider) -> None:
         self._topic = topic
         plain = Producer({**settings, "acks": "all", "enable.idempotence": True, "linger.ms": 0})
-        self._producer = ConfluentKafkaInstrumentor.instrument_producer(plain, provider)
+        self._producer: Any = ConfluentKafkaInstrumentor.instrument_producer(plain, provider)
 
     def do(self, command: dict[str, Any]) -> list[int]:
         """See `Application`."""
@@ -94,7 +94,7 @@ class ConsumerApplication:
                 "enable.auto.commit": False,
             }
         )
-        self._consumer = ConfluentKafkaInstrumentor.instrument_consumer(self._plain, provider)
+        self._consumer: Any = ConfluentKafkaInstrumentor.instrument_consumer(self._plain, provider)
         self._plain.subscribe([topic])
 
     def do(self, command: dict[str, Any]) -> list[int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from expected_spans import PRODUCER, Expected, Led, Read, Sent
-from span_rows import BROKER, differences, mistimed, rows
+from span_rows import BROKER, Row, differences, mistimed, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -95,8 +95,8 @@ class Judge:
             f", beside what must come: {', '.join(more) or 'nothing'}"
         )
 
-    def _found(self, spans: Sequence[ReceivedSpan]) -> dict[str, object]:
-        return dict(rows(spans, TOPIC, [sent.key for sent in self.sent]))
+    def _found(self, spans: Sequence[ReceivedSpan]) -> dict[str, Row]:
+        return rows(spans, TOPIC, [sent.key for sent in self.sent])
 
 
 def play(stage: Stage) -> str:
