@@ -89,9 +89,7 @@ def traced_shard(
     kube.wait_ready(TOPIC, FOLLOWED)
     shard = Shard(kube, MESSAGES_CLUSTER, mode.replicas)
     shard.wait_whole()
-    in_sync = tuple(range(mode.min_in_sync, mode.replicas + 1))
-    expected = Expected(FOLLOWED, MESSAGES_CLUSTER, tuple(shard.pods), in_sync)
-    return KindStage(shard, image, collector, expected)
+    return KindStage(shard, image, collector, Expected(FOLLOWED, MESSAGES_CLUSTER, tuple(shard.pods)))
 
 
 def test_each_span_arrives_where_it_belongs_across_a_failover(
