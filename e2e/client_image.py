@@ -1,7 +1,7 @@
-"""The image of the load pods: Penstock's own image, plus confluent-kafka and the two load programs.
+"""The image of all pods that are not Penstock: Penstock's own image, plus confluent-kafka, its instrumentation and our programs.
 
-It starts from the image under test, because that has the Python and the ledger already. The wheel is unpacked outside
-by pip: where these scenarios run, pip inside a container may not reach or trust anything.
+It starts from the image under test, because that has the Python, the ledger and OpenTelemetry's SDK already. The wheels are
+unpacked outside by pip: where these scenarios run, pip inside a container may not reach or trust anything.
 """
 
 from __future__ import annotations
@@ -16,29 +16,35 @@ from pathlib import Path
 from docker_images import docker, forget_other_tags, run
 
 HERE = Path(__file__).resolve().parent
-PROGRAMS = ("kafka_load.py", "pod_load.py")
+PROGRAMS = ("kafka_load.py", "pod_load.py", "pod_receiver.py", "pod_traced.py")
 IMAGE = "penstock-e2e-client"
-CLIENT_PACKAGE = "confluent-kafka"
+CLIENT_PACKAGES = (
+    "confluent-kafka",
+    "opentelemetry-instrumentation-confluent-kafka",
+    # What the instrumentation needs and Penstock does not.
+    "opentelemetry-instrumentation",
+    "packaging",
+    "wrapt",
+)
 DOCKERFILE = """\
 ARG BASE
 FROM $BASE
 COPY . /client/
 ENV PYTHONPATH=/client:/client/site PYTHONDONTWRITEBYTECODE=1
-ENTRYPOINT ["python3", "/client/pod_load.py"]
 """
 
 
 def build_client_image(product_image: str) -> str:
     """Builds the image from the product's and returns its name, with a tag that changes with its content."""
-    version = metadata.version(CLIENT_PACKAGE)
+    pinned = [f"{package}=={metadata.version(package)}" for package in CLIENT_PACKAGES]
     python = docker("run", "--rm", "--entrypoint", "python3", product_image, "-c", _PRINT_VERSION)
     context = HERE.parent / "build" / "e2e-client"
     site = context / "site"
     stamp = context / ".unpacked"
-    wanted = f"{version} for Python {python}"
+    wanted = f"{' '.join(pinned)} for Python {python}"
     if not stamp.exists() or stamp.read_text() != wanted:
         shutil.rmtree(context, ignore_errors=True)
-        _unpack(f"{CLIENT_PACKAGE}=={version}", python, site)
+        _unpack(pinned, python, site)
         stamp.write_text(wanted)
     digest = hashlib.sha256(f"{docker('image', 'inspect', '-f', '{{.Id}}', product_image)}{wanted}".encode())
     for program in PROGRAMS:
@@ -55,12 +61,12 @@ def build_client_image(product_image: str) -> str:
 _PRINT_VERSION = "import sys; print('.'.join(map(str, sys.version_info[:2])))"
 
 
-def _unpack(requirement: str, python: str, site: Path) -> None:
-    """Unpacks the wheel for the image's Python, which need not be ours."""
+def _unpack(requirements: list[str], python: str, site: Path) -> None:
+    """Unpacks the wheels for the image's Python, which need not be ours."""
     machine = platform.machine()
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in (17, 28, 34)] + [f"manylinux2014_{machine}"]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:"]
-    command += ["--python-version", python, "--implementation", "cp", "--target", str(site), requirement]
+    command += ["--python-version", python, "--implementation", "cp", "--target", str(site), *requirements]
     for name in platforms:
         command += ["--platform", name]
     run(*command)

@@ -71,9 +71,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Builds images before the first test, so that no test's own time is spent on it."""
     if session.config.option.collectonly:
         return
-    if any("environment" in getattr(item, "fixturenames", ()) for item in session.items):
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if "environment" in wanted:
         penstock.prepare_machine()
         penstock.build_product_image()
+    if "collector_image" in wanted:
+        penstock.build_collector_image()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -287,6 +290,14 @@ def shard(
 def next_image(environment: Environment) -> str:
     """Another image for brokers, as far as Kubernetes and the operator know: the same one under another name."""
     return rename_image(environment, environment.image, f"{environment.image}-next")
+
+
+@pytest.fixture(scope="session")
+def collector_image(environment: Environment) -> str:
+    """OpenTelemetry's Collector, in the cluster's nodes."""
+    image = penstock.build_collector_image()
+    penstock.load_images(environment.name, environment.kube, image)
+    return image
 
 
 @pytest.fixture(params=MODES, ids=lambda mode: mode.name)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client_image import build_client_image
+from collector_image import build_image_of
 from docker_images import docker, forget_other_tags
 from kube import ON_FIRST_NODE, Kube
 
@@ -25,6 +26,7 @@ CHART = ROOT / "charts" / "penstock"
 RELEASE = "penstock"
 OPERATOR_NAMESPACE = "penstock-system"
 IMAGE_REPOSITORY = "penstock"
+COLLECTOR = "otel-collector"
 SCRIPT_SECONDS_MAX = 3600
 HELM_SECONDS_MAX = 180
 
@@ -89,6 +91,13 @@ def build_product_image() -> str:
     return image
 
 
+@functools.cache
+def build_collector_image() -> str:
+    """Builds OpenTelemetry's Collector from its Go module, minutes the first time, and its image."""
+    base = _script(KIND / "base-image.sh")
+    return build_image_of(Path(_script(KIND / "binaries.sh", COLLECTOR)) / COLLECTOR, base)
+
+
 def load_images(name: str, kube: Kube, *images: str) -> None:
     """Puts images of the engine into the cluster's nodes; in one go, because they share most of their bytes."""
     say(f"loading {' and '.join(images)} into {name}")
@@ -113,6 +122,11 @@ def install(kube: Kube, image: str, operator_replicas: int = 1) -> None:
         *(f"--set={value}" for value in values),
         *(f"--set-json={value}" for value in values_in_json),
     )
+
+
+def set_chart_values(kube: Kube, *values: str) -> None:
+    """Changes values of the chart and leaves the others; waits until the operator is available with them."""
+    helm(kube, "upgrade", RELEASE, str(CHART), "--reuse-values", *(f"--set={value}" for value in values))
 
 
 def helm(kube: Kube, *arguments: str) -> str:

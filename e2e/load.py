@@ -14,7 +14,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kube import ON_FIRST_NODE, KubectlError, wait_for
+from client_pod import client_pod
+from kube import KubectlError, wait_for
 from penstock.testing.ledger import Silence, Verdict
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class LoadPod:
             str(payload_bytes),
             *(["--read-along"] if read_along else []),
         ]
-        kube.apply(_manifest(pod.name, image, arguments))
+        kube.apply(client_pod(pod.name, image, "pod_load.py", arguments))
         return pod
 
     def follow(self) -> Iterator[dict[str, Any]]:
@@ -158,34 +159,6 @@ def run_load(
     if not report.complete:
         raise KubectlError(f"{report.verdict.line('load')}; {'; '.join(report.verdict.examples)}")
     return report.verdict
-
-
-def _manifest(name: str, image: str, arguments: list[str]) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": "penstock-e2e-load"}},
-        "spec": {
-            "restartPolicy": "Never",
-            "terminationGracePeriodSeconds": 1,
-            "automountServiceAccountToken": False,
-            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-            **ON_FIRST_NODE,
-            "containers": [
-                {
-                    "name": "load",
-                    "image": image,
-                    "imagePullPolicy": "IfNotPresent",
-                    "args": arguments,
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "readOnlyRootFilesystem": True,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
-                }
-            ],
-        },
-    }
 
 
 def _last_object(text: str) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ version_of() { # the version that the cache must hold, as written in common.sh o
     kube-apiserver | kube-controller-manager | kube-scheduler | kube-proxy | kubeadm | kubectl | kubelet) echo "$KUBERNETES_VERSION" ;;
     etcd) awk '$1 == "require" && $2 ~ /etcd\/server/ || $1 ~ /etcd\/server\/v3$/ {print $NF; exit}' etcd/go.mod ;;
     crictl) awk '$2 ~ /cri-tools$/ {print $3; exit} $1 ~ /cri-tools$/ {print $2; exit}' crictl/go.mod ;;
+    otel-collector) awk '$1 ~ /collector\/otelcol$/ {print $2; exit}' otel-collector/go.mod ;;
     coredns) echo "$COREDNS_VERSION" ;;
     kind) echo "$KIND_VERSION" ;;
     helm) echo "$HELM_VERSION" ;;
@@ -26,6 +27,7 @@ compile() { # program version
   case $1 in
     etcd) (cd etcd && go build -ldflags "$stamp" -o "$output" go.etcd.io/etcd/server/v3) ;;
     crictl) (cd crictl && go build -ldflags "$stamp" -o "$output" sigs.k8s.io/cri-tools/cmd/crictl) ;;
+    otel-collector) (cd otel-collector && go build -ldflags "$stamp" -o "$output" .) ;;
     coredns) go install -ldflags "$stamp" "github.com/coredns/coredns@$2" ;;
     kind) go install -ldflags "$stamp" "sigs.k8s.io/kind@$2" ;;
     helm) go install -ldflags "$stamp -X helm.sh/helm/v3/internal/version.version=$2" "helm.sh/helm/v3/cmd/helm@$2" ;;

@@ -1,4 +1,4 @@
-"""A small OTLP receiver on loopback: takes spans over HTTP as a collector does, and keeps them as plain values."""
+"""A small OTLP receiver: takes spans over HTTP as a collector does, keeps them as plain values, and hands them out as JSON."""
 
 from __future__ import annotations
 
@@ -35,9 +35,11 @@ class ReceivedSpan(msgspec.Struct):
 
 
 class OtlpReceiver:
-    """Listens from `async with` on. `status` other than 200 refuses; `headers` are those of the last request."""
+    """Listens from `async with` on, port 0: on any. `status` other than 200 refuses; `headers` are those of the last request.
+    `GET /spans` answers what came."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._host, self._port = host, port
         self.spans: list[ReceivedSpan] = []
         self.headers: dict[str, str] = {}
         self.status = 200
@@ -45,6 +47,7 @@ class OtlpReceiver:
         self._news = asyncio.Event()
         application = web.Application(client_max_size=64 * 1024 * 1024)
         application.router.add_post("/v1/traces", self._take)
+        application.router.add_get("/spans", self._hand_out)
         self._runner = web.AppRunner(application)
 
     @property
@@ -55,7 +58,7 @@ class OtlpReceiver:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, self._host, self._port).start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -86,6 +89,9 @@ class OtlpReceiver:
             body=ExportTraceServiceResponse().SerializeToString(), content_type="application/x-protobuf"
         )
 
+    async def _hand_out(self, _: web.Request) -> web.Response:
+        return web.Response(body=msgspec.json.encode(self.spans), content_type="application/json")
+
 
 def _span(span: WireSpan, resource: dict[str, object]) -> ReceivedSpan:
     failed = span.status.code == span.status.STATUS_CODE_ERROR
@@ -112,4 +118,6 @@ def _attributes(pairs: list[KeyValue]) -> dict[str, object]:
 
 def _value(value: AnyValue) -> object:
     kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [_value(item) for item in value.array_value.values]
     return getattr(value, kind) if kind is not None else None
