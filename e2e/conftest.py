@@ -22,15 +22,18 @@ import environment as penstock
 from cells import Cell, timeouts
 from dump import dump
 from kube import wait_for
-from modes import MODES, RAFT
+from modes import MASTER_SLAVE, MODES, RAFT
 from nodes import rename_image
 from operator_log import OperatorLog
+from prometheus import Prometheus, prometheus_beside
 from replicas_compared import compare_all
 from resources import TOPIC, outside_listeners, topic
+from runbooks import Runbook
 from shard import Shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from environment import Environment
     from kube import Kube
@@ -286,6 +289,17 @@ def shard(
         shards_of_session.drop(RAFT)
 
 
+@pytest.fixture
+def masters(
+    environment: Environment, shards_of_session: SharedShards, request: pytest.FixtureRequest
+) -> Iterator[Shard]:
+    """The same with a master and a slave."""
+    found = shards_of_session.whole(MASTER_SLAVE)
+    yield found
+    if _dump_failed(request, environment, found.kube):
+        shards_of_session.drop(MASTER_SLAVE)
+
+
 @pytest.fixture(scope="session")
 def next_image(environment: Environment) -> str:
     """Another image for brokers, as far as Kubernetes and the operator know: the same one under another name."""
@@ -298,6 +312,23 @@ def collector_image(environment: Environment) -> str:
     image = penstock.build_collector_image()
     penstock.load_images(environment.name, environment.kube, image)
     return image
+
+
+@pytest.fixture(scope="module")
+def prometheus(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus with the chart's rules that scrapes all brokers and operators."""
+    with prometheus_beside(environment.kube, tmp_path_factory.mktemp("prometheus")) as found:
+        yield found
+
+
+@pytest.fixture
+def take_up(tmp_path: Path) -> Callable[..., Runbook]:
+    """Takes up a runbook: its name, a Kube, the scenario's words for the page's."""
+
+    def taken(name: str, kube: Kube, words: dict[str, str], without: tuple[str, ...] = ()) -> Runbook:
+        return Runbook(name, kube, tmp_path, {"-n shop": f"-n {kube.namespace}", **words}, without)
+
+    return taken
 
 
 @pytest.fixture(params=MODES, ids=lambda mode: mode.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
@@ -14,6 +15,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # it has no __
 )
 
 ANSWER_SECONDS_MAX = 20.0
+PRODUCED_SECONDS_MAX = 120.0
+TAKEN_MS_MAX = 30_000
 REFUSAL_MS_MAX = 5_000
 """How long a producer that does not retry looks for a leader."""
 
@@ -83,6 +86,31 @@ def answer_to_one_message(bootstrap: str, topic: str) -> str:
     producer.flush(ANSWER_SECONDS_MAX)
     (answer,) = answers
     return answer
+
+
+def produce_from_the_past(bootstrap: str, topic: str, age_ms: int, count: int, size: int = 100) -> list[Any]:
+    """Produces messages of `size` bytes whose producer says that they are so old; what the broker answered to each that it
+    took, in order: `partition()` and `offset()`. Those that were refused until TAKEN_MS_MAX had passed are not among them."""
+    settings = {"acks": "all", "linger.ms": 5, "message.timeout.ms": TAKEN_MS_MAX}
+    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0, **settings})
+    taken: list[Any] = []
+
+    def answered(error: Any, message: Any) -> None:
+        if error is None:
+            taken.append(message)
+
+    then = time.time_ns() // 1_000_000 - age_ms
+    for _ in range(count):
+        while True:
+            try:
+                producer.produce(topic, bytes(size), timestamp=then, on_delivery=answered)
+                break
+            except BufferError:
+                producer.poll(ANSWER_SECONDS_MAX)
+        producer.poll(0)
+    left = producer.flush(PRODUCED_SECONDS_MAX)
+    assert not left, f"{left} of {count} messages were not answered in time"
+    return taken
 
 
 def messages_read(bootstrap: str, topic: str, count: int) -> int:

@@ -1,12 +1,12 @@
-"""Nodes of the kind cluster are Docker containers of the same name: paused, killed for good, and put back; and the API
-server is stopped and let go on.
+"""Nodes of the kind cluster are Docker containers of the same name: paused, killed for good, and put back; closed to new
+pods, or to what brokers tell each other; and the API server is stopped and let go on.
 
 What is broken here is mended when the context is left, whatever happened inside, so that scenarios run in any order.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import environment as penstock
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from environment import Environment
+    from kube import Kube
+    from shard import Shard
 
 VOLUMES_FOLDER = "/var/local-path-provisioner"
 """Where the volumes of the default StorageClass are on a node."""
 READY_SECONDS_MAX = 90.0
 SERVER = "kube-apiserver"
+CLOSED = "penstock.io/e2e-closed"
+PEER_PORT = 9093
+"""What brokers of a shard reach each other by."""
 
 
 def workers(ready: Environment) -> list[str]:
@@ -75,6 +80,37 @@ def lost_for_good(ready: Environment, node: str) -> Iterator[None]:
         wait_for(f"node {node} to register", lambda: ready.kube.find("node", node), seconds=READY_SECONDS_MAX)
         penstock.wire_network(ready.name)
         _wait_ready(ready, node)
+
+
+@contextmanager
+def no_new_pods(kube: Kube) -> Iterator[None]:
+    """No node takes pods inside; those that run stay, and lead on: they would leave a node that was cordoned."""
+    kube.run("taint", "nodes", "--all", f"{CLOSED}:NoSchedule")
+    try:
+        yield
+    finally:
+        kube.run("taint", "nodes", "--all", f"{CLOSED}-")
+
+
+@contextmanager
+def cut_off(shard: Shard, *pods: str) -> Iterator[None]:
+    """These brokers and all others of their shard do not reach each other inside; clients, Kubernetes and Prometheus reach
+    them as before. A packet to or from them is answered with a reset, as where a firewall was closed."""
+    rules = [(shard.node(pod), rule) for pod in pods for rule in _closed(shard.address(pod))]
+    with ExitStack() as opened:
+        for node, rule in rules:
+            on_node(node, f"iptables -I FORWARD {rule}")
+            opened.callback(on_node, node, f"iptables -D FORWARD {rule}")
+        yield
+
+
+def _closed(address: str) -> list[str]:
+    """The rules that a pod's node needs for it."""
+    return [
+        f"{whose} {address} -p tcp {port} {PEER_PORT} -j REJECT --reject-with tcp-reset"
+        for whose in ("-s", "-d")
+        for port in ("--sport", "--dport")
+    ]
 
 
 @contextmanager

@@ -194,6 +194,18 @@ class Shard:
         """The node that a broker runs on."""
         return str(self.kube.get("pod", pod)["spec"]["nodeName"])
 
+    def address(self, pod: str) -> str:
+        """Where the pod is in the cluster's network."""
+        return str(self.kube.get("pod", pod)["status"]["podIP"])
+
+    def stall(self, pod: str, seconds: float) -> None:
+        """Nothing of the broker's container runs for so long; nobody tells it."""
+        found = self.kube.get("pod", pod)
+        container = found["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+        tasks = "ctr --namespace k8s.io tasks"
+        command = f"{tasks} pause {container}; sleep {seconds}; {tasks} resume {container}"
+        docker("exec", found["spec"]["nodeName"], "sh", "-c", command)
+
     def killer(self, pod: str) -> Callable[[], None]:
         """What sends SIGKILL to a broker's process, from its node: within a container nobody can kill process 1. It asks
         Kubernetes nothing any more."""

@@ -4,16 +4,16 @@ leaders is among the cells (`test_cells_brokers.py`)."""
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from conftest import SHARED_TOPIC
 from continuous_load import STOPPED_MS_MAX, continuous_load
 from kafka_admin import answer_to_one_message
+from nodes import no_new_pods
 from resources import CLUSTER, bootstrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from environment import Environment
     from kube import Kube
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     Tell = Callable[[str, object], None]
 
-CLOSED = "penstock.io/e2e-closed"
 MEMBER_CHANGE = re.compile(r"member \d+: (\w+), because")
 
 
@@ -89,7 +88,7 @@ def test_too_few_copies_are_refused_not_pretended(
     with continuous_load(
         shard.kube, environment.client_image, shard.bootstrap, SHARED_TOPIC, STOPPED_MS_MAX
     ) as load:
-        with _no_new_pods(shard.kube):
+        with no_new_pods(shard.kube):
             shard.delete_pods(first, by_force=True)
             said = shard.wait_reason("Degraded", "True", "BrokerStuck")
             assert first in said, said
@@ -110,13 +109,3 @@ def test_too_few_copies_are_refused_not_pretended(
 def _member_changes(kube: Kube, leader: str) -> list[str]:
     """What the leader has done to the shard's members, in order."""
     return MEMBER_CHANGE.findall(kube.run("logs", leader))
-
-
-@contextmanager
-def _no_new_pods(kube: Kube) -> Iterator[None]:
-    """No node takes pods inside; those that run stay, and lead on: they would leave a node that was cordoned."""
-    kube.run("taint", "nodes", "--all", f"{CLOSED}:NoSchedule")
-    try:
-        yield
-    finally:
-        kube.run("taint", "nodes", "--all", f"{CLOSED}-")
