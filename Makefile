@@ -45,7 +45,7 @@ test: setup ## unit, simulation, foreign clients, a real Kubernetes API server, 
 	$(PYTEST) -n 2 -m "not clients and not java and not kube and not kind"
 	$(PYTEST) $(FEW) -m "(clients or java) and not kind"
 	$(PYTEST) $(FEW) -m "kube and not kind"
-	$(PYTEST) $(FEW) e2e -m smoke
+	$(PYTEST) $(FEW) e2e -m "smoke or not kind"
 
 e2e: setup ## every scenario on a real kind cluster
 	tools/install-prerequisites
