@@ -305,7 +305,7 @@ class StartAt(Asked):
     offset: Annotated[int, Meta(ge=0, le=2**63 - 1)] | UnsetType = UNSET
 
 
-class Backoff(Asked, frozen=True):
+class Backoff(Asked):
     """How long a failed message waits: `initialMs` * `factor`^(deliveries - 1), at most `maxMs`, and up to the part `jitter`
     longer."""
 
@@ -319,7 +319,7 @@ class Retry(Asked):
     """How often a message is handed out before it is given up, and when again."""
 
     max_deliveries: int = 16
-    backoff: Backoff = Backoff()
+    backoff: Backoff = msgspec.field(default_factory=Backoff)
 
 
 class DeadLetter(Asked):
