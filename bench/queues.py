@@ -52,7 +52,9 @@ async def work(effort: Effort, one: Round) -> float:
     async def member() -> None:
         nonlocal left
         while left > 0:
-            left -= await one(effort.batch)
+            # In two steps: what is left changes while this waits.
+            done = await one(effort.batch)
+            left -= done
 
     begun = time.perf_counter()
     await asyncio.gather(*(member() for _ in range(effort.members)))
@@ -65,7 +67,9 @@ async def at_service(effort: Effort, folder: Path) -> float:
     def fail(error: BaseException) -> None:
         raise AssertionError("the broker's log failed") from error
 
-    config = load_config(folder, listen=["http=127.0.0.1:0"], overrides={"flush.policy": effort.flush})
+    settings = folder / "broker.yaml"
+    settings.write_text(f"flush.policy: {effort.flush}\n")
+    config = load_config(folder / "data", config_file=settings, listen=["http=127.0.0.1:0"])
     broker = Broker(config, fail)
     await broker.start()
     await broker.topics.create_topics(CONTEXT, [NewTopic(TOPIC, PARTITIONS)])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
-from conftest import Cli, Server
 from penstock.codec.records import Record
 from penstock.model.errors import ErrorCode
 from penstock.service.queue_api import Leased, LeasedMessage, LeaseRequest, ReceiptResult
+
+if TYPE_CHECKING:
+    from conftest import Cli, Server
 
 
 def test_what_is_leased_is_printed_with_its_receipt(cli: Cli, server: Server) -> None:
