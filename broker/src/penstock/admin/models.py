@@ -401,8 +401,8 @@ class GroupOffset(Wire):
 
 class QueueGroup(Wire):
     """A queue group in numbers: messages that members hold, that wait to be handed out again, and that ever went to the
-    dead-letter topic; the age of the oldest message that is not settled, where it is known. `windowFull`: a partition's
-    `maxInFlight` is reached, and nothing new of it is handed out before some of that is settled."""
+    dead-letter topic; the age of the oldest message that is not settled, where it is known. `windowFull`: the group's
+    `maxInFlight` is reached, and nothing new is handed out before some of that is settled."""
 
     in_flight: int
     waiting: int

@@ -103,7 +103,7 @@ def _show_queue(queue: QueueGroup) -> None:
     )
     if queue.window_full:
         click.echo(
-            f"nothing new is handed out: {queue.max_in_flight} messages of a partition are in flight, which is the most"
+            f"nothing new is handed out: {queue.max_in_flight} messages of the group are in flight, which is the most"
         )
 
 
@@ -127,7 +127,7 @@ def _show_queue(queue: QueueGroup) -> None:
     help="Members read partitions by offset (stream), or lease messages and acknowledge each (queue).",
 )
 @click.option("--lease", type=DURATION, metavar="DURATION", help="Queue: how long a lease lasts [30s].")
-@click.option("--max-in-flight", type=int, help="Queue: messages of a partition in flight at most [10000].")
+@click.option("--max-in-flight", type=int, help="Queue: messages in flight at most [10000].")
 @click.option(
     "--max-deliveries", type=int, help="Queue: how often a message is handed out before it is given up [16]."
 )

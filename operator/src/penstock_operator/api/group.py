@@ -90,7 +90,7 @@ class DeliveryLease(Model, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=100_000,
-            description="Messages of one partition that are held or wait to be delivered again; none is delivered beyond it."
+            description="Messages of the group that are held, wait to be delivered again or are on their way to the dead letters; no other is delivered beyond it."
             " Default: 10000.",
         ),
     ] = 10_000
