@@ -157,7 +157,7 @@ async def test_a_full_window_is_said(harness: Harness) -> None:
     group = await harness.get("ConsumerGroup", "billing")
     assert is_ready(group)
     assert condition(group, "Ready")["message"] == (
-        "group billing exists with 1 topic; nothing new of some partition is delivered: 5 of its messages are in flight, the most"
+        "group billing exists with 1 topic; nothing new is delivered: 5 messages are in flight, the most"
         " that lease.maxInFlight allows"
     )
 

@@ -116,6 +116,27 @@ def test_a_few_percent_of_a_large_disk_are_room_enough(
     asyncio.run(scenario())
 
 
+def test_room_that_a_volume_never_had_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the size is configured, a file system may have less."""
+
+    async def scenario() -> None:
+        scene = SimulatedShard(SimulatedDisk(0), random.Random(0), ManualClock())
+        await scene.lead()
+        maintenance, log = scene.maintenance, scene.shard.log
+        spare = len(log.spares) * log.segment_bytes
+        options = msgspec.structs.replace(
+            maintenance._options, disk_refuse_ratio=0.01, disk_free_bytes=spare + 1
+        )
+        monkeypatch.setattr(maintenance, "_options", options)
+        monkeypatch.setattr(maintenance, "_disk_bytes", lambda: 10 * (spare + log.segment_bytes))
+        for available, state in ((1, "ok"), (0, "refuse")):
+            monkeypatch.setattr(log.disk, "space_bytes", lambda available=available: (1 << 40, available))
+            await scene.wait(maintenance.watch_disk())
+            assert maintenance.disk.state == state
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("left_bytes", [0, 200])
 def test_a_full_disk_starts_again(left_bytes: int) -> None:
     """A start has to write its epoch first: where not even that finds room, a spare gives its own."""

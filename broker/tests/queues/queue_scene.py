@@ -194,6 +194,11 @@ class SceneLog:
             if not done.done():
                 done.set_result(None)
 
+    def doubt(self, error: PenstockError) -> None:
+        """Whoever waits is told that the outcome is not known; what was appended may be committed all the same."""
+        for _, done in self._waiting:
+            done.set_exception(error)
+
     def lose(self, error: PenstockError) -> None:
         """Another leader's log holds none of what was appended."""
         waiting, self._waiting = self._waiting, []

@@ -90,6 +90,11 @@ async def test_a_queue_group_begins_where_it_is_declared(start: StartPosition, f
     assert detail.queue.oldest_ms == (None if floor == 10 else 1_000 + floor)
 
 
+async def test_dead_letters_do_not_go_where_the_broker_alone_writes() -> None:
+    with pytest.raises(PenstockError, match="'__trace', which the broker alone writes"):
+        await Groups().declare(EARLIEST, QueueSettings(dead_letter_topic="__trace"))
+
+
 async def test_a_queue_group_is_moved_and_deleted() -> None:
     groups = Groups()
     await groups.declare(LATEST)

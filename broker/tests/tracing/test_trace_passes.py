@@ -116,8 +116,13 @@ def test_what_may_be_followed_does_not_pass() -> None:
     plain = bytes(build_batch([Record(b"key", b"value")]))
     assert not Judge().passes(bytes(build_batch([Record(headers=(("traceparent", SAMPLED),))])))
     assert not Judge(trace_bound=ratio_bound(1.0)).passes(plain)
-    assert not Judge(trace_rules=(Rule("1", 1, "orders", "", "key"),)).passes(plain)
+    assert not Judge(trace_rules=(Rule("1", 1 << 60, "orders", "", "key"),)).passes(plain)
     assert not Judge().passes(bytes(build_batch([Record(b"k")], options=BatchOptions(compression=1))))  # type: ignore[arg-type]
+
+
+def test_a_rule_that_is_over_makes_nobody_look() -> None:
+    plain = bytes(build_batch([Record(b"key", b"value")]))
+    assert Judge(trace_rules=(Rule("1", 1, "orders", "", "key"),)).passes(plain)
 
 
 def test_a_topic_that_is_not_traced_is_not_looked_into() -> None:

@@ -49,9 +49,10 @@ _LATER: Final = 4
 
 def sampled_events(record: TraceRecord, of: MessageDetail | None) -> list[TraceEvent]:
     """What one span tells. Where `of` is not the message of its batch, or there is no message, it says where that stands."""
-    where = _where(record, of)
-    found = []
     repeated = any(event.name == names.EVENT_REPEATED for event in record.events)
+    # Sent again to a later leader, the batch is still the one that an earlier one stored.
+    where = _where(record, of, any_epoch=repeated)
+    found = []
     if record.what == names.RECEIVE:
         # It did come, whatever came of it.
         found.append(_event(record, "repeated" if repeated else "received", record.start, where))
@@ -102,13 +103,13 @@ def _event(record: TraceRecord, what: str, at_ns: int, where: str) -> TraceEvent
     return TraceEvent(what, _instant(at_ns), who, "trace", where + detail, record.span)
 
 
-def _where(record: TraceRecord, of: MessageDetail | None) -> str:
+def _where(record: TraceRecord, of: MessageDetail | None, *, any_epoch: bool) -> str:
     stands = f"{record.topic}, partition {record.partition}"
     if record.offset >= 0:
         stands += f", offset {record.offset}"
     if of is None or not record.holds(of.topic, of.partition, of.offset):
         return f"{stands}: "
-    if record.offset >= 0 and record.epoch != of.leader_epoch:
+    if record.offset >= 0 and record.epoch != of.leader_epoch and not any_epoch:
         return f"another batch, of epoch {record.epoch}, that was cut off: "
     return ""
 

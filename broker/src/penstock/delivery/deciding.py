@@ -83,10 +83,16 @@ class Failing(msgspec.Struct, frozen=True):
 
 
 def grant(
-    queue: Queue, request: LeaseRequest, settings: QueueSettings, high_watermark: int, now_ms: int
+    queue: Queue,
+    request: LeaseRequest,
+    settings: QueueSettings,
+    high_watermark: int,
+    now_ms: int,
+    in_flight: int | None = None,
 ) -> Grant:
     """Messages whose wait is over first, the longest due before others, then new ones below the high watermark, while
-    the window lasts."""
+    the window lasts. `in_flight` is what the group has in flight where the caller knows it, with what it was just granted
+    elsewhere and is not appended yet; None: what its queues have."""
     if queue.moving:
         return Grant(None, {}, window_full=False)
     again = sorted(queue.due_waits(now_ms, request.messages_max))
@@ -96,7 +102,9 @@ def grant(
     ranges = ranges_of(again)
     window_full = False
     if wanted > 0 and fresh > 0:
-        room = min(settings.in_flight_max - queue.group_in_flight, queue.floor + SPAN_MAX - first)
+        if in_flight is None:
+            in_flight = queue.group_in_flight
+        room = min(settings.in_flight_max - in_flight, queue.floor + SPAN_MAX - first)
         count = min(wanted, fresh, room)
         window_full = room < min(wanted, fresh)
         if count > 0:

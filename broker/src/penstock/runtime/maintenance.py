@@ -193,7 +193,8 @@ class Maintenance:
         spare = len(log.spares) * log.segment_bytes
         # Spares are room that the log owns already; on a shared volume everything else counts as used.
         used = volume - available - spare if not disk_bytes else self._log_disk_bytes()
-        ratio, free = used / max(total, 1), total - used
+        # A volume never has all the room that it was asked for.
+        ratio, free = used / max(total, 1), min(total - used, available + spare)
         before = self.disk.state
         state, refusal = DISK_OK, None
         if self._out_of_room and not log.spares_for_batches():

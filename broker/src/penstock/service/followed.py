@@ -82,7 +82,7 @@ class FollowedBatches:
         be; where it cannot tell, `decide` does. `settings` are the topic's."""
         if not settings.traced:
             return True
-        if settings.trace_rules or header.attributes & COMPRESSION_MASK:
+        if header.attributes & COMPRESSION_MASK or (settings.trace_rules and self._any_lives(settings)):
             return False
         bound = settings.trace_bound
         if bound:
@@ -206,6 +206,11 @@ class FollowedBatches:
         if key is not None:
             found[names.MESSAGING_KAFKA_MESSAGE_KEY] = key
         return found
+
+    def _any_lives(self, settings: TopicSettings) -> bool:
+        """Rules that are over stay where they are until somebody changes one."""
+        now_ms = self._clock.now_ms()
+        return any(rule.expires_at_ms > now_ms for rule in settings.trace_rules)
 
     def _named_by_rule(self, settings: TopicSettings, seen: Seen) -> bool:
         return bool(settings.trace_rules) and named_by_rule(settings, seen, self._clock.now_ms())

@@ -106,11 +106,14 @@ class GroupAdministration:
         declared = self._machine.declared(group)
         settings = (declared.queue if declared is not None else None) or QueueSettings()
         queues, detail = self._registry.queues, QueueDetail(settings)
+        topics = declared.topics if declared is not None else ()
+        in_flight = 0
         for queue in queues.queues(group):
             counts = queue.counts()
             detail.in_flight += counts.held
             detail.waiting += counts.waiting
-            detail.window_full = detail.window_full or queue.in_flight >= settings.in_flight_max
+            in_flight += queue.in_flight if queue.topic in topics else 0
+        detail.window_full = in_flight >= settings.in_flight_max
         detail.dead_letters = queues.next_sequence(group, settings.dead_topic(group))
         return detail
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import UNSET
 
 from penstock.catalog.topics import check_topic_name
+from penstock.config.topic_options import OWN_TOPICS
 from penstock.delivery.commands import QUEUE_LEVEL, QueuePositionSet
 from penstock.groups.commands import GroupDeclared, OffsetEntry
 from penstock.groups.machine import TopicPartition, offsets_committed
@@ -137,6 +138,11 @@ class GroupDeclarations:
                 ErrorCode.INVALID_REQUEST,
                 f"Dead letters cannot go to the topic {name[:100]!r}: {error.sentence}.{hint}",
             ) from error
+        if name in OWN_TOPICS:
+            raise PenstockError(
+                ErrorCode.INVALID_REQUEST,
+                f"Dead letters cannot go to {name!r}, which the broker alone writes: choose another topic.",
+            )
         if name in topics:
             raise PenstockError(
                 ErrorCode.INVALID_REQUEST,

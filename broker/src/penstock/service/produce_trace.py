@@ -75,7 +75,9 @@ class ProduceTrace:
     def refused(self, item: ProduceBatches, error: PenstockError) -> None:
         """Nothing was appended, or not all. Only a context that came along says which trace that belongs to."""
         tracing, records = self._tracing, item.records
-        if error.code is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION or not tracing.batches.traced(item.topic):
+        if tracing.shard.table.get(item.topic, item.partition) is None:
+            return  # A name that a client invented is not remembered.
+        if not tracing.batches.traced(item.topic):
             return
         if records is None or len(records) < HEADER_SIZE or any(of[:2] == item[:2] for of in self._open):
             return

@@ -40,6 +40,9 @@ RECEIPTS_WAITING_MAX: Final = 100_000
 RETRY_MS: Final = 100
 """When something that could not be done is tried again."""
 
+UNSURE_MS: Final = 30_000
+"""How long what failed is looked at, because it may be committed all the same."""
+
 RELEASE: Final = Verb("release")
 
 _TIMED: Final = frozenset({QueueGranted, QueueExtended, QueueReturned})
@@ -59,6 +62,12 @@ class QueueDriver:
         self._turn_due = False
         self._stopped: PenstockError | None = None
         self._timer: TimerHandle | None = None
+        # When the timer is due, and until when leases that could not be ended are left alone.
+        self._timer_ms: int | None = None
+        self._retry_ms = 0
+        # Until when what failed may be committed all the same, and who looks again.
+        self._unsure_until_ms = 0
+        self._looking: TimerHandle | None = None
         # Whether leases may have run out, and whether the timer may have to be another one: looking costs.
         self._time_came = self._times_changed = True
 
@@ -137,9 +146,10 @@ class QueueDriver:
     def stop(self, error: PenstockError) -> None:
         """Nothing more is done here; whoever waits is told `error`."""
         self._stopped = error
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._looking):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._looking = None
         self._granting.stop(error)
         self._unpark()
         for _, _, several in self._asking.take():
@@ -160,7 +170,8 @@ class QueueDriver:
         if settings is None:
             return  # The group is being deleted, and then this is stopped.
         now_ms = self._house.time.now_ms()
-        if self._time_came:
+        if self._time_came or (self._timer_ms is not None and now_ms >= self._timer_ms):
+            # A turn may come before a timer that is due.
             self._expire(settings, now_ms)
         self._decide_asked(settings, now_ms)
         self._granting.turn(settings, now_ms)
@@ -187,11 +198,29 @@ class QueueDriver:
             self._times_changed = self._times_changed or changes_times
             self._unpark()
             self.wake()
+            if failure is not None:
+                self._unsure()
             if failure is not None and not isinstance(failure, PenstockError):
                 raise failure
 
         write.add_done_callback(finished)
         return True
+
+    def _unsure(self) -> None:
+        """What failed may be committed all the same while this broker leads on, and nobody is told then: so it is looked at
+        again and again for as long as that may take."""
+        if self._stopped is None:
+            self._unsure_until_ms = self._house.time.now_ms() + UNSURE_MS
+            if self._looking is None:
+                self._looking = self._house.clock.call_later(RETRY_MS / 1000, self._look_again)
+
+    def _look_again(self) -> None:
+        self._looking = None
+        self._times_changed = True
+        self.resume()
+        self._on_dying()
+        if self._house.time.now_ms() < self._unsure_until_ms:
+            self._looking = self._house.clock.call_later(RETRY_MS / 1000, self._look_again)
 
     def _failing(self, settings: QueueSettings, now_ms: int) -> Failing:
         dead_topic = settings.dead_topic(self.group)
@@ -275,6 +304,7 @@ class QueueDriver:
     def _expire(self, settings: QueueSettings, now_ms: int) -> None:
         """Leases that ran out: their messages failed."""
         self._time_came, self._times_changed = False, True
+        self._retry_ms = now_ms + RETRY_MS
         for queue in list(self._house.machine.queues(self.group)):
             next_ms = queue.next_expiry_ms(now_ms)
             if next_ms is None or next_ms > now_ms:
@@ -295,23 +325,27 @@ class QueueDriver:
 
     def _arm(self, now_ms: int) -> None:
         """One timer, for what time makes possible next; it comes too early where what it was for is settled. What was possible
-        already waits for an entry in flight, or for a log that takes entries again."""
+        already waits for an entry in flight, or for a log that takes entries again: it is tried a little later, and what else
+        happens does not put that off."""
         self._times_changed = False
-        next_ms: int | None = None
+        found: list[int] = []
+        topics = self._house.topics(self.group)
         for queue in self._house.machine.queues(self.group):
-            due_ms = queue.next_due_ms(now_ms) if self._granting else None
-            for at_ms in (queue.next_expiry_ms(now_ms), due_ms):
-                if at_ms is not None:
-                    at_ms = at_ms if at_ms > now_ms else now_ms + RETRY_MS
-                    next_ms = at_ms if next_ms is None else min(next_ms, at_ms)
+            expiry_ms = queue.next_expiry_ms(now_ms)
+            if expiry_ms is not None:
+                found.append(max(expiry_ms, self._retry_ms) if expiry_ms <= now_ms else expiry_ms)
+            due_ms = queue.next_due_ms(now_ms) if self._granting and queue.topic in topics else None
+            if due_ms is not None:
+                found.append(due_ms if due_ms > now_ms else now_ms + RETRY_MS)
+        next_ms = self._timer_ms = min(found, default=None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if next_ms is not None:
-            self._timer = self._house.clock.call_later((next_ms - now_ms) / 1000, self._time_has_come)
+            self._timer = self._house.clock.call_later(max(next_ms - now_ms, 0) / 1000, self._time_has_come)
 
     def _time_has_come(self) -> None:
-        self._timer = None
+        self._timer = self._timer_ms = None
         self._time_came = True
         self.wake()
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+import msgspec
+
 from penstock.delivery.commands import QueueCommand, QueuePositionSet
 from penstock.delivery.deciding import LeaseRequest, grant, move_start
+from penstock.delivery.queue import Queue
 from penstock.delivery.ranges import offsets_in
 from penstock.model.commands import Command
 from penstock.model.errors import ErrorCode, PenstockError
@@ -31,6 +34,19 @@ WAITING_MAX: Final = 10_000
 Outcome = Callable[[PenstockError | None], None]
 Propose = Callable[[Sequence[Command], Outcome], bool]
 """Appends, and calls back with the outcome; whether anything was appended."""
+
+
+class _Open(msgspec.Struct):
+    """What a turn grants from: partitions that may still have something, and what the group has in flight, with what was
+    granted in this turn."""
+
+    queues: list[tuple[QueuePartition, Queue]]
+    settings: QueueSettings
+    now_ms: int
+    in_flight: int = 0
+
+    def __post_init__(self) -> None:
+        self.in_flight = sum(queue.in_flight for _, queue in self.queues)
 
 
 class Granting:
@@ -108,11 +124,16 @@ class Granting:
             kinds.setdefault(waiting.kind, []).append(waiting)
         room = GRANTED_PER_TURN_MAX
         self.window_full = False
+        open_ = _Open(self._queues(partitions), settings, now_ms)
         for kind, members in kinds.items():
             if room <= 0:
                 self._wake()
                 break
-            room -= self._grant(kind, members, partitions, settings, now_ms, room)
+            if not open_.queues:
+                for each in members:
+                    each.tried = True
+                continue
+            room -= self._grant(kind, members, open_, room)
         for waiting in [each for each in self._waiting if each.tried and not each.wait_ms]:
             del self._waiting[waiting]
             waiting.end()
@@ -152,15 +173,15 @@ class Granting:
     def _lost(self, messages: int) -> None:
         self._house.counters.lost += messages
 
-    def _grant(
-        self,
-        kind: LeaseKind,
-        members: Sequence[WaitingLease],
-        partitions: Sequence[QueuePartition],
-        settings: QueueSettings,
-        now_ms: int,
-        room: int,
-    ) -> int:
+    def _queues(self, partitions: Sequence[QueuePartition]) -> list[tuple[QueuePartition, Queue]]:
+        found = []
+        for partition in partitions:
+            queue = self._house.machine.queue(self._group, partition.topic, partition.number)
+            if queue is not None:
+                found.append((partition, queue))
+        return found
+
+    def _grant(self, kind: LeaseKind, members: Sequence[WaitingLease], open_: _Open, room: int) -> int:
         """Grants to requests of one kind, which share; how many messages."""
         left = min(sum(each.messages_max for each in members), room)
         bytes_left = LEASE_BYTES_MAX * len(members)
@@ -168,26 +189,31 @@ class Granting:
         commands: list[QueueCommand] = []
         for each in members:
             each.tried = True
-        for partition in partitions:
+        exhausted: set[int] = set()
+        for partition, queue in open_.queues:
             if left <= 0 or bytes_left <= 0:
                 break
-            queue = self._house.machine.queue(self._group, partition.topic, partition.number)
-            if queue is None:
-                continue
             size = _message_bytes(partition)
             some = min(left, max(bytes_left // size, 1))
             request = LeaseRequest(self._house.new_lease_id(), kind.member, kind.duration_ms, some)
-            answer = grant(queue, request, settings, partition.high_watermark, now_ms)
+            answer = grant(
+                queue, request, open_.settings, partition.high_watermark, open_.now_ms, open_.in_flight
+            )
             self.window_full = self.window_full or answer.window_full
+            offsets = () if answer.command is None else offsets_in(answer.command.ranges)
+            messages = [(offset, answer.redelivered.get(offset, 1)) for offset in offsets]
+            open_.in_flight += len(messages) - len(answer.redelivered)
+            if len(messages) < some:
+                exhausted.add(partition.key)
             if answer.command is None:
                 continue
-            offsets = offsets_in(answer.command.ranges)
-            messages = [(offset, answer.redelivered.get(offset, 1)) for offset in offsets]
             place = Place(partition.key, partition.topic, partition.number)
-            grants.append(Granted(place, request.lease_id, now_ms + kind.duration_ms, messages))
+            grants.append(Granted(place, request.lease_id, open_.now_ms + kind.duration_ms, messages))
             commands.append(answer.command)
             left -= len(messages)
             bytes_left -= len(messages) * size
+        if exhausted:
+            open_.queues = [each for each in open_.queues if each[0].key not in exhausted]
         # Each is of another queue, and all are appended before anything else is decided.
         return self._deliver(members, grants, commands) if commands else 0
 

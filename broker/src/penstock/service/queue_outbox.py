@@ -48,10 +48,13 @@ class OutboxDoors(msgspec.Struct, frozen=True):
 
 
 class Outbox:
-    """One group's. `wake` after dead letters were committed; one task at a time works until there are none."""
+    """One group's. `on_buried` is called when there is room for other messages again. `wake` after dead letters were committed; one task at a time works until there are none."""
 
-    def __init__(self, group: str, house: QueueHouse, doors: OutboxDoors) -> None:
+    def __init__(
+        self, group: str, house: QueueHouse, doors: OutboxDoors, on_buried: Callable[[], None]
+    ) -> None:
         self._group = group
+        self._on_buried = on_buried
         self._house = house
         self._doors = doors
         self._task: asyncio.Task[None] | None = None
@@ -104,6 +107,7 @@ class Outbox:
             now_ms = self._house.time.now_ms()
             await self._house.log.propose([QueueBuried(self._group, now_ms, topic, end)])
             self._house.counters.dead_lettered += written
+            self._on_buried()
 
     async def _make(self, topic: str) -> None:
         if self._house.partitions.of(topic):

@@ -38,7 +38,7 @@ class _Group:
     """A group that this broker acts for."""
 
     def __init__(self, name: str, house: QueueHouse, doors: OutboxDoors) -> None:
-        self.outbox = Outbox(name, house, doors)
+        self.outbox = Outbox(name, house, doors, lambda: self.driver.wake())
         self.driver = QueueDriver(name, house, self.outbox.wake)
 
     def stop(self, error: PenstockError) -> None:

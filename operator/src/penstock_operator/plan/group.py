@@ -156,7 +156,7 @@ def group_facts(group: ConsumerGroup, seen: GroupSeen) -> tuple[dict[str, Any], 
     message = f"group {group.wire_name} exists with {counted(len(group.spec.topics), 'topic')}"
     if queue.window_full:
         message += (
-            f"; nothing new of some partition is delivered: {queue.max_in_flight} of its messages are in flight, the most that"
+            f"; nothing new is delivered: {queue.max_in_flight} messages are in flight, the most that"
             " lease.maxInFlight allows"
         )
     return facts, message
