@@ -13,7 +13,7 @@ from penstock.groups.commands import GroupDeleted
 from penstock.model.errors import ErrorCode, PenstockError
 from penstock.service.queue_outbox import RETRY_SECONDS
 from penstock.session.producers import BATCHES_REMEMBERED
-from queue_scene import CONTEXT, GROUP, SETTINGS, Scene
+from queue_scene import CONTEXT, GROUP, SETTINGS, TOPIC, Scene
 
 DEAD = "work.dlq"
 
@@ -155,6 +155,23 @@ async def test_a_dead_letter_whose_message_is_gone_is_still_written() -> None:
     await scene.clock.advance(5_000)
     assert [record.value for record in dead_letters(scene)] == [None, None]
     assert dict(dead_letters(scene)[0].headers)["penstock-dlq-problem"] == b"it fell out of its partition"
+
+
+async def test_another_topic_of_the_name_lends_no_content() -> None:
+    scene = Scene()
+    scene.produce("old")
+    scene.data.refusals = [ErrorCode.KAFKA_STORAGE_ERROR]
+    await rejected(scene, 1, retry=False)
+    await scene.settle()
+    scene.log.propose(scene.service.topic_dropped(TOPIC))
+    assert scene.service.topic_dropped(TOPIC) == [], "it is told once"
+    scene.partitions = scene.topics.make(TOPIC)
+    scene.produce("new")
+    scene.fail_over()
+    await scene.clock.advance(5_000)
+    [buried] = dead_letters(scene)
+    assert buried.value is None
+    assert dict(buried.headers)["penstock-dlq-problem"] == b"its topic was deleted"
 
 
 async def test_a_group_that_is_deleted_takes_what_waits_with_it() -> None:

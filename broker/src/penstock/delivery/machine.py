@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from penstock.delivery.commands import (
     QueueBuried,
     QueueCommand,
@@ -92,9 +94,15 @@ class QueuesMachine:
         )
 
     def has_topic(self, topic: str) -> bool:
-        """Whether any group is about this topic, be it by an entry in flight."""
-        return any(name == topic for _, name, _ in self._positions_staged) or any(
-            name == topic for queues in self._queues.values() for name, _ in queues
+        """Whether any group is about this topic, be it by an entry in flight or by a dead letter of it."""
+        return (
+            any(name == topic for _, name, _ in self._positions_staged)
+            or any(name == topic for queues in self._queues.values() for name, _ in queues)
+            or any(
+                letter.topic == topic and not letter.gone
+                for outbox in self._outbox.values()
+                for letter in outbox
+            )
         )
 
     def producer_id(self, group: str) -> int | None:
@@ -153,6 +161,11 @@ class QueuesMachine:
             case QueueTopicDropped(topic=topic):
                 for queue in list(self._of_topic(topic)):
                     self._drop_queue(index, queue)
+                for key, outbox in self._outbox.items():
+                    self._outbox[key] = deque(
+                        msgspec.structs.replace(letter, gone=True) if letter.topic == topic else letter
+                        for letter in outbox
+                    )
             case QueueBuried():
                 self._bury(command)
             case _:

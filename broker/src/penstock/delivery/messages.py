@@ -38,3 +38,5 @@ class DeadLetter(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """REJECTED or EXPIRED: how the last delivery ended."""
     first_failure_ms: int
     last_failure_ms: int
+    gone: bool = False
+    """Its topic was deleted: another one of that name holds other messages."""

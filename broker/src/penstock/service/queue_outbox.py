@@ -34,6 +34,7 @@ RETRY_SECONDS: Final = 1.0
 WRITE_TIMEOUT_MS: Final = 30_000
 """How long one write waits to be committed before it is tried again."""
 
+_TOPIC_DELETED: Final = "its topic was deleted"
 HEADER_PREFIX: Final = "penstock-dlq-"
 CONTEXT: Final = RequestContext("internal", "queue", client_id="dead-letters")
 
@@ -169,12 +170,14 @@ class Outbox:
 
     async def _original(self, letter: DeadLetter) -> tuple[Record | None, str]:
         """The message, or why it cannot be had."""
+        if letter.gone:
+            return None, _TOPIC_DELETED
         partition = next(
             (each for each in self._house.partitions.of(letter.topic) if each.number == letter.partition),
             None,
         )
         if partition is None:
-            return None, "its topic was deleted"
+            return None, _TOPIC_DELETED
         place = Place(partition.key, letter.topic, letter.partition)
         read = await self._house.reader.read(place, [letter.offset], 1)
         if read.found:
