@@ -131,17 +131,34 @@ def test_a_topic_that_is_not_traced_is_not_looked_into() -> None:
     assert judge.counters.looked == 0
 
 
-@given(st.binary(max_size=40))
-def test_a_length_that_lies_costs_nothing_and_raises_nothing(records: bytes) -> None:
-    whole = bytes(build_batch([Record(b"key", b"value")]))
-    batch = bytearray(whole[:HEADER_SIZE] + records)
+SAMPLED_BATCH = bytes(build_batch([Record(b"key", b"value", 5, (("traceparent", SAMPLED),))]))
+
+
+@given(st.integers(0, 8), st.binary(max_size=40))
+@example(0, b"")
+def test_a_length_that_lies_costs_nothing_and_raises_nothing(kept: int, records: bytes) -> None:
+    """`kept` bytes of a first record that is to be followed, then anything, then the rest of it."""
+    rest = HEADER_SIZE + kept
+    batch = bytearray(SAMPLED_BATCH[:rest] + records + SAMPLED_BATCH[rest + len(records) :])
     struct.pack_into(">i", batch, 8, len(batch) - 12)
     judge = Judge()
-    assert not (judge.passes(bytes(batch)) and judge.followed(bytes(batch)))
+    followed = judge.followed(bytes(batch))
+    assert not (judge.passes(bytes(batch)) and followed)
+    assert followed or records
 
 
 def test_only_a_flag_without_its_lowest_bit_says_no() -> None:
     for flags in range(256):
         region = b"\x16traceparent\x6e" + SAMPLED[:-2] + b"%02x" % flags
-        assert may_be_sampled(region) == bool(flags & 1), flags
-    assert not may_be_sampled(b"traceparen" + SAMPLED)
+        assert may_be_sampled(region, 0, len(region)) == bool(flags & 1), flags
+    other = b"traceparen" + SAMPLED
+    assert not may_be_sampled(other, 0, len(other))
+
+
+def test_what_lies_outside_of_the_region_says_nothing() -> None:
+    data = b"\x16traceparent\x6e" + SAMPLED
+    assert may_be_sampled(data, 1, len(data))
+    assert not may_be_sampled(data, 2, len(data))
+    assert not may_be_sampled(data, 0, 11)
+    # A context that is cut short is read by nobody, but who looks here cannot tell that.
+    assert may_be_sampled(data, 0, 30)

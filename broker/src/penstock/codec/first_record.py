@@ -65,16 +65,17 @@ def packed_headers(data: bytes | memoryview) -> bytes | None:
     return bytes(data[position:end])
 
 
-def headers_region(batch: memoryview) -> bytes:
-    """The end of an uncompressed batch's first record, in which its headers lie if they can be read at all; much cheaper to find
-    than the headers. `batch` is all of it. Raises `CodecError` and IndexError."""
+def headers_region(batch: memoryview) -> tuple[int, int]:
+    """Where in an uncompressed batch, all of which this is, the end of its first record lies, in which its headers are if they can
+    be read at all; much cheaper to find than the headers. Raises `CodecError` and IndexError."""
     low = batch[HEADER_SIZE]
     if low >= 0x80 and (high := batch[HEADER_SIZE + 1]) < 0x80:
         end = HEADER_SIZE + 2 + ((low & 0x7F | high << 7) >> 1)
     else:
         length, position = varint(batch, HEADER_SIZE, len(batch), _WHERE)
         end = max(position + length, HEADER_SIZE)
-    return bytes(batch[max(end - HEADERS_BYTES_MAX, HEADER_SIZE) : end])
+    begin = end - HEADERS_BYTES_MAX
+    return begin if begin > HEADER_SIZE else HEADER_SIZE, end
 
 
 def lone_header(packed: bytes, name: bytes) -> bytes | None:

@@ -19,8 +19,8 @@ from penstock.service.settings import Settings, TopicSettings
 from penstock.telemetry.trace_counters import TraceCounters
 from penstock.tracing import attributes as names
 from penstock.tracing.context import TRACEPARENT, TraceContext, may_be_sampled, parse_traceparent
-from penstock.tracing.derived import SpanIds, derived_span_ids, derived_trace_id, partition_seed
-from penstock.tracing.sampling import Sampled, decide, picked
+from penstock.tracing.derived import SpanIds, derived_span_ids, partition_seed, picks
+from penstock.tracing.sampling import Sampled, decide
 from penstock.tracing.span import Attribute
 
 REMEMBERED_BATCHES_MAX = 10_000
@@ -87,13 +87,13 @@ class FollowedBatches:
         bound = settings.trace_bound
         if bound:
             seed = self._seeds.get(partition.key) or self._make_seed(partition)
-            if picked(derived_trace_id(seed, base_offset), bound):
+            if picks(seed, base_offset, bound):
                 return False
         try:
-            region = headers_region(batch)
+            begin, end = headers_region(batch)
         except (CodecError, IndexError):
             return False
-        if _TRACEPARENT in region and may_be_sampled(region):
+        if may_be_sampled(batch, begin, end):
             return False
         self.counters.looked += 1
         return True

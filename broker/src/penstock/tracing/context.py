@@ -54,10 +54,10 @@ class TraceContext(NamedTuple):
     state: State = ()
 
 
-def may_be_sampled(region: bytes) -> bool:
-    """Whether there may be a context with the sampled flag in these bytes, which hold a record's headers as they are stored. True
-    does not say that there is one: that takes reading them."""
-    return _PERHAPS_SAMPLED(region) is not None
+def may_be_sampled(data: memoryview | bytes, begin: int, end: int) -> bool:
+    """Whether there may be a context with the sampled flag between these positions, between which a record's headers are stored.
+    True does not say that there is one: that takes reading them. Copies nothing: this is asked of every batch."""
+    return _PERHAPS_SAMPLED(data, begin, end) is not None
 
 
 def parse_traceparent(value: bytes | None) -> TraceContext | None:

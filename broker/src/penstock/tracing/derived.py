@@ -60,6 +60,15 @@ def derived_trace_id(seed: int, base_offset: int) -> int:
     return seed & _HIGH | low ^ low >> 31 or 1
 
 
+def picks(seed: int, base_offset: int, bound: int) -> bool:
+    """Whether the lowest 64 bits of the batch's derived trace id are below `bound`: what a ratio asks of every batch. `seed` may
+    be the partition's lowest 64 bits alone, with which this is faster."""
+    low = (seed + base_offset) & _LOW
+    low = (low ^ low >> 30) * _FACTOR_1 & _LOW
+    low = (low ^ low >> 27) * _FACTOR_2 & _LOW
+    return low ^ low >> 31 < bound
+
+
 def derived_offset(seed: int, trace_id: int) -> int | None:
     """The base offset whose trace this would be in the partition with this seed: `derived_trace_id` backwards. None where it is
     none of the partition's."""
