@@ -82,7 +82,7 @@ class DataServiceImpl:
             else:
                 last_index = max(last_index, index)
             results.append(result)
-        if trace is not None:
+        if trace is not None and trace.following:
             trace.answer(future)
         if acks == ACKS_NONE or last_index <= self._shard.commit_index:
             future.set_result(results)

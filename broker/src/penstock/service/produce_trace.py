@@ -31,7 +31,7 @@ _FAILOVER = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.LEADER_NOT_AVAILABLE)
 class ProduceTrace:
     """Told of one request's batches in order, but for those that `batches.passes`, and then of its answer."""
 
-    __slots__ = ("_acks", "_context", "_open", "_started_ns", "_tracing", "batches")
+    __slots__ = ("_acks", "_context", "_started_ns", "_tracing", "batches", "following")
 
     def __init__(self, tracing: BrokerTracing, context: RequestContext, acks: int) -> None:
         self.batches = tracing.batches
@@ -40,7 +40,7 @@ class ProduceTrace:
         self._acks = acks
         self._started_ns = tracing.now_ns()
         # The `receive` spans that end with the answer.
-        self._open: list[tuple[str, int, Span]] = []
+        self.following: list[tuple[str, int, Span]] = []
 
     # --- what becomes of a batch -----------------------------------------------------------------
 
@@ -55,7 +55,7 @@ class ProduceTrace:
             return
         receive = self._receive(followed, followed.ids.receive)
         receive.attributes[names.PENSTOCK_LOG_INDEX] = index
-        self._open.append((followed.topic, followed.partition, receive))
+        self.following.append((followed.topic, followed.partition, receive))
         _Progress(tracing, followed).watch(index)
 
     def repeated(
@@ -70,7 +70,7 @@ class ProduceTrace:
         # The span of the first time has the id that the batch's place gives.
         receive = self._receive(followed, tracing.new_id())
         receive.events = [Event(names.EVENT_REPEATED, tracing.now_ns(), {})]
-        self._open.append((followed.topic, followed.partition, receive))
+        self.following.append((followed.topic, followed.partition, receive))
 
     def refused(self, item: ProduceBatches, error: PenstockError) -> None:
         """Nothing was appended, or not all. Only a context that came along says which trace that belongs to."""
@@ -79,7 +79,7 @@ class ProduceTrace:
             return  # A name that a client invented is not remembered.
         if not tracing.batches.traced(item.topic):
             return
-        if records is None or len(records) < HEADER_SIZE or any(of[:2] == item[:2] for of in self._open):
+        if records is None or len(records) < HEADER_SIZE or any(of[:2] == item[:2] for of in self.following):
             return
         header = parse_header(records)
         if header.magic != MAGIC or not HEADER_SIZE <= header.size_bytes <= len(records):
@@ -106,18 +106,17 @@ class ProduceTrace:
         tracing.end(span)
 
     def answer(self, future: asyncio.Future[list[AppendResult]]) -> None:
-        """The request is answered when `future` is done."""
-        if self._open:
-            future.add_done_callback(self._answered)
+        """The request, of which something is followed, is answered when `future` is done."""
+        future.add_done_callback(self._answered)
 
     def _answered(self, future: asyncio.Future[list[AppendResult]]) -> None:
         if future.cancelled():
-            for _, _, span in self._open:
+            for _, _, span in self.following:
                 span.events = [*span.events, Event(names.EVENT_ABANDONED, self._tracing.now_ns(), {})]
                 self._tracing.end(span)
             return
         results = {(result.topic, result.partition): result for result in future.result()}
-        for topic, partition, span in self._open:
+        for topic, partition, span in self.following:
             result = results[topic, partition]
             if result.error is not ErrorCode.NONE:
                 event = names.EVENT_FAILOVER if result.error in _FAILOVER else names.EVENT_REFUSED

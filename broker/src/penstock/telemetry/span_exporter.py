@@ -1,6 +1,6 @@
 """Spans on their way out: a bounded queue that drops and counts, and one thread that sends.
 
-The loop only appends; it never waits and never learns what became of a span. The thread sends what there is once a second,
+The loop only appends; it never waits and never learns what became of a span. The thread sends what there is every few seconds,
 sooner when much has come. What a collector does not take is gone and counted, for tracing is never worth memory or time
 that messages need. Whether the collector takes spans is told in one line when it changes, not in one for each failure.
 """
@@ -25,7 +25,8 @@ QUEUE_SPANS_MAX = 8192
 SEND_SPANS_MAX = 512
 """Spans of one request to the collector; as many waiting wake the thread at once."""
 
-SEND_INTERVAL_SECONDS = 2.0
+SEND_INTERVAL_SECONDS = 5.0
+"""As in OpenTelemetry's own batch processor; a request costs more than the spans of many batches."""
 
 CLOSE_SECONDS_MAX = 3.0
 """How long a stop waits until what is left has been sent."""
