@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 
 from penstock.tracing.budget import Budget
 from penstock.tracing.context import TraceContext
-from penstock.tracing.derived import derived_span_ids, derived_trace_id, partition_seed
+from penstock.tracing.derived import derived_span_ids, derived_trace_id, partition_seed, picks
 from penstock.tracing.sampling import BOUND_ALL, Sampled, decide, picked, ratio_bound
 
 SEED = partition_seed("cluster-1", bytes(range(16)), 3)
@@ -53,6 +53,13 @@ def test_no_two_batches_share_a_trace() -> None:
     ids = {derived_trace_id(seed, offset) for seed in seeds for offset in range(1000)}
     assert len(ids) == 4000
     assert derived_trace_id(0, 0) == 1
+
+
+@given(st.integers(0, (1 << 128) - 1), st.integers(0, (1 << 63) - 1), st.integers(0, BOUND_ALL))
+def test_a_ratio_picks_by_the_id_that_the_batch_would_have(seed: int, offset: int, bound: int) -> None:
+    trace_id = derived_trace_id(seed, offset)
+    # The id that may not be 0 is the only one that differs.
+    assert picks(seed, offset, bound) == picked(trace_id, bound) or trace_id == 1
 
 
 def test_span_ids_depend_on_the_epoch_too() -> None:

@@ -54,19 +54,20 @@ def partition_seed(cluster_id: str, topic_id: bytes, partition: int) -> int:
 
 def derived_trace_id(seed: int, base_offset: int) -> int:
     """The trace id of a batch whose producer sent none: 128 bits, never 0."""
-    low = (seed + base_offset) & _LOW
-    low = (low ^ low >> 30) * _FACTOR_1 & _LOW
-    low = (low ^ low >> 27) * _FACTOR_2 & _LOW
-    return seed & _HIGH | low ^ low >> 31 or 1
+    return seed & _HIGH | _mix(seed + base_offset) or 1
 
 
 def picks(seed: int, base_offset: int, bound: int) -> bool:
-    """Whether the lowest 64 bits of the batch's derived trace id are below `bound`: what a ratio asks of every batch. `seed` may
-    be the partition's lowest 64 bits alone, with which this is faster."""
-    low = (seed + base_offset) & _LOW
+    """Whether the lowest 64 bits of the batch's derived trace id are below `bound`, without making the id: what a ratio asks of
+    every batch."""
+    return _mix(seed + base_offset) < bound
+
+
+def _mix(value: int) -> int:
+    low = value & _LOW
     low = (low ^ low >> 30) * _FACTOR_1 & _LOW
     low = (low ^ low >> 27) * _FACTOR_2 & _LOW
-    return low ^ low >> 31 < bound
+    return low ^ low >> 31
 
 
 def derived_offset(seed: int, trace_id: int) -> int | None:
